@@ -1,0 +1,87 @@
+//! Adversarial attacks and the losses they ascend: one attack, one file.
+//!
+//! An attack does no I/O, reads no clock and no global random state. Images are `[B, C, H, W]` in
+//! `[0, 1]`; every length (radius, step) is in the same units.
+
+mod pixels;
+mod registry;
+mod threat;
+
+use candle_core::{Result, Tensor};
+use models::Classifier;
+use random::Stream;
+
+pub use pixels::{InvalidPixels, Pixels};
+pub use registry::{Configured, Entry, Family, Invalid, Method, ParseError, Registry, Setting};
+pub use threat::{Norm, Threat};
+
+/// Images with their labels and identities.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// `[B, C, H, W]` in `[0, 1]`.
+    pub images: Tensor,
+    /// Class indices `[B]`, u32.
+    pub labels: Tensor,
+    /// Which example each row is, for draws that follow the example wherever it is batched.
+    pub ids: Vec<u64>,
+}
+
+/// Passes through the network, summed over examples: a batch of B forward is B forwards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Forward passes.
+    pub forwards: u64,
+    /// Backward passes to the images.
+    pub backwards: u64,
+}
+
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.forwards += other.forwards;
+        self.backwards += other.backwards;
+    }
+}
+
+/// What an attack found.
+#[derive(Debug, Clone)]
+pub struct Perturbed {
+    /// Adversarial images `[B, C, H, W]`, detached.
+    pub images: Tensor,
+    /// What it cost.
+    pub cost: Cost,
+    /// How many examples ever met a loss gradient that was exactly zero in every pixel.
+    pub zero_gradients: u64,
+}
+
+/// How an attack is reported in a result row. `None`: the notion does not apply.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Description {
+    /// Gradient steps of one restart.
+    pub steps: Option<u64>,
+    /// The length of a step.
+    pub step_size: Option<Pixels>,
+    /// Independent tries, of which the worst for the network counts.
+    pub restarts: Option<u64>,
+    /// The loss ascended.
+    pub loss: Option<String>,
+    /// Where it starts.
+    pub start: Option<String>,
+    /// The batch-norm mode in which the network is attacked.
+    pub batch_norm: Option<String>,
+}
+
+/// Searches for images inside the threat model that the classifier gets wrong.
+pub trait Attack: std::fmt::Debug + Send + Sync {
+    /// Adversarial images for a batch. Depends on each example alone: neither on its companions in
+    /// the batch nor on their order, unless the attack's documentation says so.
+    fn perturb(
+        &self,
+        classifier: &dyn Classifier,
+        batch: &Batch,
+        threat: &Threat,
+        random: &Stream,
+    ) -> Result<Perturbed>;
+
+    /// How a result row reports this attack.
+    fn describe(&self) -> Description;
+}

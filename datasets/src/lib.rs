@@ -1,0 +1,1 @@
+//! Image data sets: read, verify, download, split, augment

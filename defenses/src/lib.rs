@@ -1,0 +1,104 @@
+//! Adversarial training: one file per defense, and what a recipe is made of.
+//!
+//! A defense turns a batch into the objective of one training step. It does no I/O and reads no
+//! clock and no global random state.
+
+mod recipe;
+
+use std::collections::BTreeMap;
+
+use attacks::{Batch, Cost, Registry, Setting, Threat};
+use candle_core::{Result, Tensor};
+use models::{Classifier, Dropout, Mode};
+use random::{Purpose, Stream};
+
+pub use recipe::{Augmentation, Decay, Length, Optimizer, Recipe, Schedule};
+
+/// One training step as a defense sees it.
+pub struct Step<'a> {
+    /// The network in training.
+    pub model: &'a dyn Classifier,
+    /// The augmented batch. Ids index the training examples.
+    pub batch: &'a Batch,
+    /// The threat model.
+    pub threat: &'a Threat,
+    /// This step's draws.
+    pub random: Stream,
+    /// Epochs finished before this step, counted from 0.
+    pub epoch: u64,
+    /// What the defense remembers of each training example. Kept in checkpoints.
+    pub memory: &'a mut Memory,
+    /// Passes made so far in this step.
+    pub cost: Cost,
+    forwards: u64,
+}
+
+impl<'a> Step<'a> {
+    /// A step in which nothing has happened yet.
+    pub fn new(
+        model: &'a dyn Classifier,
+        batch: &'a Batch,
+        threat: &'a Threat,
+        random: Stream,
+        epoch: u64,
+        memory: &'a mut Memory,
+    ) -> Self {
+        Self {
+            model,
+            batch,
+            threat,
+            random,
+            epoch,
+            memory,
+            cost: Cost::default(),
+            forwards: 0,
+        }
+    }
+
+    /// Logits in training mode: the batch's statistics, running statistics updated, dropout drawn.
+    /// The order of these calls is part of a defense's definition, for the running statistics see it.
+    pub fn train_logits(&mut self, images: &Tensor) -> Result<Tensor> {
+        let random = self.random.of(Purpose::Dropout).at(self.forwards);
+        self.forwards += 1;
+        self.cost.forwards += images.dim(0)? as u64;
+        self.model.logits(
+            images,
+            Mode::Train(Some(Dropout {
+                random: &random,
+                ids: &self.batch.ids,
+            })),
+        )
+    }
+}
+
+/// What a defense remembers of each training example from step to step: named columns, one value
+/// per example.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Memory {
+    /// Column by name; each as long as the training split.
+    pub columns: BTreeMap<String, Vec<f32>>,
+}
+
+/// An adversarial training method.
+pub trait Defense: std::fmt::Debug + Send + Sync {
+    /// The scalar to be minimised in this step, with gradients to the parameters.
+    fn objective(&self, step: &mut Step<'_>) -> Result<Tensor>;
+
+    /// The memory before the first step, for `examples` training examples.
+    fn memory(&self, examples: usize) -> Memory {
+        let _ = examples;
+        Memory::default()
+    }
+
+    /// How the method's authors train in this setting, with where they say so in the
+    /// documentation of the implementation. `None`: they give no recipe.
+    fn authors_recipe(&self, setting: &Setting) -> Option<Recipe> {
+        let _ = setting;
+        None
+    }
+}
+
+/// The defenses of this crate.
+pub fn builtin() -> Registry<dyn Defense> {
+    Registry::new("defense")
+}

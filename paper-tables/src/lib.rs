@@ -1,0 +1,1 @@
+//! Published numbers, and tables out of results

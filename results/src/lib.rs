@@ -1,0 +1,1 @@
+//! One typed row per outcome, stored and queried with polars
