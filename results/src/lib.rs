@@ -1,1 +1,23 @@
-//! One typed row per outcome, stored and queried with polars
+//! One typed row per outcome, stored and queried with polars.
+//!
+//! An evaluation of one checkpoint by one attack is a [`Row`]; how long it took, and where, is a
+//! [`Timing`]; what became of each image is an [`Outcome`]. Every column of the three tables is
+//! declared once, in `row.rs`: the declaration is the struct, the schema, the Parquet file, the
+//! CSV header and the documentation (`COLUMNS.md`).
+//!
+//! A finished cell leaves its tables in its own folder ([`write_cell`]). Nothing is combined until
+//! asked for: [`combine`] then writes the run's tables, whose bytes depend on the cells alone, not
+//! on the order in which they finished. Nothing here prints, and nothing here knows a tensor.
+
+mod row;
+mod statistics;
+mod store;
+mod table;
+
+pub use row::{Checkpoint, Kind, Outcome, Row, Selection, Status, Timing, TimingKind, Unknown};
+pub use statistics::{Interval, mean, sample_deviation, wilson};
+pub use store::{
+    Error, OUTCOMES_FILE, PerExample, ROWS_FILE, Result, TIMINGS_FILE, cell_folders, combine, read_outcomes, read_rows,
+    read_timings, write_cell,
+};
+pub use table::{ColumnInfo, Type, columns_markdown};

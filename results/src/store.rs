@@ -1,0 +1,422 @@
+//! Tables on disk: one Parquet file per table and cell, and the run's tables combined from them.
+
+use std::cmp::Ordering;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Cursor, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use polars::prelude::*;
+
+use crate::row::{Outcome, Row, Timing};
+use crate::table::Table;
+
+/// A cell's rows, in its folder.
+pub const ROWS_FILE: &str = "rows.parquet";
+/// A cell's outcomes per image, in its folder.
+pub const OUTCOMES_FILE: &str = "outcomes.parquet";
+/// A cell's times, in its folder.
+pub const TIMINGS_FILE: &str = "timings.parquet";
+
+/// The result of storing or reading a table.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a table could not be stored or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system refused to write.
+    #[error(
+        "cannot write `{}`: check that its folder exists, may be written to and has space left",
+        file.display()
+    )]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// The file system refused to read.
+    #[error("cannot read `{}`: check that it exists and may be read", file.display())]
+    Read {
+        /// The file or folder.
+        file: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// The file is cut short, damaged, or not a table of this program.
+    #[error("`{}` is not a table of results: {reason}; delete it and run again to make it anew", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Whether [`combine`] also combines the outcomes per image, by far the largest table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PerExample {
+    /// Write `per_example.parquet`.
+    Combine,
+    /// Do not even read them.
+    Skip,
+}
+
+/// Stores what a cell found in its folder: [`OUTCOMES_FILE`], [`TIMINGS_FILE`] and, last,
+/// [`ROWS_FILE`], so that a cell with rows has everything.
+///
+/// Each file appears whole or not at all: it is written under a temporary name in the same folder,
+/// forced to disk and renamed. An empty table is a file without rows.
+pub fn write_cell(folder: &Path, rows: &[Row], outcomes: &[Outcome], timings: &[Timing]) -> Result<()> {
+    let mut rows = rows.to_vec();
+    rows.sort_by(order);
+    let mut outcomes = outcomes.to_vec();
+    outcomes.sort_by(|a, b| (&a.cell, a.example).cmp(&(&b.cell, b.example)));
+    write_parquet(&folder.join(OUTCOMES_FILE), &outcomes)?;
+    write_parquet(&folder.join(TIMINGS_FILE), timings)?;
+    write_parquet(&folder.join(ROWS_FILE), &rows)
+}
+
+/// The folders of a run that hold a cell's rows, `<run>/cells/*`, by name.
+pub fn cell_folders(run: &Path) -> Result<Vec<PathBuf>> {
+    let cells = run.join("cells");
+    let unreadable = |source| Error::Read {
+        file: cells.clone(),
+        source,
+    };
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(&cells).map_err(unreadable)? {
+        let folder = entry.map_err(unreadable)?.path();
+        if folder.join(ROWS_FILE).is_file() {
+            folders.push(folder);
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// Combines the cells in `folders` into `results.parquet`, `results.csv`, `timings.parquet` and,
+/// if asked for, `per_example.parquet` in the run's folder. Returns the rows.
+///
+/// Rows are ordered by data set, network, defense, recipe, seed, checkpoint, kind, source, its
+/// checkpoint, attack, radius and cell; times by cell, kind and start; outcomes by the name of the
+/// cell's folder, then by example. So the bytes depend on what the cells found, not on the order in
+/// which they finished. A folder without one of the files adds nothing to that table.
+pub fn combine(run: &Path, folders: &[PathBuf], per_example: PerExample) -> Result<Vec<Row>> {
+    let mut folders: Vec<&PathBuf> = folders.iter().collect();
+    folders.sort_by_key(|folder| (folder.file_name(), *folder));
+    let mut rows = Vec::new();
+    let mut timings = Vec::new();
+    for folder in &folders {
+        rows.extend(read_if_there::<Row>(&folder.join(ROWS_FILE))?);
+        timings.extend(read_if_there::<Timing>(&folder.join(TIMINGS_FILE))?);
+    }
+    rows.sort_by(order);
+    timings.sort_by(|a: &Timing, b: &Timing| (&a.cell, a.kind, a.started).cmp(&(&b.cell, b.kind, b.started)));
+    write_parquet(&run.join("results.parquet"), &rows)?;
+    write_csv(&run.join("results.csv"), &rows)?;
+    write_parquet(&run.join("timings.parquet"), &timings)?;
+    if per_example == PerExample::Combine {
+        combine_outcomes(&run.join("per_example.parquet"), &folders)?;
+    }
+    Ok(rows)
+}
+
+/// The rows in a file that [`write_cell`] or [`combine`] wrote.
+pub fn read_rows(file: &Path) -> Result<Vec<Row>> {
+    read(file)
+}
+
+/// The times in a file that [`write_cell`] or [`combine`] wrote.
+pub fn read_timings(file: &Path) -> Result<Vec<Timing>> {
+    read(file)
+}
+
+/// The outcomes in a file that [`write_cell`] or [`combine`] wrote.
+pub fn read_outcomes(file: &Path) -> Result<Vec<Outcome>> {
+    read(file)
+}
+
+/// The order of rows in every table, total but for rows that agree in all of these.
+fn order(a: &Row, b: &Row) -> Ordering {
+    (&a.dataset, &a.network, &a.defense, &a.recipe)
+        .cmp(&(&b.dataset, &b.network, &b.defense, &b.recipe))
+        .then_with(|| (a.seed, a.checkpoint, a.kind, &a.source).cmp(&(b.seed, b.checkpoint, b.kind, &b.source)))
+        .then_with(|| (a.source_checkpoint, &a.attack).cmp(&(b.source_checkpoint, &b.attack)))
+        .then_with(|| {
+            a.epsilon_value
+                .unwrap_or(0.0)
+                .total_cmp(&b.epsilon_value.unwrap_or(0.0))
+        })
+        .then_with(|| a.cell.cmp(&b.cell))
+}
+
+/// One cell at a time, column by column, so that memory holds one cell's outcomes.
+fn combine_outcomes(file: &Path, folders: &[&PathBuf]) -> Result<()> {
+    let empty = Outcome::to_frame(&[]).map_err(|error| unwritable(file, error))?;
+    let names: Vec<&str> = Outcome::columns().iter().map(|column| column.name).collect();
+    write_atomically(file, |writer| {
+        let mut parquet = ParquetWriter::new(writer)
+            .batched(empty.schema())
+            .map_err(|error| unwritable(file, error))?;
+        for folder in folders {
+            let part = folder.join(OUTCOMES_FILE);
+            if !part.is_file() {
+                continue;
+            }
+            let frame = read_frame(&part)?
+                .select(names.iter().copied())
+                .map_err(|error| damaged(&part, error))?;
+            if frame.schema() != empty.schema() {
+                return Err(damaged(&part, "its columns have other types"));
+            }
+            parquet.write_batch(&frame).map_err(|error| unwritable(file, error))?;
+        }
+        parquet.finish().map_err(|error| unwritable(file, error))?;
+        Ok(())
+    })
+}
+
+fn write_parquet<T: Table>(file: &Path, rows: &[T]) -> Result<()> {
+    let mut frame = T::to_frame(rows).map_err(|error| unwritable(file, error))?;
+    write_atomically(file, |writer| {
+        ParquetWriter::new(writer)
+            .finish(&mut frame)
+            .map_err(|error| unwritable(file, error))?;
+        Ok(())
+    })
+}
+
+/// Null is an empty field; text with commas, quotes or line breaks is quoted.
+fn write_csv<T: Table>(file: &Path, rows: &[T]) -> Result<()> {
+    let mut frame = T::to_frame(rows).map_err(|error| unwritable(file, error))?;
+    write_atomically(file, |writer| {
+        CsvWriter::new(writer)
+            .finish(&mut frame)
+            .map_err(|error| unwritable(file, error))
+    })
+}
+
+/// Writes under a temporary name beside `file`, forces it to disk and renames it, so that a reader
+/// or a crash finds the old file or the new one.
+fn write_atomically(file: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
+    let failed = |source| Error::Write {
+        file: file.to_path_buf(),
+        source,
+    };
+    let folder = file.parent().expect("a file in a folder");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".").suffix(".partial");
+    // Results are shared: readable for whom the process's mask allows, not for the owner alone.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let temporary = builder.tempfile_in(folder).map_err(failed)?;
+    let mut writer = BufWriter::new(temporary.as_file());
+    write(&mut writer)?;
+    writer.flush().map_err(failed)?;
+    drop(writer);
+    temporary.as_file().sync_all().map_err(failed)?;
+    temporary.persist(file).map_err(|error| failed(error.error))?;
+    // The rename itself lasts once the folder is on disk; a few systems cannot open one.
+    #[cfg(unix)]
+    File::open(folder).and_then(|it| it.sync_all()).map_err(failed)?;
+    Ok(())
+}
+
+fn read_if_there<T: Table>(file: &Path) -> Result<Vec<T>> {
+    if file.is_file() { read(file) } else { Ok(Vec::new()) }
+}
+
+fn read<T: Table>(file: &Path) -> Result<Vec<T>> {
+    T::from_frame(&read_frame(file)?).map_err(|error| damaged(file, error))
+}
+
+/// Read whole, not mapped: a file that another process replaces or cuts must not bring this one down.
+fn read_frame(file: &Path) -> Result<DataFrame> {
+    let bytes = fs::read(file).map_err(|source| Error::Read {
+        file: file.to_path_buf(),
+        source,
+    })?;
+    // Polars trusts what a footer promises, and panics where the file does not keep it.
+    catch_unwind(AssertUnwindSafe(|| {
+        ParquetReader::new(Cursor::new(bytes))
+            .read_parallel(ParallelStrategy::None)
+            .finish()
+    }))
+    .map_err(|_| damaged(file, "its pages contradict its footer"))?
+    .map_err(|error| damaged(file, error))
+}
+
+fn damaged(file: &Path, reason: impl ToString) -> Error {
+    Error::Damaged {
+        file: file.to_path_buf(),
+        reason: reason.to_string(),
+    }
+}
+
+fn unwritable(file: &Path, error: PolarsError) -> Error {
+    Error::Write {
+        file: file.to_path_buf(),
+        source: match error {
+            PolarsError::IO { error, .. } => io::Error::new(error.kind(), error.to_string()),
+            other => io::Error::other(other.to_string()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::tests::{outcome, row, timing};
+    use crate::{Kind, Status};
+
+    fn fill(run: &Path, names: &[&str]) {
+        for name in names {
+            let folder = run.join("cells").join(name);
+            fs::create_dir_all(&folder).unwrap();
+            let mut done = row(name);
+            done.attack = format!("attack of {name}");
+            let rows = match *name {
+                "c" => vec![done.with_failure("out of memory, \"again\"\nsorry")],
+                _ => vec![done.with_count(200, 111)],
+            };
+            let outcomes: Vec<Outcome> = (0..200).rev().map(|example| outcome(name, example)).collect();
+            write_cell(&folder, &rows, &outcomes, &[timing(name)]).unwrap();
+        }
+    }
+
+    const ROOT: [&str; 4] = [
+        "results.parquet",
+        "results.csv",
+        "timings.parquet",
+        "per_example.parquet",
+    ];
+
+    #[test]
+    fn what_is_stored_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = vec![
+            row("ab").with_count(10, 7),
+            Row {
+                kind: Kind::Transfer,
+                ..row("ab").with_failure("diverged")
+            },
+        ];
+        let outcomes = vec![outcome("ab", 0), outcome("ab", 3)];
+        write_cell(folder.path(), &rows, &outcomes, &[timing("ab")]).unwrap();
+        assert_eq!(read_rows(&folder.path().join(ROWS_FILE)).unwrap(), rows);
+        assert_eq!(read_outcomes(&folder.path().join(OUTCOMES_FILE)).unwrap(), outcomes);
+        assert_eq!(read_timings(&folder.path().join(TIMINGS_FILE)).unwrap(), [timing("ab")]);
+        // Nothing temporary is left.
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        // Again, over the old files, with nothing in them.
+        write_cell(folder.path(), &[], &[], &[]).unwrap();
+        assert_eq!(read_rows(&folder.path().join(ROWS_FILE)).unwrap(), []);
+    }
+
+    #[test]
+    fn the_order_of_cells_does_not_show() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fill(here.path(), &["a", "b", "c"]);
+        fill(there.path(), &["c", "a", "b"]);
+        let mut reversed = cell_folders(there.path()).unwrap();
+        reversed.reverse();
+        let rows = combine(here.path(), &cell_folders(here.path()).unwrap(), PerExample::Combine).unwrap();
+        combine(there.path(), &reversed, PerExample::Combine).unwrap();
+        for file in ROOT {
+            let bytes = |run: &Path| fs::read(run.join(file)).unwrap();
+            assert!(bytes(here.path()) == bytes(there.path()), "{file} differs");
+        }
+        assert_eq!(read_rows(&here.path().join("results.parquet")).unwrap(), rows);
+        assert_eq!(rows.len(), 3);
+        let outcomes = read_outcomes(&here.path().join("per_example.parquet")).unwrap();
+        assert_eq!(outcomes.len(), 600);
+        assert!(outcomes.is_sorted_by_key(|it| (it.cell.clone(), it.example)));
+    }
+
+    #[test]
+    fn missing_is_empty_in_the_csv() {
+        let run = tempfile::tempdir().unwrap();
+        fill(run.path(), &["c"]);
+        let rows = combine(run.path(), &cell_folders(run.path()).unwrap(), PerExample::Skip).unwrap();
+        assert_eq!((rows[0].status, rows[0].accuracy), (Status::Failed, None));
+        assert!(!run.path().join("per_example.parquet").exists());
+        let text = fs::read_to_string(run.path().join("results.csv")).unwrap();
+        let (header, line) = text.split_once('\n').unwrap();
+        let names: Vec<&str> = Row::COLUMNS.iter().map(|column| column.name).collect();
+        assert_eq!(header, names.join(","));
+        assert!(line.contains(",,,,,,,,,config,0.1.0,failed,"), "{line}");
+        assert!(line.ends_with("\"out of memory, \"\"again\"\"\nsorry\"\n"), "{line}");
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows: Vec<Row> = (0..40).map(|k| row(&format!("{k:02}")).with_count(10, 3)).collect();
+        write_cell(folder.path(), &rows, &[], &[]).unwrap();
+        let whole = fs::read(folder.path().join(ROWS_FILE)).unwrap();
+        let file = folder.path().join("damaged.parquet");
+        for length in (0..whole.len()).step_by(97).chain(whole.len() - 12..whole.len()) {
+            fs::write(&file, &whole[..length]).unwrap();
+            let error = read_rows(&file).unwrap_err().to_string();
+            assert!(
+                error.contains("damaged.parquet") && error.contains("delete it"),
+                "{error}"
+            );
+        }
+        // Any answer will do for a flipped byte, which may spare the table; a panic will not.
+        let mut state = 1u32;
+        let mut draw = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize
+        };
+        for _ in 0..300 {
+            let mut bytes = whole.clone();
+            let place = draw() % bytes.len();
+            bytes[place] ^= 1 + (draw() % 255) as u8;
+            fs::write(&file, &bytes).unwrap();
+            let _ = read_rows(&file);
+        }
+        for length in 0..200 {
+            let mut bytes = b"PAR1".to_vec();
+            bytes.extend((0..length).map(|_| draw() as u8));
+            bytes.extend(b"PAR1");
+            fs::write(&file, &bytes).unwrap();
+            assert!(read_rows(&file).is_err());
+        }
+        assert!(matches!(
+            read_rows(&folder.path().join("absent")),
+            Err(Error::Read { .. })
+        ));
+    }
+
+    #[test]
+    fn a_foreign_table_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        write_cell(folder.path(), &[], &[outcome("a", 1)], &[timing("a")]).unwrap();
+        let error = read_rows(&folder.path().join(TIMINGS_FILE)).unwrap_err();
+        insta::assert_snapshot!(
+            error.to_string().replace(&folder.path().display().to_string(), "cell"),
+            @"`cell/timings.parquet` is not a table of results: it has no column `run`; delete it and run again to make it anew"
+        );
+        let mut wrong = Timing::to_frame(&[timing("a")]).unwrap();
+        wrong.with_column(Column::new("kind".into(), vec![7u32])).unwrap();
+        let error = Timing::from_frame(&wrong).unwrap_err().to_string();
+        assert_eq!(error, "column `kind` holds u32, not text");
+        wrong.with_column(Column::new("kind".into(), vec!["guess"])).unwrap();
+        let error = Timing::from_frame(&wrong).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "column `kind` holds `guess`, none of `train`, `evaluate` in row 0, which is unknown here"
+        );
+    }
+
+    #[test]
+    fn a_column_that_an_older_version_lacked_reads_as_null() {
+        let mut frame = Timing::to_frame(&[timing("a")]).unwrap();
+        frame = frame.drop("peak_memory").unwrap();
+        assert_eq!(Timing::from_frame(&frame).unwrap()[0].peak_memory, None);
+        frame = frame.drop("seconds").unwrap();
+        assert!(Timing::from_frame(&frame).is_err());
+    }
+}
