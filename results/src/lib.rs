@@ -10,6 +10,7 @@
 //! on the order in which they finished. Nothing here prints, and nothing here knows a tensor.
 
 mod row;
+mod seal;
 mod statistics;
 mod store;
 mod table;

@@ -3,12 +3,12 @@
 use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Cursor, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use polars::prelude::*;
 
 use crate::row::{Outcome, Row, Timing};
+use crate::seal;
 use crate::table::Table;
 
 /// A cell's rows, in its folder.
@@ -155,10 +155,8 @@ fn order(a: &Row, b: &Row) -> Ordering {
 fn combine_outcomes(file: &Path, folders: &[&PathBuf]) -> Result<()> {
     let empty = Outcome::to_frame(&[]).map_err(|error| unwritable(file, error))?;
     let names: Vec<&str> = Outcome::columns().iter().map(|column| column.name).collect();
-    write_atomically(file, |writer| {
-        let mut parquet = ParquetWriter::new(writer)
-            .batched(empty.schema())
-            .map_err(|error| unwritable(file, error))?;
+    write_sealed(file, |writer| {
+        let mut parquet = ParquetWriter::new(writer).batched(empty.schema())?;
         for folder in folders {
             let part = folder.join(OUTCOMES_FILE);
             if !part.is_file() {
@@ -168,38 +166,44 @@ fn combine_outcomes(file: &Path, folders: &[&PathBuf]) -> Result<()> {
                 .select(names.iter().copied())
                 .map_err(|error| damaged(&part, error))?;
             if frame.schema() != empty.schema() {
-                return Err(damaged(&part, "its columns have other types"));
+                return Err(damaged(&part, "its columns have other types").into());
             }
-            parquet.write_batch(&frame).map_err(|error| unwritable(file, error))?;
+            parquet.write_batch(&frame)?;
         }
-        parquet.finish().map_err(|error| unwritable(file, error))?;
+        parquet.finish()?;
         Ok(())
     })
 }
 
 fn write_parquet<T: Table>(file: &Path, rows: &[T]) -> Result<()> {
     let mut frame = T::to_frame(rows).map_err(|error| unwritable(file, error))?;
-    write_atomically(file, |writer| {
-        ParquetWriter::new(writer)
-            .finish(&mut frame)
-            .map_err(|error| unwritable(file, error))?;
+    write_sealed(file, |writer| {
+        ParquetWriter::new(writer).finish(&mut frame)?;
         Ok(())
+    })
+}
+
+fn write_sealed(file: &Path, write: impl FnOnce(&mut seal::Writer<&File>) -> Result<(), Failure>) -> Result<()> {
+    write_atomically(file, |temporary| {
+        let mut writer = seal::Writer::new(temporary);
+        write(&mut writer)?;
+        writer.seal().map_err(Failure::Io)
     })
 }
 
 /// Null is an empty field; text with commas, quotes or line breaks is quoted.
 fn write_csv<T: Table>(file: &Path, rows: &[T]) -> Result<()> {
     let mut frame = T::to_frame(rows).map_err(|error| unwritable(file, error))?;
-    write_atomically(file, |writer| {
-        CsvWriter::new(writer)
-            .finish(&mut frame)
-            .map_err(|error| unwritable(file, error))
+    write_atomically(file, |temporary| {
+        let mut writer = BufWriter::new(temporary);
+        CsvWriter::new(&mut writer).finish(&mut frame)?;
+        writer.flush().map_err(Failure::Io)
     })
 }
 
 /// Writes under a temporary name beside `file`, forces it to disk and renames it, so that a reader
 /// or a crash finds the old file or the new one.
-fn write_atomically(file: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
+fn write_atomically(file: &Path, write: impl FnOnce(&File) -> Result<(), Failure>) -> Result<()> {
     let failed = |source| Error::Write {
         file: file.to_path_buf(),
         source,
@@ -211,16 +215,36 @@ fn write_atomically(file: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Re
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let temporary = builder.tempfile_in(folder).map_err(failed)?;
-    let mut writer = BufWriter::new(temporary.as_file());
-    write(&mut writer)?;
-    writer.flush().map_err(failed)?;
-    drop(writer);
+    write(temporary.as_file()).map_err(|failure| match failure {
+        Failure::Io(source) => failed(source),
+        Failure::Polars(error) => unwritable(file, error),
+        Failure::Other(error) => error,
+    })?;
     temporary.as_file().sync_all().map_err(failed)?;
     temporary.persist(file).map_err(|error| failed(error.error))?;
-    // The rename itself lasts once the folder is on disk; a few systems cannot open one.
+    // The rename itself lasts once the folder is on disk.
     #[cfg(unix)]
     File::open(folder).and_then(|it| it.sync_all()).map_err(failed)?;
     Ok(())
+}
+
+/// Why the contents of a file could not be written.
+enum Failure {
+    Io(io::Error),
+    Polars(PolarsError),
+    Other(Error),
+}
+
+impl From<PolarsError> for Failure {
+    fn from(error: PolarsError) -> Self {
+        Self::Polars(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
 }
 
 fn read_if_there<T: Table>(file: &Path) -> Result<Vec<T>> {
@@ -237,14 +261,13 @@ fn read_frame(file: &Path) -> Result<DataFrame> {
         file: file.to_path_buf(),
         source,
     })?;
-    // Polars trusts what a footer promises, and panics where the file does not keep it.
-    catch_unwind(AssertUnwindSafe(|| {
-        ParquetReader::new(Cursor::new(bytes))
-            .read_parallel(ParallelStrategy::None)
-            .finish()
-    }))
-    .map_err(|_| damaged(file, "its pages contradict its footer"))?
-    .map_err(|error| damaged(file, error))
+    if !seal::holds(&bytes) {
+        return Err(damaged(file, "it is cut short, damaged or from another program"));
+    }
+    ParquetReader::new(Cursor::new(bytes))
+        .read_parallel(ParallelStrategy::None)
+        .finish()
+        .map_err(|error| damaged(file, error))
 }
 
 fn damaged(file: &Path, reason: impl ToString) -> Error {
@@ -364,7 +387,6 @@ mod tests {
                 "{error}"
             );
         }
-        // Any answer will do for a flipped byte, which may spare the table; a panic will not.
         let mut state = 1u32;
         let mut draw = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -375,7 +397,7 @@ mod tests {
             let place = draw() % bytes.len();
             bytes[place] ^= 1 + (draw() % 255) as u8;
             fs::write(&file, &bytes).unwrap();
-            let _ = read_rows(&file);
+            assert!(read_rows(&file).is_err());
         }
         for length in 0..200 {
             let mut bytes = b"PAR1".to_vec();
