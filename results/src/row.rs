@@ -322,7 +322,7 @@ pub(crate) mod tests {
             cell: cell.to_string(),
             example,
             label: 3,
-            predicted_clean: (example % 2 == 0).then_some(3),
+            predicted_clean: example.is_multiple_of(2).then_some(3),
             predicted: 5,
             correct: false,
             delta: 0.0313,
