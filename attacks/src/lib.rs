@@ -7,12 +7,33 @@ mod pixels;
 mod registry;
 mod threat;
 
+mod loss;
+pub mod losses;
+mod protocol;
+
+pub mod ball;
+mod probe;
+mod start;
+
+mod fgsm;
+mod natural;
+mod pgd;
+
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor};
 use models::Classifier;
 use random::Stream;
 
+pub use fgsm::Fgsm;
+pub use loss::Loss;
+pub use natural::Natural;
+pub use pgd::{Iterate, Pgd};
 pub use pixels::{InvalidPixels, Pixels};
+pub use probe::{BatchNorm, Probe, Slope};
+pub use protocol::{check_step_size, positive};
 pub use registry::{Configured, Entry, Family, Invalid, Method, ParseError, Registry, Setting};
+pub use start::Start;
 pub use threat::{Norm, Threat};
 
 /// Images with their labels and identities.
@@ -84,4 +105,13 @@ pub trait Attack: std::fmt::Debug + Send + Sync {
 
     /// How a result row reports this attack.
     fn describe(&self) -> Description;
+}
+
+/// The attacks of this crate.
+pub fn builtin() -> Registry<dyn Attack> {
+    let mut registry: Registry<dyn Attack> = Registry::new("attack");
+    registry.add::<Natural>(|attack| Arc::new(attack));
+    registry.add::<Fgsm>(|attack| Arc::new(attack));
+    registry.add::<Pgd>(|attack| Arc::new(attack));
+    registry
 }

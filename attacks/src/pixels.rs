@@ -53,15 +53,21 @@ impl Pixels {
     /// This length times `numerator / denominator`. Panics if the result does not fit.
     #[must_use]
     pub fn times(self, numerator: u64, denominator: u64) -> Self {
+        self.checked_times(numerator, denominator)
+            .expect("a length that fits 64 bits")
+    }
+
+    /// This length times `numerator / denominator`, unless the result does not fit. Panics if the
+    /// denominator is 0.
+    pub fn checked_times(self, numerator: u64, denominator: u64) -> Option<Self> {
         let (a, b) = (
             Self::new(self.numerator, denominator),
             Self::new(numerator, self.denominator),
         );
-        let fits = "a length that fits 64 bits";
-        Self::new(
-            a.numerator.checked_mul(b.numerator).expect(fits),
-            a.denominator.checked_mul(b.denominator).expect(fits),
-        )
+        Some(Self::new(
+            a.numerator.checked_mul(b.numerator)?,
+            a.denominator.checked_mul(b.denominator)?,
+        ))
     }
 }
 

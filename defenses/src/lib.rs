@@ -5,14 +5,27 @@
 
 mod recipe;
 
-use std::collections::BTreeMap;
+mod inner;
 
-use attacks::{Batch, Cost, Registry, Setting, Threat};
+mod mart;
+mod natural;
+mod standard;
+mod trades;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use attacks::{Attack, Batch, Cost, Invalid, Registry, Setting, Threat};
 use candle_core::{Result, Tensor};
 use models::{Classifier, Dropout, Mode};
 use random::{Purpose, Stream};
 
+pub use inner::InnerAttack;
+pub use mart::{Boost, Mart};
+pub use natural::Natural;
 pub use recipe::{Augmentation, Decay, Length, Optimizer, Recipe, Schedule};
+pub use standard::Standard;
+pub use trades::Trades;
 
 /// One training step as a defense sees it.
 pub struct Step<'a> {
@@ -30,6 +43,8 @@ pub struct Step<'a> {
     pub memory: &'a mut Memory,
     /// Passes made so far in this step.
     pub cost: Cost,
+    /// The images of the last inner attack, for the log.
+    pub perturbed: Option<Tensor>,
     forwards: u64,
 }
 
@@ -51,6 +66,7 @@ impl<'a> Step<'a> {
             epoch,
             memory,
             cost: Cost::default(),
+            perturbed: None,
             forwards: 0,
         }
     }
@@ -58,16 +74,24 @@ impl<'a> Step<'a> {
     /// Logits in training mode: the batch's statistics, running statistics updated, dropout drawn.
     /// The order of these calls is part of a defense's definition, for the running statistics see it.
     pub fn train_logits(&mut self, images: &Tensor) -> Result<Tensor> {
+        self.train_logits_of(images, &self.batch.ids)
+    }
+
+    /// As [`train_logits`](Self::train_logits), of images that are not those of the whole batch.
+    pub fn train_logits_of(&mut self, images: &Tensor, ids: &[u64]) -> Result<Tensor> {
         let random = self.random.of(Purpose::Dropout).at(self.forwards);
         self.forwards += 1;
         self.cost.forwards += images.dim(0)? as u64;
-        self.model.logits(
-            images,
-            Mode::Train(Some(Dropout {
-                random: &random,
-                ids: &self.batch.ids,
-            })),
-        )
+        let dropout = Dropout { random: &random, ids };
+        self.model.logits(images, Mode::Train(Some(dropout)))
+    }
+
+    /// The batch's images as an attack leaves them. They are kept in [`perturbed`](Self::perturbed).
+    pub fn attack(&mut self, attack: &dyn Attack, threat: &Threat) -> Result<Tensor> {
+        let found = attack.perturb(self.model, self.batch, threat, &self.random)?;
+        self.cost += found.cost;
+        self.perturbed = Some(found.images.clone());
+        Ok(found.images)
     }
 }
 
@@ -100,5 +124,26 @@ pub trait Defense: std::fmt::Debug + Send + Sync {
 
 /// The defenses of this crate.
 pub fn builtin() -> Registry<dyn Defense> {
-    Registry::new("defense")
+    let mut registry: Registry<dyn Defense> = Registry::new("defense");
+    registry.add::<Natural>(|defense| Arc::new(defense));
+    registry.add::<Standard>(|defense| Arc::new(defense));
+    registry.add::<Trades>(|defense| Arc::new(defense));
+    registry.add::<Mart>(|defense| Arc::new(defense));
+    registry
+}
+
+/// Refuses a weight that is negative or not finite.
+pub(crate) fn check_weight(field: &str, weight: f64) -> std::result::Result<(), Invalid> {
+    if weight.is_finite() && weight >= 0.0 {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        field,
+        format!("{field} is {weight}; it must be 0 or more"),
+    ))
+}
+
+/// The value of a field that [`attacks::Method::resolve`] has filled.
+pub(crate) fn resolved<T: Copy>(field: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| candle_core::Error::msg(format!("{field} is open; resolve the configuration first")))
 }

@@ -71,6 +71,18 @@ pub enum Optimizer {
     },
 }
 
+impl Optimizer {
+    /// Adam with PyTorch's defaults.
+    pub fn adam(rate: f64) -> Self {
+        Self::Adam {
+            rate,
+            betas: default_betas(),
+            epsilon: default_adam_epsilon(),
+            weight_decay: 0.0,
+        }
+    }
+}
+
 fn default_betas() -> [f64; 2] {
     [0.9, 0.999]
 }

@@ -1,0 +1,121 @@
+//! Losses of logits `[B, K]`, one value `[B]` per example, in nats unless said otherwise.
+//!
+//! z are logits, p = softmax(z), y the label, M = max_{k≠y} z_k. All of them are finite, with finite
+//! gradients, where a probability underflows to 0. Ties for a largest class go to the first one.
+
+use candle_core::{D, DType, Result, Tensor};
+
+/// log softmax over classes `[B, K]`.
+pub fn log_softmax(logits: &Tensor) -> Result<Tensor> {
+    // The shift by the largest cancels; without a gradient of its own it cancels exactly.
+    let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
+    shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
+}
+
+/// CE = −log p_y.
+pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    at(&log_softmax(logits)?, labels)?.neg()
+}
+
+/// KL(p ‖ q) = Σ_k p_k (log p_k − log q_k), from the logits of both.
+pub fn kl(logits: &Tensor, other: &Tensor) -> Result<Tensor> {
+    let log_p = log_softmax(logits)?;
+    (log_p.exp()? * (&log_p - log_softmax(other)?)?)?.sum(D::Minus1)
+}
+
+/// Σ_k p_k (log p_k − log(q_k + `floor`)), from the logits of both.
+pub fn kl_with_floor(logits: &Tensor, other: &Tensor, floor: f64) -> Result<Tensor> {
+    let log_p = log_softmax(logits)?;
+    let log_q = (log_softmax(other)?.exp()? + floor)?.log()?;
+    (log_p.exp()? * (&log_p - log_q)?)?.sum(D::Minus1)
+}
+
+/// BCE = −log p_y − log(`one` − p_j + `floor`) with j the most probable wrong class. MART's paper has
+/// `one` = 1 and no floor; its code 1.0001 and 1e-12.
+pub fn boosted_cross_entropy(logits: &Tensor, labels: &Tensor, one: f64, floor: f64) -> Result<Tensor> {
+    let rival = best_wrong(logits, labels)?;
+    let boost = (probability_of_others(logits, &rival)? + (one - 1.0 + floor))?.log()?;
+    cross_entropy(logits, labels)? - boost
+}
+
+/// 1 − p_i = Σ_{k≠i} p_k, summed so that no digits are lost when p_i is nearly 1.
+pub fn probability_of_others(logits: &Tensor, index: &Tensor) -> Result<Tensor> {
+    let probabilities = log_softmax(logits)?.exp()?;
+    let others = one_hot(index, logits.dim(D::Minus1)?)?;
+    others
+        .where_cond(&probabilities.zeros_like()?, &probabilities)?
+        .sum(D::Minus1)
+}
+
+/// Σ_k (a_k − b_k)².
+pub fn squared_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    (a - b)?.sqr()?.sum(D::Minus1)
+}
+
+/// LM = M − z_y, in logits: positive exactly where the prediction is wrong.
+pub fn margin(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    at(logits, &best_wrong(logits, labels)?)? - at(logits, labels)?
+}
+
+/// SLM = log Σ_{k≠y} exp z_k − z_y: negative exactly where p_y > ½.
+pub fn soft_margin(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let wrong = without(logits, labels)?;
+    let largest = wrong.max_keepdim(D::Minus1)?.detach();
+    let sum = wrong.broadcast_sub(&largest)?.exp()?.sum(D::Minus1)?;
+    (sum.log()? + largest.squeeze(D::Minus1)?)? - at(logits, labels)?
+}
+
+/// DLR = −(z_y − M) / (z₍₁₎ − z₍₃₎ + 1e-12), logits in descending order. Needs K ≥ 3.
+pub fn dlr(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let order = ranking(logits, 3)?;
+    let spread = (at(logits, &order[0])? - at(logits, &order[2])?)?;
+    margin(logits, labels)? / (spread + 1e-12)?
+}
+
+/// Targeted DLR = −(z_y − z_t) / (z₍₁₎ − ½(z₍₃₎ + z₍₄₎) + 1e-12). Needs K ≥ 4.
+pub fn dlr_targeted(logits: &Tensor, labels: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let order = ranking(logits, 4)?;
+    let third_and_fourth = ((at(logits, &order[2])? + at(logits, &order[3])?)? * 0.5)?;
+    let spread = (at(logits, &order[0])? - third_and_fourth)?;
+    (at(logits, targets)? - at(logits, labels)?)? / (spread + 1e-12)?
+}
+
+/// The most probable wrong class `[B]`, u32.
+pub fn best_wrong(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    without(&logits.detach(), labels)?.argmax(D::Minus1)
+}
+
+/// The predicted class `[B]`, u32.
+pub fn prediction(logits: &Tensor) -> Result<Tensor> {
+    logits.detach().argmax(D::Minus1)
+}
+
+/// The `places` most probable classes in descending order, each `[B]`, u32.
+pub fn ranking(logits: &Tensor, places: usize) -> Result<Vec<Tensor>> {
+    let mut rest = logits.detach();
+    let mut order = Vec::with_capacity(places);
+    for _ in 0..places {
+        let best = rest.argmax(D::Minus1)?;
+        rest = without(&rest, &best)?;
+        order.push(best);
+    }
+    Ok(order)
+}
+
+/// `values[b, index[b]]`: `[B, K]` and `[B]` to `[B]`.
+pub fn at(values: &Tensor, index: &Tensor) -> Result<Tensor> {
+    values.contiguous()?.gather(&index.unsqueeze(1)?, 1)?.squeeze(1)
+}
+
+/// 1 at each index, else 0: `[B]` to `[B, classes]`, u8.
+pub fn one_hot(index: &Tensor, classes: usize) -> Result<Tensor> {
+    let all = Tensor::arange(0u32, classes as u32, index.device())?.unsqueeze(0)?;
+    let index = index.to_dtype(DType::U32)?.unsqueeze(1)?;
+    index.broadcast_eq(&all)
+}
+
+/// The logits with the class at each index out of reach.
+fn without(logits: &Tensor, index: &Tensor) -> Result<Tensor> {
+    let never = (logits.zeros_like()? + f64::NEG_INFINITY)?;
+    one_hot(index, logits.dim(D::Minus1)?)?.where_cond(&never, logits)
+}

@@ -1,0 +1,150 @@
+//! The classifier as an attack uses it: every pass counted, gradients to the images only.
+
+use candle_core::{DType, Result, Tensor, Var};
+use models::{Classifier, Mode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ball::l1_norms;
+use crate::{Batch, Cost, Loss};
+
+/// The batch-norm mode in which a network is attacked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchNorm {
+    /// Running statistics: the network as it will be used.
+    #[default]
+    Eval,
+    /// The batch's own statistics; running statistics stay as they are.
+    BatchStatistics,
+    /// The batch's own statistics, and running statistics learn from the attack's images.
+    Train,
+}
+
+impl std::fmt::Display for BatchNorm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Eval => "eval",
+            Self::BatchStatistics => "batch-statistics",
+            Self::Train => "train",
+        })
+    }
+}
+
+impl BatchNorm {
+    fn mode(self) -> Mode<'static> {
+        match self {
+            Self::Eval => Mode::Eval,
+            Self::BatchStatistics => Mode::BatchStatistics,
+            Self::Train => Mode::Train(None),
+        }
+    }
+}
+
+/// A classifier under attack.
+pub struct Probe<'a> {
+    classifier: &'a dyn Classifier,
+    frozen: Option<Box<dyn Classifier>>,
+    batch_norm: BatchNorm,
+    cost: Cost,
+    /// 1 where an image has met a gradient of zeros: `[B]`.
+    stalled: Option<Tensor>,
+}
+
+/// What one look at the loss shows.
+#[derive(Debug, Clone)]
+pub struct Slope {
+    /// `[B, K]`, detached.
+    pub logits: Tensor,
+    /// `[B]`, detached.
+    pub losses: Tensor,
+    /// Of the sum of the losses, `[B, C, H, W]`.
+    pub gradient: Tensor,
+}
+
+impl<'a> Probe<'a> {
+    /// Takes the frozen form of the classifier where the mode allows it.
+    pub fn new(classifier: &'a dyn Classifier, batch_norm: BatchNorm) -> Result<Self> {
+        let frozen = match batch_norm {
+            BatchNorm::Eval => classifier.freeze()?,
+            BatchNorm::BatchStatistics | BatchNorm::Train => None,
+        };
+        Ok(Self {
+            classifier,
+            frozen,
+            batch_norm,
+            cost: Cost::default(),
+            stalled: None,
+        })
+    }
+
+    /// Logits `[B, K]`, detached.
+    pub fn logits(&mut self, images: &Tensor) -> Result<Tensor> {
+        self.cost.forwards += images.dim(0)? as u64;
+        Ok(self.forward(&images.detach())?.detach())
+    }
+
+    /// The logits of the unperturbed images, if the loss needs them.
+    pub fn clean_logits(&mut self, loss: &Loss, images: &Tensor) -> Result<Option<Tensor>> {
+        loss.needs_clean().then(|| self.logits(images)).transpose()
+    }
+
+    /// The losses (a function of the logits, one per example) and the gradient of their sum.
+    pub fn slope(&mut self, images: &Tensor, losses: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Slope> {
+        let variable = Var::from_tensor(&images.detach())?;
+        let logits = self.forward(variable.as_tensor())?;
+        let losses = losses(&logits)?;
+        let gradient = losses.sum_all()?.backward()?.remove(&variable);
+        let gradient = match gradient {
+            Some(gradient) => gradient.detach(),
+            None => candle_core::bail!("the classifier's logits do not depend on its images through autograd"),
+        };
+        let examples = images.dim(0)? as u64;
+        self.cost.forwards += examples;
+        self.cost.backwards += examples;
+        let norms = l1_norms(&gradient)?.flatten_all()?;
+        let stalls = norms.eq(&norms.zeros_like()?)?.to_dtype(DType::F32)?;
+        self.stalled = Some(match self.stalled.take() {
+            Some(before) => before.maximum(&stalls)?,
+            None => stalls,
+        });
+        Ok(Slope {
+            logits: logits.detach(),
+            losses: losses.detach(),
+            gradient,
+        })
+    }
+
+    /// Passes so far.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// Which images have met a gradient of zeros since the last call.
+    pub fn take_stalled(&mut self) -> Result<Vec<bool>> {
+        match self.stalled.take() {
+            Some(stalled) => Ok(stalled.to_vec1::<f32>()?.into_iter().map(|flag| flag > 0.0).collect()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        self.frozen
+            .as_deref()
+            .unwrap_or(self.classifier)
+            .logits(images, self.batch_norm.mode())
+    }
+}
+
+impl Batch {
+    /// The rows at these places.
+    pub fn select(&self, rows: &[usize]) -> Result<Self> {
+        let places: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        let places = Tensor::new(places, self.images.device())?;
+        Ok(Self {
+            images: self.images.index_select(&places, 0)?,
+            labels: self.labels.index_select(&places, 0)?,
+            ids: rows.iter().map(|&row| self.ids[row]).collect(),
+        })
+    }
+}

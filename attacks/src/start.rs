@@ -1,0 +1,63 @@
+//! Where an attack starts.
+
+use candle_core::{Device, Result, Tensor};
+use random::Stream;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ball::Ball;
+use crate::{Norm, Pixels};
+
+/// Where an attack starts. Draws follow the example: [`random::Purpose::AttackStart`], then the restart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Start {
+    /// The image itself.
+    None,
+    /// L∞: uniform in the cube of the radius. L2, as advertorch: an image of uniform noise, brought
+    /// into the ball.
+    #[default]
+    Uniform,
+    /// Normal noise: TRADES and MART take a standard deviation of 0.001.
+    Gaussian {
+        /// The standard deviation of each pixel.
+        sigma: Pixels,
+    },
+}
+
+impl Start {
+    /// The starting points `[B, C, H, W]`. Under L∞ they may leave `[0, 1]`, as in most published
+    /// code: the first step brings them back.
+    pub fn points(&self, ball: &Ball, ids: &[u64], random: &Stream) -> Result<Tensor> {
+        let images = ball.centre();
+        let pixels = images.elem_count() / images.dim(0)?.max(1);
+        match self {
+            Self::None => Ok(images.clone()),
+            Self::Uniform => {
+                let draws = tensor(random.uniform(ids, pixels), images)?;
+                match ball.norm() {
+                    Norm::Linf => images + ((draws * 2.0)? - 1.0)?.broadcast_mul(ball.radii())?,
+                    Norm::L2 => ball.project(&draws),
+                }
+            }
+            Self::Gaussian { sigma } => images + (tensor(random.normal(ids, pixels), images)? * sigma.value())?,
+        }
+    }
+}
+
+impl std::fmt::Display for Start {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Uniform => f.write_str("uniform"),
+            Self::Gaussian { sigma } => write!(f, "gaussian(sigma={sigma})"),
+        }
+    }
+}
+
+/// Draws in the shape, precision and place of `images`.
+fn tensor(draws: Vec<f32>, images: &Tensor) -> Result<Tensor> {
+    Tensor::from_vec(draws, images.shape(), &Device::Cpu)?
+        .to_dtype(images.dtype())?
+        .to_device(images.device())
+}
