@@ -1,1 +1,43 @@
-//! Image data sets: read, verify, download, split, augment
+//! Image data sets: read, verify, download, split, augment.
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use datasets::{Verify, load};
+//!
+//! let digits = load("digits", Path::new("."), Verify::Yes)?;
+//! assert_eq!(digits.image, [1, 8, 8]);
+//! assert_eq!(digits.train.len() + digits.test.len(), 1797);
+//! # Ok::<(), datasets::DataError>(())
+//! ```
+//!
+//! Pixels stay bytes until a batch is filled. Nothing here prints, trains or reads a clock, and only
+//! [`fetch`] uses the network. A data set whose files are not the official ones is refused unless the
+//! caller asks for it ([`Verify::No`]); then [`Dataset::verified`] is false.
+//!
+//! A data set is one file with its [`Entry`] and one line in [`entries`].
+
+mod augment;
+mod cifar;
+mod cifar10;
+mod cifar100;
+mod dataset;
+mod digits;
+mod entry;
+mod error;
+mod fashion_mnist;
+mod fetch;
+mod idx;
+mod mnist;
+mod root;
+mod split;
+mod verify;
+
+pub use augment::{Augment, Crop, Draw, Padding, crop, flip};
+pub use dataset::{Dataset, Split};
+pub use entry::{Entry, Family, entries, entry, load};
+pub use error::DataError;
+pub use fetch::{Mirrors, Progress, fetch};
+pub use root::root;
+pub use split::{HoldOut, hold_out, limit};
+pub use verify::Verify;
