@@ -123,6 +123,16 @@ pub fn load(name: &str, root: &Path, verify: Verify) -> Result<Dataset, DataErro
     entry(name)?.read(root, verify)
 }
 
+/// The data set that has a file with this MD5.
+pub(crate) fn owner(md5: &str) -> Option<&'static str> {
+    let has = |entry: &&Entry| match &entry.storage {
+        Storage::Embedded(_) => false,
+        Storage::Idx(files) => (files.iter()).any(|file| file.packed.md5 == md5 || file.unpacked == Some(md5)),
+        Storage::Cifar { train, test, .. } => train.iter().chain(*test).any(|member| member.md5 == Some(md5)),
+    };
+    ENTRIES.iter().find(has).map(|entry| entry.name)
+}
+
 impl Entry {
     pub(crate) fn read(&self, root: &Path, verify: Verify) -> Result<Dataset, DataError> {
         let ([train, test], verified) = match &self.storage {
@@ -215,6 +225,15 @@ mod tests {
                 assert!(remote.name.ends_with(".gz") && remote.md5.len() == 32);
             }
         }
+    }
+
+    #[test]
+    fn a_checksum_tells_whose_file_it_is() {
+        assert_eq!(owner("ec29112dd5afa0611ce80d1b7f02629c"), Some("mnist"));
+        assert_eq!(owner("27ae3e4e09519cfbb04c329615203637"), Some("mnist"));
+        assert_eq!(owner("bb300cfdad3c16e7a12a480ee83cd310"), Some("fashion-mnist"));
+        assert_eq!(owner("803d5f7f4d78ea53de84dbe85f74fb6d"), Some("cifar10"));
+        assert_eq!(owner("900150983cd24fb0d6963f7d28e17f72"), None);
     }
 
     #[test]

@@ -290,7 +290,12 @@ fn download(
         if resumed {
             request = request.header(header::RANGE, format!("bytes={have}-"));
         }
-        let response = request.call().map_err(|error| Failure::Again(error.to_string()))?;
+        let response = request.call().map_err(|error| match error {
+            ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => {
+                Failure::Again(error.to_string())
+            }
+            other => Failure::Hopeless(other.to_string()),
+        })?;
         let field = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         match response.status().as_u16() {
             // The whole file, asked for or not.

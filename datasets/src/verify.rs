@@ -7,7 +7,7 @@ use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::DataError;
+use crate::{DataError, entry};
 
 /// Whether files must be proven to be the official ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,7 +59,8 @@ impl Record {
 /// Compares with the official MD5. Returns whether they agree.
 ///
 /// # Errors
-/// [`DataError::NotOfficial`] if they do not, or if none is known, and `verify` insists.
+/// [`DataError::NotOfficial`] if they do not, or if none is known, and `verify` insists;
+/// [`DataError::Format`] if it is an official file of another data set.
 pub(crate) fn check(
     name: &'static str,
     file: &Path,
@@ -67,16 +68,21 @@ pub(crate) fn check(
     official: Option<&str>,
     verify: Verify,
 ) -> Result<bool, DataError> {
+    let found = md5_hex(content);
     let reason = match official {
-        Some(official) => {
-            let found = md5_hex(content);
-            if found == official {
-                return Ok(true);
-            }
-            format!("its md5 is {found} instead of {official}")
-        }
+        Some(official) if found == official => return Ok(true),
+        Some(official) => format!("its md5 is {found} instead of {official}"),
         None => "no official checksum is known for it as it lies here".to_string(),
     };
+    // MNIST and its successors share their file names, so one is easily taken for another.
+    if let Some(owner) = entry::owner(&found).filter(|owner| *owner != name) {
+        return Err(DataError::Format {
+            name,
+            file: file.to_path_buf(),
+            place: "its content".into(),
+            problem: format!("it is the file of {owner}"),
+        });
+    }
     match verify {
         Verify::No => Ok(false),
         Verify::Yes => Err(DataError::NotOfficial {

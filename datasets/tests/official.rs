@@ -61,3 +61,11 @@ fn cifar10() {
 fn cifar100() {
     check("cifar100", &[0.5071, 0.4865, 0.4409]);
 }
+
+#[test]
+#[ignore = "needs the files of mnist in RAMPART_DATA_DIR"]
+fn mnist_is_not_taken_for_fashion_mnist() {
+    let folder = root(None).unwrap().join("mnist");
+    let error = load("fashion-mnist", &folder, Verify::No).unwrap_err().to_string();
+    assert!(error.contains("it is the file of mnist"), "{error}");
+}
