@@ -1,0 +1,187 @@
+//! Markdown with aligned columns, made to be read in a terminal.
+
+use std::fmt::Write as _;
+
+use crate::Exporter;
+use crate::shown::{percent, signed};
+use crate::table::{Cell, Entry, Line, Spread, Table};
+
+/// Markdown no wider than `width` where that is possible: a table with too many columns goes on in
+/// a second one beneath.
+#[derive(Debug, Clone, Copy)]
+pub struct Markdown {
+    /// In characters.
+    pub width: usize,
+}
+
+impl Default for Markdown {
+    fn default() -> Self {
+        Self { width: 120 }
+    }
+}
+
+impl Exporter for Markdown {
+    fn extension(&self) -> &'static str {
+        "md"
+    }
+
+    fn export(&self, table: &Table) -> String {
+        let mut text = format!("## {}\n", table.title);
+        for block in &table.blocks {
+            write!(text, "\n### {}\n", block.heading()).expect("writing to a string succeeds");
+            let grid = grid(table, &block.lines);
+            for columns in chunks(&grid, self.width) {
+                text.push('\n');
+                render(&mut text, &grid, &columns);
+            }
+        }
+        if !table.notes.is_empty() {
+            text.push('\n');
+        }
+        for note in &table.notes {
+            wrap(&mut text, note, self.width);
+        }
+        text
+    }
+}
+
+/// Cells by line and column; the first line is the head, the first column the defense.
+fn grid(table: &Table, lines: &[Line]) -> Vec<Vec<String>> {
+    let mut head = vec!["defense".to_string()];
+    head.extend(table.columns.iter().map(|column| escape(&column.label)));
+    let mut grid = vec![head];
+    for line in lines {
+        let name = match table.checkpoints.len() {
+            1 => escape(&line.defense),
+            _ => format!("{}, {}", escape(&line.defense), line.checkpoint),
+        };
+        let mut ours = vec![name];
+        ours.extend(line.entries.iter().map(|entry| measured(&entry.cell)));
+        grid.push(ours);
+        if line.entries.iter().any(|entry| entry.published.is_some()) {
+            let mut paper = vec!["  paper".to_string()];
+            paper.extend(line.entries.iter().map(published));
+            grid.push(paper);
+        }
+    }
+    grid
+}
+
+fn measured(cell: &Cell) -> String {
+    let Some(it) = cell.measurement() else {
+        return match cell {
+            Cell::Failed { .. } => "failed".to_string(),
+            _ => "—".to_string(),
+        };
+    };
+    let spread = match it.spread {
+        Spread::Deviation(deviation) => format!("± {}", percent(deviation)),
+        Spread::Interval { low, high } => format!("[{low:.1}, {high:.1}]"),
+    };
+    let incomplete = match cell {
+        Cell::Partial { planned, .. } => format!(" ({}/{planned})", it.seeds),
+        _ => String::new(),
+    };
+    format!("{} {spread}{incomplete}", percent(it.mean))
+}
+
+fn published(entry: &Entry) -> String {
+    match (&entry.published, entry.difference()) {
+        (None, _) => String::new(),
+        (Some(it), None) => percent(it.value),
+        (Some(it), Some(difference)) => format!("{} ({})", percent(it.value), signed(difference, "−")),
+    }
+}
+
+/// Splits the columns after the first so that each part fits, with the first before each.
+fn chunks(grid: &[Vec<String>], width: usize) -> Vec<Vec<usize>> {
+    let first = column_width(grid, 0) + 4;
+    let mut chunks = vec![vec![0]];
+    let mut used = first;
+    for column in 1..grid[0].len() {
+        let wanted = column_width(grid, column) + 3;
+        let chunk = chunks.last_mut().expect("there is a chunk");
+        if used + wanted > width && chunk.len() > 1 {
+            chunks.push(vec![0, column]);
+            used = first + wanted;
+        } else {
+            chunk.push(column);
+            used += wanted;
+        }
+    }
+    chunks
+}
+
+fn render(text: &mut String, grid: &[Vec<String>], columns: &[usize]) {
+    for (index, line) in grid.iter().enumerate() {
+        for &column in columns {
+            let width = column_width(grid, column);
+            write!(text, "| {:<width$} ", line[column]).expect("writing to a string succeeds");
+        }
+        text.push_str("|\n");
+        if index == 0 {
+            for &column in columns {
+                write!(text, "|{}", "-".repeat(column_width(grid, column) + 2)).expect("writing to a string succeeds");
+            }
+            text.push_str("|\n");
+        }
+    }
+}
+
+fn column_width(grid: &[Vec<String>], column: usize) -> usize {
+    grid.iter().map(|line| line[column].chars().count()).max().unwrap_or(0)
+}
+
+/// A list item, broken between words.
+fn wrap(text: &mut String, note: &str, width: usize) {
+    let mut used = 1;
+    text.push('-');
+    for word in note.split_whitespace() {
+        let length = word.chars().count();
+        if used + 1 + length > width && used > 1 {
+            text.push_str("\n ");
+            used = 1;
+        }
+        text.push(' ');
+        text.push_str(word);
+        used += 1 + length;
+    }
+    text.push('\n');
+}
+
+fn escape(text: &str) -> String {
+    text.replace('|', "\\|").replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn every_kind_of_cell() {
+        insta::assert_snapshot!(Markdown::default().export(&samples::white_box()));
+    }
+
+    #[test]
+    fn best_and_last() {
+        insta::assert_snapshot!(Markdown::default().export(&samples::wide()));
+    }
+
+    #[test]
+    fn transfer() {
+        insta::assert_snapshot!(Markdown::default().export(&samples::black_box()));
+    }
+
+    #[test]
+    fn no_line_is_too_long() {
+        for width in [60, 80, 100, 120] {
+            for table in [samples::white_box(), samples::wide(), samples::black_box()] {
+                let text = Markdown { width }.export(&table);
+                for line in text.lines() {
+                    assert!(line.chars().count() <= width, "{line}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Footnotes: what a reader must know to believe a table.
+
+use std::collections::BTreeSet;
+
+use results::{Checkpoint, Kind, Row, Selection, Status};
+
+use crate::table::{Cell, Spread, Table};
+
+/// The footnotes of a filled table, out of the rows it shows.
+pub(crate) fn notes(table: &Table, rows: &[&Row]) -> Vec<String> {
+    let mut notes = Vec::new();
+    notes.extend(unverified(table));
+    notes.extend(accuracy(table, rows));
+    notes.extend(threat(rows));
+    notes.extend(sources(rows));
+    notes.extend(selection(table, rows));
+    notes.extend(symbols(table));
+    notes.extend(comparison(table));
+    notes.extend(mixtures(rows));
+    notes
+}
+
+fn unverified(table: &Table) -> Option<String> {
+    let blocks = table.blocks.iter().filter(|block| !block.verified);
+    let names: BTreeSet<&str> = blocks.map(|block| block.dataset.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "Unverified data: the files of {} are not known to be those of the published data set.",
+            list(names)
+        )
+    })
+}
+
+fn accuracy(table: &Table, rows: &[&Row]) -> Option<String> {
+    let done: Vec<&&Row> = rows.iter().filter(|row| row.status == Status::Done).collect();
+    let images: BTreeSet<u64> = done.iter().filter_map(|row| row.n).collect();
+    let images = match (images.first()?, images.last()?) {
+        (only, last) if only == last => format!("{only} test images"),
+        (fewest, most) => format!("{fewest} to {most} test images"),
+    };
+    let mut text = format!("Accuracy in % on {images}");
+    let spread = |wanted: fn(&Spread) -> bool| {
+        let mut measurements = table.entries().filter_map(|entry| entry.cell.measurement());
+        measurements.any(|it| wanted(&it.spread))
+    };
+    if spread(|it| matches!(it, Spread::Deviation(_))) {
+        let seeds: BTreeSet<u64> = done.iter().map(|row| row.seed).collect();
+        let seeds = match seeds.len() {
+            0..=8 => format!("seeds {}", list(seeds)),
+            many => format!("{many} seeds"),
+        };
+        text += &format!("; ± is the sample standard deviation over {seeds}");
+    }
+    if spread(|it| matches!(it, Spread::Interval { .. })) {
+        text += "; brackets are the 95 % Wilson interval of one seed over images";
+    }
+    Some(text + ".")
+}
+
+fn threat(rows: &[&Row]) -> Option<String> {
+    let attacked = rows.iter().filter(|row| row.kind != Kind::Natural);
+    let threats: BTreeSet<(&str, String)> = attacked
+        .filter_map(|row| {
+            let norm = match row.norm.as_deref()? {
+                "linf" => "L∞",
+                "l2" => "L2",
+                other => other,
+            };
+            let text = format!("{norm}, ε = {}", row.epsilon.as_deref()?);
+            Some((row.dataset.as_str(), text))
+        })
+        .collect();
+    let texts: BTreeSet<&str> = threats.iter().map(|(_, text)| text.as_str()).collect();
+    match texts.len() {
+        0 => None,
+        1 => Some(format!("Threat model: {}.", list(texts))),
+        _ => {
+            let texts = threats.iter().map(|(dataset, text)| format!("{dataset} {text}"));
+            Some(format!("Threat models: {}.", texts.collect::<Vec<_>>().join("; ")))
+        }
+    }
+}
+
+fn sources(rows: &[&Row]) -> Option<String> {
+    let sources: BTreeSet<String> = rows
+        .iter()
+        .filter_map(|row| {
+            let source = row.source.as_deref()?;
+            Some(match row.source_checkpoint {
+                Some(checkpoint) => format!("{source} ({checkpoint})"),
+                None => source.to_string(),
+            })
+        })
+        .collect();
+    (!sources.is_empty()).then(|| format!("Transferred from {}.", list(sources)))
+}
+
+fn selection(table: &Table, rows: &[&Row]) -> Option<String> {
+    let mut texts = Vec::new();
+    if table.checkpoints.contains(&Checkpoint::Best) {
+        let best = rows.iter().filter(|row| row.checkpoint == Checkpoint::Best);
+        let selections: BTreeSet<Selection> = best.map(|row| row.selection).collect();
+        texts.extend(selections.into_iter().map(|it| match it {
+            Selection::Validation => {
+                "best is the epoch with the highest robust accuracy on validation images held out of training"
+            }
+            Selection::Test => {
+                "best is the epoch with the highest robust accuracy on the test images themselves, \
+                 which flatters it"
+            }
+            Selection::None => "best was not chosen by any images",
+        }));
+    }
+    if table.checkpoints.contains(&Checkpoint::Last) {
+        texts.push("last is the last epoch");
+    }
+    (!texts.is_empty()).then(|| format!("Checkpoints: {}.", texts.join("; ")))
+}
+
+fn symbols(table: &Table) -> Vec<String> {
+    let mut notes = Vec::new();
+    let any = |wanted: fn(&Cell) -> bool| table.entries().any(|entry| wanted(&entry.cell));
+    if any(|cell| matches!(cell, Cell::Missing { .. })) {
+        notes.push("— was not run.".to_string());
+    }
+    let failures: Vec<&str> = table
+        .entries()
+        .filter_map(|entry| match &entry.cell {
+            Cell::Failed { reason, .. } => Some(reason.as_str()),
+            _ => None,
+        })
+        .collect();
+    if let Some(first) = failures.first() {
+        let what = match failures.len() {
+            1 => "failed: no seed has a result; the error was".to_string(),
+            many => format!("failed: no seed has a result in {many} cells; the first error was"),
+        };
+        notes.push(format!("{what} “{}”.", shortened(first)));
+    }
+    if any(|cell| matches!(cell, Cell::Partial { .. })) {
+        notes.push("(k/n): only k of n seeds have a result, and the number is over those.".to_string());
+    }
+    notes
+}
+
+fn comparison(table: &Table) -> Vec<String> {
+    let compared = || table.entries().filter_map(|entry| entry.published.as_ref());
+    let citations: BTreeSet<&str> = compared().map(|it| it.citation.as_str()).collect();
+    if citations.is_empty() {
+        return Vec::new();
+    }
+    let mut notes = vec![format!(
+        "paper: {}; in parentheses ours minus the paper's, in percentage points.",
+        list(citations)
+    )];
+    for it in compared() {
+        if !it.note.is_empty() && !notes.contains(&it.note) {
+            notes.push(it.note.clone());
+        }
+    }
+    notes
+}
+
+/// What should be one thing throughout a table, and is not.
+fn mixtures(rows: &[&Row]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let digests: BTreeSet<(&str, &str)> = rows
+        .iter()
+        .map(|row| (row.dataset.as_str(), row.dataset_digest.as_str()))
+        .collect();
+    let datasets: BTreeSet<&str> = rows.iter().map(|row| row.dataset.as_str()).collect();
+    if digests.len() > datasets.len() {
+        notes.push("Caution: rows were computed from different files of one data set.".to_string());
+    }
+    let versions: BTreeSet<&str> = rows.iter().map(|row| row.code_version.as_str()).collect();
+    if versions.len() > 1 {
+        notes.push(format!(
+            "Rows were computed by versions {} of the program.",
+            list(versions)
+        ));
+    }
+    notes
+}
+
+fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let texts: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    texts.join(", ")
+}
+
+/// The first line, cut where it is long.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 120;
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_string(),
+    }
+}
