@@ -1,1 +1,27 @@
-//! Neural-network operations for Candle, with hand-written gradients
+//! Neural-network operations for Candle, with hand-written gradients.
+//!
+//! Each function takes and returns Candle tensors, `f32` or `f64`, images as `[B, C, H, W]`. Gradients
+//! are computed only for arguments that somebody tracks: an attack pays for no weight gradient, and
+//! training on constant images for no image gradient.
+//!
+//! Results do not depend on the number of threads, bit for bit, and a row of a batch does not depend
+//! on the other rows (batch statistics aside).
+
+mod element;
+mod matmul;
+
+mod average_pool;
+mod batch_norm;
+mod convolution;
+mod linear;
+mod max_pool;
+mod relu;
+mod softmax;
+
+pub use average_pool::avg_pool2d;
+pub use batch_norm::{BatchNorm, Statistics, batch_norm};
+pub use convolution::conv2d;
+pub use linear::linear;
+pub use max_pool::max_pool2d;
+pub use relu::relu;
+pub use softmax::{cross_entropy, log_softmax};

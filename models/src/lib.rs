@@ -1,5 +1,28 @@
 //! The networks of the adversarial-training literature, under their authors' parameter names.
+//!
+//! ```
+//! use models::{Classifier, Mode};
+//! use random::Stream;
+//!
+//! let network = models::build("tiny-cnn", [1, 8, 8], 10, &Stream::new(0))?;
+//! let images = candle_core::Tensor::zeros((2, 1, 8, 8), candle_core::DType::F32, &candle_core::Device::Cpu)?;
+//! assert_eq!(network.logits(&images, Mode::Eval)?.dims(), [2, 10]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod classifier;
+mod network;
+mod registry;
+
+mod builder;
+mod layers;
+
+mod lenet5;
+mod resnet18;
+mod small_cnn;
+mod tiny_cnn;
+mod wide_resnet;
 
 pub use classifier::{Classifier, Dropout, FromModule, Mode};
+pub use network::{Buffer, ModelError, Network, Parameter, Role};
+pub use registry::{Entry, build, build_in, entries};

@@ -1,0 +1,47 @@
+//! The two number types, and how operations get at their numbers.
+
+use candle_core::{CpuStorage, DType, Layout, Result, Tensor, WithDType, bail};
+
+/// `f32` or `f64`.
+pub(crate) trait Element: WithDType + Default {}
+
+impl Element for f32 {}
+impl Element for f64 {}
+
+/// The numbers of a contiguous tensor.
+pub(crate) fn values<'a, T: Element>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("operand of shape {:?} is not contiguous", layout.shape());
+    };
+    Ok(&storage.as_slice::<T>()?[start..end])
+}
+
+/// Calls a function generic over [`Element`] with the type that a storage holds.
+macro_rules! dispatch {
+    ($storage:expr, $op:expr, $function:ident ( $($argument:expr),* )) => {
+        match $storage {
+            candle_core::CpuStorage::F32(_) => $function::<f32>($($argument),*),
+            candle_core::CpuStorage::F64(_) => $function::<f64>($($argument),*),
+            other => candle_core::bail!("{}: {:?} is neither f32 nor f64", $op, candle_core::backend::BackendStorage::dtype(other)),
+        }
+    };
+}
+pub(crate) use dispatch;
+
+/// Fails unless all operands are f32 or all are f64.
+pub(crate) fn check_dtypes(op: &str, operands: &[(&str, &Tensor)]) -> Result<()> {
+    let (first_name, first) = operands[0];
+    if !matches!(first.dtype(), DType::F32 | DType::F64) {
+        bail!("{op}: {first_name} are {:?}, neither f32 nor f64", first.dtype());
+    }
+    for (name, operand) in operands {
+        if operand.dtype() != first.dtype() {
+            bail!(
+                "{op}: {first_name} are {:?} but {name} are {:?}",
+                first.dtype(),
+                operand.dtype()
+            );
+        }
+    }
+    Ok(())
+}

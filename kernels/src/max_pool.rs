@@ -1,0 +1,115 @@
+//! Maximum over windows that do not overlap. Ties: the first maximum gets the gradient, as in PyTorch.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::convolution::image_dims;
+use crate::element::{Element, check_dtypes, dispatch, values};
+
+/// The maximum of every `size` × `size` window of `images` `[B, C, H, W]`: `[B, C, H/size, W/size]`.
+/// Rows and columns that fill no window are left out.
+pub fn max_pool2d(images: &Tensor, size: usize) -> Result<Tensor> {
+    check_dtypes("max_pool2d", &[("images", images)])?;
+    let [_, _, height, width] = image_dims("max_pool2d", images.dims())?;
+    if size == 0 || height < size || width < size {
+        bail!("max_pool2d: images {:?} have no {size}x{size} window", images.dims());
+    }
+    images.contiguous()?.apply_op1(MaxPool { size })
+}
+
+struct MaxPool {
+    size: usize,
+}
+
+impl CustomOp1 for MaxPool {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        dispatch!(x, "max_pool2d", forward(self.size, x, layout))
+    }
+
+    fn bwd(&self, images: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        if !images.track_op() {
+            return Ok(None);
+        }
+        let op = MaxPoolGradient { size: self.size };
+        Ok(Some(images.apply_op2_no_bwd(&gradient.contiguous()?, &op)?))
+    }
+}
+
+struct MaxPoolGradient {
+    size: usize,
+}
+
+impl CustomOp2 for MaxPoolGradient {
+    fn name(&self) -> &'static str {
+        "max_pool2d-gradient"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, g: &CpuStorage, lg: &Layout) -> Result<(CpuStorage, Shape)> {
+        dispatch!(x, "max_pool2d", backward(self.size, x, lx, g, lg))
+    }
+}
+
+fn forward<T: Element>(size: usize, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+    let images = values::<T>(x, layout)?;
+    let (batch, channels, height, width) = layout.shape().dims4()?;
+    let (rows, columns) = (height / size, width / size);
+    let mut out = vec![T::zero(); batch * channels * rows * columns];
+    out.par_chunks_mut(rows * columns)
+        .zip(images.par_chunks(height * width))
+        .for_each(|(out, plane)| {
+            for (i, out) in out.chunks_mut(columns).enumerate() {
+                for (j, out) in out.iter_mut().enumerate() {
+                    *out = plane[first_maximum(plane, width, size, i, j)];
+                }
+            }
+        });
+    Ok((T::to_cpu_storage_owned(out), (batch, channels, rows, columns).into()))
+}
+
+fn backward<T: Element>(
+    size: usize,
+    x: &CpuStorage,
+    lx: &Layout,
+    g: &CpuStorage,
+    lg: &Layout,
+) -> Result<(CpuStorage, Shape)> {
+    let (images, gradient) = (values::<T>(x, lx)?, values::<T>(g, lg)?);
+    let (_, _, height, width) = lx.shape().dims4()?;
+    let (rows, columns) = (height / size, width / size);
+    let mut out = vec![T::zero(); images.len()];
+    out.par_chunks_mut(height * width)
+        .zip(
+            images
+                .par_chunks(height * width)
+                .zip(gradient.par_chunks(rows * columns)),
+        )
+        .for_each(|(out, (plane, gradient))| {
+            for (i, gradient) in gradient.chunks(columns).enumerate() {
+                for (j, gradient) in gradient.iter().enumerate() {
+                    out[first_maximum(plane, width, size, i, j)] = *gradient;
+                }
+            }
+        });
+    Ok((T::to_cpu_storage_owned(out), lx.shape().clone()))
+}
+
+/// Where the maximum of window (i, j) lies in its plane. A NaN counts as the maximum.
+fn first_maximum<T: Element>(plane: &[T], width: usize, size: usize, i: usize, j: usize) -> usize {
+    let corner = i * size * width + j * size;
+    let mut best = corner;
+    for r in 0..size {
+        for at in corner + r * width..corner + r * width + size {
+            let (value, maximum) = (plane[at], plane[best]);
+            // Only a NaN is unequal to itself.
+            #[allow(clippy::eq_op)]
+            if value > maximum || (value != value && maximum == maximum) {
+                best = at;
+            }
+        }
+    }
+    best
+}

@@ -1,0 +1,151 @@
+//! Makes a network's parameters, in order, under their authors' names.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use random::{Purpose, Stream};
+
+use crate::layers::{BatchNorm, Convolution, Linear};
+use crate::network::{Parameter, Role};
+
+/// How a layer's parameters begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Init {
+    /// Uniform on ±1/√fan_in, weights and biases: what PyTorch does unless told otherwise.
+    PyTorch,
+    /// Weights as in PyTorch, biases zero.
+    PyTorchNoBias,
+    /// Normal with variance 2/fan_in, biases zero: He et al. 2015, arXiv:1502.01852.
+    Kaiming,
+    /// Normal with variance 2/fan_out, biases zero: wide residual networks.
+    KaimingFanOut,
+    /// All zero.
+    Zero,
+}
+
+/// One entry of the state dictionary.
+#[derive(Debug, Clone)]
+pub(crate) enum State {
+    /// A parameter, by its place among the parameters.
+    Parameter(usize),
+    /// A running mean or variance.
+    Statistic(Var),
+    /// How often running statistics were updated.
+    Updates(Arc<AtomicI64>),
+}
+
+/// Makes layers and remembers their state.
+pub(crate) struct Builder {
+    stream: Stream,
+    dtype: DType,
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) state: Vec<(String, State)>,
+}
+
+impl Builder {
+    pub(crate) fn new(random: &Stream, dtype: DType) -> Self {
+        Self {
+            stream: random.of(Purpose::Initialisation),
+            dtype,
+            parameters: Vec::new(),
+            state: Vec::new(),
+        }
+    }
+
+    /// A square convolution without bias.
+    pub(crate) fn convolution(
+        &mut self,
+        name: &str,
+        [outputs, inputs, kernel]: [usize; 3],
+        stride: usize,
+        padding: usize,
+        init: Init,
+    ) -> Result<Convolution> {
+        let shape = [outputs, inputs, kernel, kernel];
+        Ok(Convolution {
+            weight: self.parameter(format!("{name}.weight"), Role::Weight, &shape, &shape, init)?,
+            bias: None,
+            stride,
+            padding,
+        })
+    }
+
+    /// A square convolution with stride 1 and a bias.
+    pub(crate) fn convolution_with_bias(
+        &mut self,
+        name: &str,
+        [outputs, inputs, kernel]: [usize; 3],
+        padding: usize,
+        init: Init,
+    ) -> Result<Convolution> {
+        let weights = [outputs, inputs, kernel, kernel];
+        let mut convolution = self.convolution(name, [outputs, inputs, kernel], 1, padding, init)?;
+        convolution.bias = Some(self.parameter(format!("{name}.bias"), Role::Bias, &[outputs], &weights, init)?);
+        Ok(convolution)
+    }
+
+    pub(crate) fn linear(&mut self, name: &str, [outputs, inputs]: [usize; 2], init: Init) -> Result<Linear> {
+        let weights = [outputs, inputs];
+        Ok(Linear {
+            weight: self.parameter(format!("{name}.weight"), Role::Weight, &weights, &weights, init)?,
+            bias: self.parameter(format!("{name}.bias"), Role::Bias, &[outputs], &weights, init)?,
+        })
+    }
+
+    pub(crate) fn batch_norm(&mut self, name: &str, channels: usize) -> Result<BatchNorm> {
+        let ones = Tensor::ones(channels, self.dtype, &Device::Cpu)?;
+        let zeros = Tensor::zeros(channels, self.dtype, &Device::Cpu)?;
+        let norm = BatchNorm {
+            weight: Var::from_tensor(&ones)?,
+            bias: Var::from_tensor(&zeros)?,
+            running_mean: Var::from_tensor(&zeros)?,
+            running_var: Var::from_tensor(&ones)?,
+            updates: Arc::default(),
+        };
+        self.push(format!("{name}.weight"), Role::BatchNorm, &norm.weight);
+        self.push(format!("{name}.bias"), Role::BatchNorm, &norm.bias);
+        for (what, state) in [
+            ("running_mean", State::Statistic(norm.running_mean.clone())),
+            ("running_var", State::Statistic(norm.running_var.clone())),
+            ("num_batches_tracked", State::Updates(norm.updates.clone())),
+        ] {
+            self.state.push((format!("{name}.{what}"), state));
+        }
+        Ok(norm)
+    }
+
+    /// A parameter of a layer with `weights` of a shape.
+    fn parameter(&mut self, name: String, role: Role, shape: &[usize], weights: &[usize], init: Init) -> Result<Var> {
+        let len = shape.iter().product();
+        let fan_in: usize = weights[1..].iter().product();
+        let fan_out = weights[0] * weights[2..].iter().product::<usize>();
+        let index = [self.parameters.len() as u64];
+        let uniform = |bound: f64| -> Vec<f64> {
+            let draws = self.stream.uniform(&index, len);
+            draws.iter().map(|&u| (2.0 * f64::from(u) - 1.0) * bound).collect()
+        };
+        let normal = |variance: f64| -> Vec<f64> {
+            let draws = self.stream.normal(&index, len);
+            draws.iter().map(|&z| f64::from(z) * variance.sqrt()).collect()
+        };
+        let values = match (init, role) {
+            (Init::PyTorch, _) | (Init::PyTorchNoBias, Role::Weight) => uniform(1.0 / (fan_in as f64).sqrt()),
+            (Init::Kaiming, Role::Weight) => normal(2.0 / fan_in as f64),
+            (Init::KaimingFanOut, Role::Weight) => normal(2.0 / fan_out as f64),
+            _ => vec![0.0; len],
+        };
+        let var = Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype)?)?;
+        self.push(name, role, &var);
+        Ok(var)
+    }
+
+    fn push(&mut self, name: String, role: Role, var: &Var) {
+        self.state.push((name.clone(), State::Parameter(self.parameters.len())));
+        self.parameters.push(Parameter {
+            name,
+            var: var.clone(),
+            role,
+        });
+    }
+}

@@ -1,0 +1,40 @@
+//! The LeNet-5 of Madry et al. 2018 (arXiv:1706.06083), as advertorch has it: `LeNet5Madry`.
+//!
+//! Source: <https://github.com/BorealisAI/advertorch/blob/e063e34/advertorch_examples/models.py>.
+
+use candle_core::{Result, Tensor};
+
+use crate::builder::{Builder, Init};
+use crate::layers::{Convolution, Linear, Pass};
+use crate::network::Body;
+
+/// The network.
+pub(crate) struct LeNet5 {
+    conv1: Convolution,
+    conv2: Convolution,
+    linear1: Linear,
+    linear2: Linear,
+}
+
+impl LeNet5 {
+    pub(crate) fn new(make: &mut Builder, [channels, height, width]: [usize; 3], classes: usize) -> Result<Self> {
+        let features = 64 * (height / 4) * (width / 4);
+        Ok(Self {
+            conv1: make.convolution_with_bias("conv1", [32, channels, 5], 2, Init::PyTorch)?,
+            conv2: make.convolution_with_bias("conv2", [64, 32, 5], 2, Init::PyTorch)?,
+            linear1: make.linear("linear1", [1024, features], Init::PyTorch)?,
+            linear2: make.linear("linear2", [classes, 1024], Init::PyTorch)?,
+        })
+    }
+}
+
+impl Body for LeNet5 {
+    fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let x = kernels::relu(&self.conv1.forward(images, pass)?)?;
+        let x = kernels::max_pool2d(&x, 2)?;
+        let x = kernels::relu(&self.conv2.forward(&x, pass)?)?;
+        let x = kernels::max_pool2d(&x, 2)?.flatten_from(1)?;
+        let x = kernels::relu(&self.linear1.forward(&x, pass)?)?;
+        self.linear2.forward(&x, pass)
+    }
+}

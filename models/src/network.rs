@@ -1,0 +1,328 @@
+//! A network with named parameters.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+use crate::builder::{Builder, State};
+use crate::layers::{Parameters, Pass};
+use crate::{Classifier, Mode};
+
+/// A network: a [`Classifier`] whose parameters can be trained, stored and loaded.
+pub struct Network {
+    name: String,
+    image: [usize; 3],
+    classes: usize,
+    version: u32,
+    dtype: DType,
+    parameters: Vec<Parameter>,
+    state: Vec<(String, State)>,
+    body: Arc<dyn Body>,
+}
+
+/// A trained number array.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    /// Its name in the authors' state dictionary.
+    pub name: String,
+    /// Its values.
+    pub var: Var,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// What a parameter is for; optimisers may treat the roles differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Weights of a convolution or linear layer.
+    Weight,
+    /// Biases of a convolution or linear layer.
+    Bias,
+    /// Scale or shift of a batch normalisation.
+    BatchNorm,
+}
+
+/// A running mean or variance: state that is not trained.
+#[derive(Debug, Clone)]
+pub struct Buffer {
+    /// Its name in the authors' state dictionary.
+    pub name: String,
+    /// Its values.
+    pub var: Var,
+}
+
+/// Why a network cannot be built or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// There is no network of that name.
+    #[error("no network is called `{name}`{}; known: {known}", suggestion.as_ref().map(|it| format!("; did you mean `{it}`?")).unwrap_or_default())]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// The nearest name there is.
+        suggestion: Option<String>,
+        /// All names there are.
+        known: String,
+    },
+    /// A depth or width that the family does not have.
+    #[error("`{name}` does not exist: {reason}")]
+    Size {
+        /// What was asked for.
+        name: String,
+        /// Why there is none.
+        reason: String,
+    },
+    /// The network cannot take such images, or not so few classes.
+    #[error("`{name}` cannot map images {image:?} to {classes} classes: {reason}")]
+    Task {
+        /// The network.
+        name: String,
+        /// Channels, height, width.
+        image: [usize; 3],
+        /// Classes.
+        classes: usize,
+        /// Why not.
+        reason: String,
+    },
+    /// A state dictionary of another network.
+    #[error("the state does not fit `{name}`: {}", problems.join("; "))]
+    State {
+        /// The network.
+        name: String,
+        /// One line per entry that does not fit.
+        problems: Vec<String>,
+    },
+    /// Candle failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+/// The layers of a network and their order.
+pub(crate) trait Body: Send + Sync {
+    /// The logits `[B, K]` of images `[B, C, H, W]`.
+    fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
+}
+
+impl Network {
+    pub(crate) fn new(
+        name: &str,
+        version: u32,
+        image: [usize; 3],
+        classes: usize,
+        dtype: DType,
+        builder: Builder,
+        body: Arc<dyn Body>,
+    ) -> Self {
+        Self {
+            name: name.to_string(),
+            image,
+            classes,
+            version,
+            dtype,
+            parameters: builder.parameters,
+            state: builder.state,
+            body,
+        }
+    }
+
+    /// The name it was built by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Increases whenever the same parameters would give other logits.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Channels, height and width of its images.
+    pub fn image(&self) -> [usize; 3] {
+        self.image
+    }
+
+    /// What its numbers are.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The trained parameters, in the authors' order.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// The running statistics, in the authors' order.
+    pub fn buffers(&self) -> Vec<Buffer> {
+        let statistics = self.state.iter().filter_map(|(name, state)| match state {
+            State::Statistic(var) => Some(Buffer {
+                name: name.clone(),
+                var: var.clone(),
+            }),
+            _ => None,
+        });
+        statistics.collect()
+    }
+
+    /// How many numbers are trained.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.iter().map(|parameter| parameter.var.elem_count()).sum()
+    }
+
+    /// Multiplications of convolutions and linear layers in one forward pass of one image.
+    pub fn multiplications(&self) -> Result<u64> {
+        let [channels, height, width] = self.image;
+        let image = Tensor::zeros((1, channels, height, width), self.dtype, &Device::Cpu)?;
+        let count = Cell::new(0);
+        let pass = Pass {
+            mode: Mode::Eval,
+            parameters: Parameters::Constant,
+            multiplications: Some(&count),
+        };
+        self.body.forward(&image, &pass)?;
+        Ok(count.get())
+    }
+
+    /// Names and shapes of the state dictionary, in the authors' order.
+    pub fn state_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let shapes = self.state.iter().map(|(name, state)| {
+            let shape = match state {
+                State::Parameter(index) => self.parameters[*index].var.dims().to_vec(),
+                State::Statistic(var) => var.dims().to_vec(),
+                State::Updates(_) => vec![],
+            };
+            (name.clone(), shape)
+        });
+        shapes.collect()
+    }
+
+    /// A copy of the whole state under the authors' names: parameters, running statistics and
+    /// `num_batches_tracked`.
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let entries = self.state.iter().map(|(name, state)| {
+            let tensor = match state {
+                State::Parameter(index) => self.parameters[*index].var.as_tensor().copy()?.detach(),
+                State::Statistic(var) => var.as_tensor().copy()?.detach(),
+                State::Updates(count) => Tensor::new(count.load(Ordering::Relaxed), &Device::Cpu)?,
+            };
+            Ok((name.clone(), tensor))
+        });
+        entries.collect()
+    }
+
+    /// Takes over a whole state. Nothing is changed if a name or shape does not fit;
+    /// `num_batches_tracked` may be missing.
+    pub fn load_state(&self, state: &BTreeMap<String, Tensor>) -> std::result::Result<(), ModelError> {
+        let mut problems = Vec::new();
+        for (name, shape) in self.state_shapes() {
+            match state.get(&name) {
+                None if name.ends_with("num_batches_tracked") => {}
+                None => problems.push(format!("`{name}` {shape:?} is missing")),
+                // Older PyTorch versions wrote counts as [1].
+                Some(_) if name.ends_with("num_batches_tracked") => {}
+                Some(tensor) if tensor.dims() != shape => {
+                    problems.push(format!("`{name}` is {:?} instead of {shape:?}", tensor.dims()));
+                }
+                Some(_) => {}
+            }
+        }
+        for (name, tensor) in state {
+            if !self.state.iter().any(|(known, _)| known == name) {
+                problems.push(format!("`{name}` {:?} is not expected", tensor.dims()));
+            }
+        }
+        if !problems.is_empty() {
+            let name = self.name.clone();
+            return Err(ModelError::State { name, problems });
+        }
+        for (name, target) in &self.state {
+            let Some(tensor) = state.get(name) else { continue };
+            match target {
+                State::Parameter(index) => set(&self.parameters[*index].var, tensor)?,
+                State::Statistic(var) => set(var, tensor)?,
+                State::Updates(count) => {
+                    let value = tensor.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+                    count.store(value.first().copied().unwrap_or(0), Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, images: &Tensor) -> Result<()> {
+        check_images(&self.name, self.image, images)
+    }
+}
+
+fn set(var: &Var, tensor: &Tensor) -> Result<()> {
+    // A copy: a variable must not share its storage with the caller's tensor.
+    var.set(&tensor.to_device(var.device())?.to_dtype(var.dtype())?.copy()?)
+}
+
+fn check_images(name: &str, [channels, height, width]: [usize; 3], images: &Tensor) -> Result<()> {
+    match images.dims() {
+        [_, c, h, w] if [*c, *h, *w] == [channels, height, width] => Ok(()),
+        dims => candle_core::bail!("{name} takes images [B, {channels}, {height}, {width}], not {dims:?}"),
+    }
+}
+
+impl Classifier for Network {
+    fn logits(&self, images: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        self.check(images)?;
+        let pass = Pass {
+            mode,
+            parameters: Parameters::Tracked,
+            multiplications: None,
+        };
+        self.body.forward(images, &pass)
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn freeze(&self) -> Result<Option<Box<dyn Classifier>>> {
+        Ok(Some(Box::new(Frozen {
+            name: self.name.clone(),
+            image: self.image,
+            classes: self.classes,
+            body: self.body.clone(),
+        })))
+    }
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network")
+            .field("name", &self.name)
+            .field("image", &self.image)
+            .field("classes", &self.classes)
+            .field("parameters", &self.parameter_count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A network whose parameters are constants.
+struct Frozen {
+    name: String,
+    image: [usize; 3],
+    classes: usize,
+    body: Arc<dyn Body>,
+}
+
+impl Classifier for Frozen {
+    fn logits(&self, images: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        check_images(&self.name, self.image, images)?;
+        let pass = Pass {
+            mode,
+            parameters: Parameters::Constant,
+            multiplications: None,
+        };
+        self.body.forward(images, &pass)
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+}

@@ -1,0 +1,94 @@
+//! ResNet-18 for 32×32 images, as MART has it: He et al. 2016, arXiv:1512.03385, with a 3×3 stem and
+//! ReLU after the addition.
+//!
+//! Source: <https://github.com/YisenWang/MART/blob/2d83e17/resnet.py>.
+//! Deviation: the last pooling is over the whole plane, which on 32×32 images is the authors' 4×4.
+
+use candle_core::{Result, Tensor};
+
+use crate::builder::{Builder, Init};
+use crate::layers::{BatchNorm, Convolution, Linear, Pass, mean_per_channel};
+use crate::network::Body;
+
+/// The network.
+pub(crate) struct ResNet18 {
+    conv1: Convolution,
+    bn1: BatchNorm,
+    blocks: Vec<Block>,
+    linear: Linear,
+}
+
+struct Block {
+    conv1: Convolution,
+    bn1: BatchNorm,
+    conv2: Convolution,
+    bn2: BatchNorm,
+    shortcut: Option<(Convolution, BatchNorm)>,
+}
+
+impl ResNet18 {
+    pub(crate) fn new(make: &mut Builder, [channels, _, _]: [usize; 3], classes: usize) -> Result<Self> {
+        let conv1 = make.convolution("conv1", [64, channels, 3], 1, 1, Init::PyTorch)?;
+        let bn1 = make.batch_norm("bn1", 64)?;
+        let mut blocks = Vec::new();
+        let mut inputs = 64;
+        for (layer, outputs, stride) in [(1, 64, 1), (2, 128, 2), (3, 256, 2), (4, 512, 2)] {
+            blocks.push(Block::new(make, &format!("layer{layer}.0"), inputs, outputs, stride)?);
+            blocks.push(Block::new(make, &format!("layer{layer}.1"), outputs, outputs, 1)?);
+            inputs = outputs;
+        }
+        Ok(Self {
+            conv1,
+            bn1,
+            blocks,
+            linear: make.linear("linear", [classes, 512], Init::PyTorch)?,
+        })
+    }
+}
+
+impl Block {
+    fn new(make: &mut Builder, name: &str, inputs: usize, outputs: usize, stride: usize) -> Result<Self> {
+        Ok(Self {
+            conv1: make.convolution(&format!("{name}.conv1"), [outputs, inputs, 3], stride, 1, Init::PyTorch)?,
+            bn1: make.batch_norm(&format!("{name}.bn1"), outputs)?,
+            conv2: make.convolution(&format!("{name}.conv2"), [outputs, outputs, 3], 1, 1, Init::PyTorch)?,
+            bn2: make.batch_norm(&format!("{name}.bn2"), outputs)?,
+            shortcut: match inputs == outputs && stride == 1 {
+                true => None,
+                false => Some((
+                    make.convolution(
+                        &format!("{name}.shortcut.0"),
+                        [outputs, inputs, 1],
+                        stride,
+                        0,
+                        Init::PyTorch,
+                    )?,
+                    make.batch_norm(&format!("{name}.shortcut.1"), outputs)?,
+                )),
+            },
+        })
+    }
+
+    fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let out = self.conv1.forward(x, pass)?;
+        let out = self.bn1.forward_relu(&out, pass)?;
+        let out = self.conv2.forward(&out, pass)?;
+        let out = self.bn2.forward(&out, pass)?;
+        let shortcut = match &self.shortcut {
+            Some((conv, bn)) => bn.forward(&conv.forward(x, pass)?, pass)?,
+            None => x.clone(),
+        };
+        kernels::relu(&(out + shortcut)?)
+    }
+}
+
+impl Body for ResNet18 {
+    fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let x = self.conv1.forward(images, pass)?;
+        let mut x = self.bn1.forward_relu(&x, pass)?;
+        for block in &self.blocks {
+            x = block.forward(&x, pass)?;
+        }
+        self.linear.forward(&mean_per_channel(&x)?, pass)
+    }
+}

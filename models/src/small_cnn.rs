@@ -1,0 +1,59 @@
+//! SmallCNN for MNIST: Zhang et al. 2019 (TRADES), arXiv:1901.08573.
+//!
+//! Source: <https://github.com/yaodongyu/TRADES/blob/6e8e11b/models/small_cnn.py>.
+
+use candle_core::{Result, Tensor};
+
+use crate::builder::{Builder, Init};
+use crate::layers::{Convolution, Linear, Pass, dropout_half};
+use crate::network::Body;
+
+/// The network.
+pub(crate) struct SmallCnn {
+    conv1: Convolution,
+    conv2: Convolution,
+    conv3: Convolution,
+    conv4: Convolution,
+    fc1: Linear,
+    fc2: Linear,
+    fc3: Linear,
+}
+
+/// What a side of the image has become after all convolutions and poolings.
+pub(crate) fn final_side(side: usize) -> usize {
+    (side.saturating_sub(4) / 2).saturating_sub(4) / 2
+}
+
+impl SmallCnn {
+    pub(crate) fn new(make: &mut Builder, [channels, height, width]: [usize; 3], classes: usize) -> Result<Self> {
+        let features = 64 * final_side(height) * final_side(width);
+        let mut conv = |name: &str, outputs, inputs| {
+            let name = format!("feature_extractor.{name}");
+            make.convolution_with_bias(&name, [outputs, inputs, 3], 0, Init::Kaiming)
+        };
+        Ok(Self {
+            conv1: conv("conv1", 32, channels)?,
+            conv2: conv("conv2", 32, 32)?,
+            conv3: conv("conv3", 64, 32)?,
+            conv4: conv("conv4", 64, 64)?,
+            fc1: make.linear("classifier.fc1", [200, features], Init::PyTorch)?,
+            fc2: make.linear("classifier.fc2", [200, 200], Init::PyTorch)?,
+            fc3: make.linear("classifier.fc3", [classes, 200], Init::Zero)?,
+        })
+    }
+}
+
+impl Body for SmallCnn {
+    fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let x = kernels::relu(&self.conv1.forward(images, pass)?)?;
+        let x = kernels::relu(&self.conv2.forward(&x, pass)?)?;
+        let x = kernels::max_pool2d(&x, 2)?;
+        let x = kernels::relu(&self.conv3.forward(&x, pass)?)?;
+        let x = kernels::relu(&self.conv4.forward(&x, pass)?)?;
+        let x = kernels::max_pool2d(&x, 2)?.flatten_from(1)?;
+        let x = kernels::relu(&self.fc1.forward(&x, pass)?)?;
+        let x = dropout_half(&x, pass, 0)?;
+        let x = kernels::relu(&self.fc2.forward(&x, pass)?)?;
+        self.fc3.forward(&x, pass)
+    }
+}

@@ -1,0 +1,40 @@
+//! A network for small pictures, ours: conv3×3 (16), batch norm, ReLU, conv3×3 stride 2 (32), batch
+//! norm, ReLU, linear. On 8×8 digits an epoch of adversarial training takes seconds.
+
+use candle_core::{Result, Tensor};
+
+use crate::builder::{Builder, Init};
+use crate::layers::{BatchNorm, Convolution, Linear, Pass};
+use crate::network::Body;
+
+/// The network.
+pub(crate) struct TinyCnn {
+    conv1: Convolution,
+    bn1: BatchNorm,
+    conv2: Convolution,
+    bn2: BatchNorm,
+    fc: Linear,
+}
+
+impl TinyCnn {
+    pub(crate) fn new(make: &mut Builder, [channels, height, width]: [usize; 3], classes: usize) -> Result<Self> {
+        let features = 32 * height.div_ceil(2) * width.div_ceil(2);
+        Ok(Self {
+            conv1: make.convolution("conv1", [16, channels, 3], 1, 1, Init::PyTorch)?,
+            bn1: make.batch_norm("bn1", 16)?,
+            conv2: make.convolution("conv2", [32, 16, 3], 2, 1, Init::PyTorch)?,
+            bn2: make.batch_norm("bn2", 32)?,
+            fc: make.linear("fc", [classes, features], Init::PyTorch)?,
+        })
+    }
+}
+
+impl Body for TinyCnn {
+    fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let x = self.conv1.forward(images, pass)?;
+        let x = self.bn1.forward_relu(&x, pass)?;
+        let x = self.conv2.forward(&x, pass)?;
+        let x = self.bn2.forward_relu(&x, pass)?;
+        self.fc.forward(&x.flatten_from(1)?, pass)
+    }
+}
