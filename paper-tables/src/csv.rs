@@ -1,7 +1,7 @@
 //! Comma-separated values: long and tidy, one line per place of the table, for programs.
 
 use crate::Exporter;
-use crate::table::{Cell, Entry, Spread, Table};
+use crate::table::{Entry, Spread, Table};
 
 const HEADER: &str =
     "table,block,row,column,checkpoint,mean,sd,low,high,seeds,planned,n,published,difference,source,status,data,reason";
@@ -32,10 +32,7 @@ impl Exporter for Csv {
                     fields.extend(numbers(entry));
                     fields.push(entry.cell.status().to_string());
                     fields.push(data.to_string());
-                    fields.push(match &entry.cell {
-                        Cell::Failed { reason, .. } => reason.clone(),
-                        _ => String::new(),
-                    });
+                    fields.push(entry.cell.reason().unwrap_or_default().to_string());
                     let quoted: Vec<String> = fields.iter().map(|field| quote(field)).collect();
                     text += &quoted.join(",");
                     text.push('\n');

@@ -272,7 +272,6 @@ mod tests {
 
     /// Set `KEEP_LATEX` to a folder to look at the pages.
     #[test]
-    #[allow(clippy::print_stderr)]
     fn documents_compile() {
         let has_latex = Command::new("pdflatex").arg("--version").stdout(Stdio::null()).status();
         if has_latex.is_err() {

@@ -33,10 +33,10 @@ fn unverified(table: &Table) -> Option<String> {
 
 fn accuracy(table: &Table, rows: &[&Row]) -> Option<String> {
     let done: Vec<&&Row> = rows.iter().filter(|row| row.status == Status::Done).collect();
-    let images: BTreeSet<u64> = done.iter().filter_map(|row| row.n).collect();
-    let images = match (images.first()?, images.last()?) {
-        (only, last) if only == last => format!("{only} test images"),
-        (fewest, most) => format!("{fewest} to {most} test images"),
+    let counts: BTreeSet<u64> = done.iter().filter_map(|row| row.n).collect();
+    let images = match (*counts.first()?, *counts.last()?) {
+        (fewest, most) if fewest == most => format!("{} test images", thousands(most)),
+        (fewest, most) => format!("{} to {} test images", thousands(fewest), thousands(most)),
     };
     let mut text = format!("Accuracy in % on {images}");
     let spread = |wanted: fn(&Spread) -> bool| {
@@ -52,7 +52,7 @@ fn accuracy(table: &Table, rows: &[&Row]) -> Option<String> {
         text += &format!("; ± is the sample standard deviation over {seeds}");
     }
     if spread(|it| matches!(it, Spread::Interval { .. })) {
-        text += "; brackets are the 95 % Wilson interval of one seed over images";
+        text += "; brackets are the 95% Wilson interval of one seed over images";
     }
     Some(text + ".")
 }
@@ -123,13 +123,10 @@ fn symbols(table: &Table) -> Vec<String> {
     if any(|cell| matches!(cell, Cell::Missing { .. })) {
         notes.push("— was not run.".to_string());
     }
-    let failures: Vec<&str> = table
+    let failures = table
         .entries()
-        .filter_map(|entry| match &entry.cell {
-            Cell::Failed { reason, .. } => Some(reason.as_str()),
-            _ => None,
-        })
-        .collect();
+        .filter(|entry| matches!(entry.cell, Cell::Failed { .. }));
+    let failures: Vec<&str> = failures.filter_map(|entry| entry.cell.reason()).collect();
     if let Some(first) = failures.first() {
         let what = match failures.len() {
             1 => "failed: no seed has a result; the error was".to_string(),
@@ -137,8 +134,17 @@ fn symbols(table: &Table) -> Vec<String> {
         };
         notes.push(format!("{what} “{}”.", shortened(first)));
     }
-    if any(|cell| matches!(cell, Cell::Partial { .. })) {
-        notes.push("(k/n): only k of n seeds have a result, and the number is over those.".to_string());
+    let partial = || {
+        table
+            .entries()
+            .filter(|entry| matches!(entry.cell, Cell::Partial { .. }))
+    };
+    if partial().next().is_some() {
+        let mut text = "(k/n): only k of n seeds have a result, and the number is over those".to_string();
+        if let Some(reason) = partial().find_map(|entry| entry.cell.reason()) {
+            text += &format!("; some of the others failed, the first with “{}”", shortened(reason));
+        }
+        notes.push(text + ".");
     }
     notes
 }
@@ -180,6 +186,16 @@ fn mixtures(rows: &[&Row]) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// `10,000`.
+fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev();
+    let groups: Vec<&str> = groups
+        .map(|group| std::str::from_utf8(group).expect("digits"))
+        .collect();
+    groups.join(",")
 }
 
 fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {

@@ -74,6 +74,7 @@ fn defense(label: &str, published: Option<&str>) -> RowSpec {
 
 fn block(dataset: &str, network: &str) -> BlockSpec {
     BlockSpec {
+        label: format!("{dataset}, {network}"),
         dataset: dataset.to_string(),
         network: network.to_string(),
     }

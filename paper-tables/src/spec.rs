@@ -48,6 +48,8 @@ pub struct TableSpec {
 /// A part of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockSpec {
+    /// What is shown above it, such as `CIFAR-10, ResNet-18`.
+    pub label: String,
     /// The data set's name, as in the rows.
     pub dataset: String,
     /// The network's name, as in the rows.

@@ -39,9 +39,11 @@ pub struct Heading {
 /// A part of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {
-    /// The data set.
+    /// What is shown above it.
+    pub label: String,
+    /// The data set's name.
     pub dataset: String,
-    /// The network.
+    /// The network's name.
     pub network: String,
     /// Whether every row of this block was computed from verified data.
     pub verified: bool,
@@ -50,10 +52,10 @@ pub struct Block {
 }
 
 impl Block {
-    /// Data set and network, and a warning where the data are not verified.
+    /// The label, and a warning where the data are not verified.
     pub fn heading(&self) -> String {
         let warning = if self.verified { "" } else { " (unverified data)" };
-        format!("{}, {}{warning}", self.dataset, self.network)
+        format!("{}{warning}", self.label)
     }
 }
 
@@ -110,6 +112,8 @@ pub enum Cell {
         planned: usize,
         /// How many of them failed.
         failed: usize,
+        /// Why the first of those failed.
+        reason: Option<String>,
     },
     /// No seed is done and one failed at least.
     Failed {
@@ -131,6 +135,15 @@ impl Cell {
         match self {
             Self::Measured(measurement) | Self::Partial { measurement, .. } => Some(measurement),
             Self::Failed { .. } | Self::Missing { .. } => None,
+        }
+    }
+
+    /// Why the first seed that failed did.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Partial { reason, .. } => reason.as_deref(),
+            Self::Failed { reason, .. } => Some(reason),
+            Self::Measured(_) | Self::Missing { .. } => None,
         }
     }
 
@@ -261,6 +274,7 @@ impl Table {
             }
             mark_highest(&mut lines, &spec.checkpoints, spec.columns.len());
             blocks.push(Block {
+                label: block.label.clone(),
                 dataset: block.dataset.clone(),
                 network: block.network.clone(),
                 verified: shown[first..].iter().all(|row: &&Row| row.verified),
@@ -388,13 +402,15 @@ fn cell(seeds: &BTreeMap<u64, Option<&Row>>) -> Cell {
         .filter_map(|row| Some((row, row.accuracy? * 100.0)))
         .collect();
     let failed = rows().count() - done.len();
-    let values: Vec<f64> = done.iter().map(|(_, value)| *value).collect();
-    let Some(mean) = results::mean(&values) else {
-        let reason = rows().next().map(|row| {
+    let reason = rows()
+        .find(|row| row.status == Status::Failed || row.accuracy.is_none())
+        .map(|row| {
             row.error
                 .clone()
                 .unwrap_or_else(|| "no image was evaluated".to_string())
         });
+    let values: Vec<f64> = done.iter().map(|(_, value)| *value).collect();
+    let Some(mean) = results::mean(&values) else {
         return match reason {
             Some(reason) => Cell::Failed { planned, reason },
             None => Cell::Missing { planned },
@@ -421,6 +437,7 @@ fn cell(seeds: &BTreeMap<u64, Option<&Row>>) -> Cell {
             measurement,
             planned,
             failed,
+            reason,
         }
     }
 }
@@ -490,15 +507,18 @@ mod tests {
             measurement,
             planned,
             failed,
+            ..
         } = cell("MART", "CW∞")
         else {
             panic!("not partial");
         };
         assert_eq!((measurement.seeds, planned, failed), (1, 3, 2));
+        assert_eq!(cell("MART", "CW∞").reason(), Some("out of memory"));
         let Cell::Partial {
             measurement,
             planned,
             failed,
+            ..
         } = cell("MART", "AutoAttack")
         else {
             panic!("not partial");
@@ -561,6 +581,7 @@ mod tests {
             blocks: blocks
                 .iter()
                 .map(|(dataset, network)| BlockSpec {
+                    label: format!("{dataset}, {network}"),
                     dataset: dataset.to_string(),
                     network: network.to_string(),
                 })
@@ -624,12 +645,16 @@ mod tests {
         assert_eq!(rows.len(), 10_000);
         let planned: Vec<Planned> = rows.iter().map(Planned::of).collect();
         let spec = spec(&blocks, &defenses, &attacks);
-        let start = Instant::now();
-        let table = Table::build(&spec, &planned, &rows, Published::embedded()).unwrap();
         let exporters: [&dyn Exporter; 3] = [&Csv, &Markdown::default(), &Latex::Document];
-        let length: usize = exporters.iter().map(|it| it.export(&table).len()).sum();
-        let taken = start.elapsed();
-        assert!(length > 100_000);
+        let once = || {
+            let start = Instant::now();
+            let table = Table::build(&spec, &planned, &rows, Published::embedded()).unwrap();
+            let length: usize = exporters.iter().map(|it| it.export(&table).len()).sum();
+            assert!(length > 100_000);
+            start.elapsed()
+        };
+        // The best of three, for the machine may be busy.
+        let taken = (0..3).map(|_| once()).min().unwrap();
         assert!(taken < Duration::from_millis(200), "took {taken:?}");
     }
 }
