@@ -196,21 +196,15 @@ pub enum Spread {
 /// Two results for one seed of one cell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "table `{table}` has two results for {defense} under {attack} ({place}, seed {seed}): \
-     cells `{}` and `{}`; name the recipe or the source, or give the two different labels",
+    "table `{table}` has two results for {place}: cells `{}` and `{}`; \
+     name the recipe or the source, or give the two different labels",
     cells[0], cells[1]
 )]
 pub struct Ambiguous {
     /// The table.
     pub table: String,
-    /// The defense.
-    pub defense: String,
-    /// The attack.
-    pub attack: String,
-    /// Data set, network and checkpoint.
+    /// Defense, attack, data set, network, checkpoint and seed.
     pub place: String,
-    /// The seed.
-    pub seed: u64,
     /// The two cells.
     pub cells: [String; 2],
 }
@@ -382,10 +376,10 @@ impl<'a> Index<'a> {
             if let Some(Some(other)) = seeds.insert(it.seed, Some(*it)) {
                 return Err(Ambiguous {
                     table: table.to_string(),
-                    defense: it.defense.clone(),
-                    attack: it.attack.clone(),
-                    place: format!("{}, {}, {}", it.dataset, it.network, it.checkpoint),
-                    seed: it.seed,
+                    place: format!(
+                        "{} under {} ({}, {}, {}, seed {})",
+                        it.defense, it.attack, it.dataset, it.network, it.checkpoint, it.seed
+                    ),
                     cells: [other.cell.clone(), it.cell.clone()],
                 });
             }
@@ -442,7 +436,7 @@ fn cell(seeds: &BTreeMap<u64, Option<&Row>>) -> Cell {
     }
 }
 
-/// Equal as shown, to two decimals, is equally high. One defense alone is not the highest of any.
+/// Equal as shown, to two decimals, is equally high. Where all are equal, or alone, none is highest.
 fn mark_highest(lines: &mut [Line], checkpoints: &[Checkpoint], columns: usize) {
     let shown = |entry: &Entry| match &entry.cell {
         Cell::Measured(measurement) => Some((measurement.mean * 100.0).round() as i64),
@@ -452,10 +446,10 @@ fn mark_highest(lines: &mut [Line], checkpoints: &[Checkpoint], columns: usize) 
         for column in 0..columns {
             let of_checkpoint = lines.iter().filter(|line| line.checkpoint == checkpoint);
             let values: Vec<i64> = of_checkpoint.filter_map(|line| shown(&line.entries[column])).collect();
-            if values.len() < 2 {
+            let highest = values.iter().max().copied();
+            if highest == values.iter().min().copied() {
                 continue;
             }
-            let highest = values.iter().max().copied();
             for line in lines.iter_mut().filter(|line| line.checkpoint == checkpoint) {
                 let entry = &mut line.entries[column];
                 entry.highest = shown(entry) == highest;
@@ -618,7 +612,11 @@ mod tests {
         two.cell = "other".to_string();
         let rows = [one, two];
         let error = Table::build(&spec, &[], &rows, &Published::none()).unwrap_err();
-        assert_eq!(error.cells[1], "other");
+        assert_eq!(
+            error.to_string(),
+            "table `white-box` has two results for MART under PGD (digits, lenet, best, seed 0): cells \
+             `digits-lenet-MART-PGD-best-0` and `other`; name the recipe or the source, or give the two different labels"
+        );
         spec.rows[0].recipe = Some("long".to_string());
         let table = Table::build(&spec, &[], &rows, &Published::none()).unwrap();
         assert_eq!(table.blocks[0].lines[0].entries[0].cell.planned(), 1);
