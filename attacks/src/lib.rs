@@ -15,9 +15,22 @@ pub mod ball;
 mod probe;
 mod start;
 
-mod fgsm;
 mod natural;
+
+mod fgsm;
 mod pgd;
+
+mod cw;
+mod mi_fgsm;
+
+mod an_pgd;
+mod fosc;
+mod trades_l2;
+
+#[cfg(test)]
+mod reference_cases;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
@@ -25,8 +38,12 @@ use candle_core::{Result, Tensor};
 use models::Classifier;
 use random::Stream;
 
+pub use an_pgd::{AnPgd, Boundary};
+pub use cw::{Cw, Variant};
 pub use fgsm::Fgsm;
+pub use fosc::{FoscPgd, Origin, fosc};
 pub use loss::Loss;
+pub use mi_fgsm::MiFgsm;
 pub use natural::Natural;
 pub use pgd::{Iterate, Pgd};
 pub use pixels::{InvalidPixels, Pixels};
@@ -35,6 +52,7 @@ pub use protocol::{check_step_size, positive};
 pub use registry::{Configured, Entry, Family, Invalid, Method, ParseError, Registry, Setting};
 pub use start::Start;
 pub use threat::{Norm, Threat};
+pub use trades_l2::TradesL2;
 
 /// Images with their labels and identities.
 #[derive(Debug, Clone)]
@@ -113,5 +131,7 @@ pub fn builtin() -> Registry<dyn Attack> {
     registry.add::<Natural>(|attack| Arc::new(attack));
     registry.add::<Fgsm>(|attack| Arc::new(attack));
     registry.add::<Pgd>(|attack| Arc::new(attack));
+    registry.add::<Cw>(|attack| Arc::new(attack));
+    registry.add::<MiFgsm>(|attack| Arc::new(attack));
     registry
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Invalid;
-use crate::losses::{at, best_wrong, cross_entropy, dlr, dlr_targeted, kl, margin, one_hot, ranking, soft_margin};
+use crate::losses::{at, cross_entropy, dlr, dlr_targeted, kl, margin, one_hot, ranking, soft_margin};
 
 /// A loss that an attack ascends: large where the network is wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,13 +30,13 @@ pub enum Loss {
         /// κ, in logits: by how much an example should be wrong.
         kappa: f64,
     },
-    /// As `cw`, with M the largest of the wrong logits and 0: advertorch's and Dynamic AT's code.
+    /// As `cw`, with M the largest of the wrong logits and 0: Dynamic AT's code.
     CwZeroMask {
         /// κ, in logits.
         kappa: f64,
     },
     /// max(M − z_y + κ, 0): as `cw`, clamped on the other side, so that it is the confidently right
-    /// examples that are left alone. advertorch's `CWLoss`, with its zero mask where it can matter.
+    /// examples that are left alone: advertorch's `CWLoss`.
     CwAdvertorch {
         /// κ, in logits.
         kappa: f64,
@@ -66,7 +66,7 @@ impl Loss {
             Self::SoftMargin => soft_margin(logits, labels),
             Self::Cw { kappa } => relu(&(margin(logits, labels)?.neg()? + kappa)?)?.neg(),
             Self::CwZeroMask { kappa } => relu(&(zero_mask_margin(logits, labels)?.neg()? + kappa)?)?.neg(),
-            Self::CwAdvertorch { kappa } => relu(&(zero_mask_margin(logits, labels)? + kappa)?),
+            Self::CwAdvertorch { kappa } => relu(&(margin(logits, labels)? + kappa)?),
             Self::CwBatchSum => {
                 let total = relu(&margin(logits, labels)?.neg()?.sum_all()?)?.neg()?;
                 let share = (total / logits.dim(0)? as f64)?;
@@ -172,9 +172,6 @@ fn zero_mask_margin(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
 
 /// The wrong class at `rank`, counted from 1, in a prediction.
 fn wrong_class(logits: &Tensor, labels: &Tensor, rank: usize) -> Result<Tensor> {
-    if rank == 1 {
-        return best_wrong(logits, labels);
-    }
     let never = (logits.zeros_like()?.detach() + f64::NEG_INFINITY)?;
     let wrong = one_hot(labels, logits.dim(1)?)?.where_cond(&never, &logits.detach())?;
     Ok(ranking(&wrong, rank)?.swap_remove(rank - 1))

@@ -90,12 +90,15 @@ pub fn prediction(logits: &Tensor) -> Result<Tensor> {
     logits.detach().argmax(D::Minus1)
 }
 
-/// The `places` most probable classes in descending order, each `[B]`, u32.
+/// The `places` most probable classes in descending order, each `[B]`, u32. Here ties go to the last
+/// class first, as in the ascending sort of AutoAttack's code.
 pub fn ranking(logits: &Tensor, places: usize) -> Result<Vec<Tensor>> {
+    let last = logits.dim(D::Minus1)? as f64 - 1.0;
     let mut rest = logits.detach();
     let mut order = Vec::with_capacity(places);
     for _ in 0..places {
-        let best = rest.argmax(D::Minus1)?;
+        let from_the_end = rest.flip(&[1])?.argmax(D::Minus1)?.to_dtype(DType::F32)?;
+        let best = from_the_end.affine(-1.0, last)?.to_dtype(DType::U32)?;
         rest = without(&rest, &best)?;
         order.push(best);
     }

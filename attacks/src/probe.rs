@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ball::l1_norms;
-use crate::{Batch, Cost, Loss};
+use crate::{Batch, Cost, Loss, Perturbed};
 
 /// The batch-norm mode in which a network is attacked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -126,6 +126,16 @@ impl<'a> Probe<'a> {
             Some(stalled) => Ok(stalled.to_vec1::<f32>()?.into_iter().map(|flag| flag > 0.0).collect()),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// The attack's result, with what it cost.
+    pub fn finish(mut self, images: Tensor) -> Result<Perturbed> {
+        let stalled = self.take_stalled()?;
+        Ok(Perturbed {
+            images,
+            cost: self.cost,
+            zero_gradients: stalled.iter().filter(|&&stalled| stalled).count() as u64,
+        })
     }
 
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
