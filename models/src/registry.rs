@@ -83,39 +83,46 @@ pub fn build_in(
     classes: usize,
     random: &Stream,
 ) -> Result<Network, ModelError> {
-    let refuse = |reason: String| ModelError::Task {
-        name: name.to_string(),
-        image,
-        classes,
-        reason,
-    };
-    let smallest = |side: usize| match image[1].min(image[2]) < side {
-        true => Err(refuse(format!("sides must be at least {side}"))),
-        false => Ok(()),
-    };
-    if image.contains(&0) || classes == 0 {
-        return Err(refuse("nothing may be zero".to_string()));
-    }
+    let version = check(name, image, classes)?;
     let mut make = Builder::new(random, dtype);
-    let (body, version): (Arc<dyn Body>, u32) = match name {
-        "tiny-cnn" => (Arc::new(TinyCnn::new(&mut make, image, classes)?), 1),
-        "small-cnn" => {
-            if small_cnn::final_side(image[1].min(image[2])) == 0 {
-                smallest(16)?;
-            }
-            (Arc::new(SmallCnn::new(&mut make, image, classes)?), 1)
-        }
-        "lenet5" => {
-            smallest(4)?;
-            (Arc::new(LeNet5::new(&mut make, image, classes)?), 1)
-        }
-        "resnet18" => (Arc::new(ResNet18::new(&mut make, image, classes)?), 1),
+    let body: Arc<dyn Body> = match name {
+        "tiny-cnn" => Arc::new(TinyCnn::new(&mut make, image, classes)?),
+        "small-cnn" => Arc::new(SmallCnn::new(&mut make, image, classes)?),
+        "lenet5" => Arc::new(LeNet5::new(&mut make, image, classes)?),
+        "resnet18" => Arc::new(ResNet18::new(&mut make, image, classes)?),
         _ => {
             let (form, size) = wide_resnet(name)?;
-            (Arc::new(WideResNet::new(&mut make, form, size, image, classes)?), 1)
+            Arc::new(WideResNet::new(&mut make, form, size, image, classes)?)
         }
     };
     Ok(Network::new(name, version, image, classes, dtype, make, body))
+}
+
+/// Whether a network of that name can classify such images, without building it. Returns its version.
+pub fn check(name: &str, image: [usize; 3], classes: usize) -> Result<u32, ModelError> {
+    let entry = |name: &str| ENTRIES.iter().find(|entry| entry.name == name);
+    let known = match entry(name) {
+        Some(entry) => Some(entry),
+        None => match wide_resnet(name)?.0 {
+            Form::Mart => entry("wrn-D-K"),
+            Form::Mma => entry("mma-wrn-D-K"),
+        },
+    };
+    let refuse = |reason: &str| {
+        Err(ModelError::Task {
+            name: name.to_string(),
+            image,
+            classes,
+            reason: reason.to_string(),
+        })
+    };
+    let side = image[1].min(image[2]);
+    match name {
+        _ if image.contains(&0) || classes == 0 => refuse("nothing may be zero"),
+        "small-cnn" if small_cnn::final_side(side) == 0 => refuse("sides must be at least 16"),
+        "lenet5" if side < 4 => refuse("sides must be at least 4"),
+        _ => Ok(known.ok_or_else(|| unknown(name))?.version),
+    }
 }
 
 /// `wrn-D-K` and `mma-wrn-D-K`.

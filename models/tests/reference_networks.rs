@@ -1,0 +1,327 @@
+//! Every network against what the authors' code computed: logits, gradients, running statistics and
+//! the names of the state dictionary.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor, Var};
+use models::{Classifier, Mode, Network};
+use random::Stream;
+use reference::{Case, assert_close, assert_close_to_largest, doubles};
+use serde_json::Value;
+
+/// Larger networks run in single precision only, which keeps the test under a minute.
+const LARGEST_IN_DOUBLE: usize = 20_000_000;
+
+#[test]
+fn reference_networks() {
+    reference::run("networks", &[], |case| {
+        if case.kind() != "network" {
+            return false;
+        }
+        let start = Instant::now();
+        let network = network(case, DType::F32);
+        check_names(case, &network);
+        check(case, &network);
+        if network.parameter_count() <= LARGEST_IN_DOUBLE {
+            check(case, &self::network(case, DType::F64));
+        }
+        eprintln!("{}: {:.1} s", case.path.display(), start.elapsed().as_secs_f64());
+        true
+    });
+}
+
+/// The network that the metadata names, with the parameters of its formula.
+fn network(case: &Case, dtype: DType) -> Network {
+    let arch = &case.meta["arch"];
+    let size = || format!("{}-{}", arch["depth"], arch["widen"]);
+    let name = match arch["arch"].as_str().expect("arch") {
+        "smallcnn" => "small-cnn".to_string(),
+        "lenet5madry" => "lenet5".to_string(),
+        "resnet18" => "resnet18".to_string(),
+        "wrn" => format!("wrn-{}", size()),
+        "mma_wrn" => format!("mma-wrn-{}", size()),
+        other => panic!("{}: unknown network {other}", case.path.display()),
+    };
+    let image: Vec<usize> = numbers(&arch["shape"]);
+    let network = models::build_in(dtype, &name, [image[0], image[1], image[2]], 10, &Stream::new(0)).unwrap();
+    let state: BTreeMap<String, Tensor> = entries(case)
+        .into_iter()
+        .enumerate()
+        .map(|(j, (name, shape, role))| {
+            let values = values(&case.meta["formula"], j, &shape, &role);
+            (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+        })
+        .collect();
+    network.load_state(&state).unwrap();
+    network
+}
+
+/// Name, shape and role of every entry, in order.
+fn entries(case: &Case) -> Vec<(String, Vec<usize>, String)> {
+    let list = case.meta["state_dict"].as_array().expect("state_dict");
+    let text = |value: &Value| value.as_str().unwrap().to_string();
+    list.iter()
+        .map(|entry| (text(&entry[0]), numbers(&entry[1]), text(&entry[2])))
+        .collect()
+}
+
+fn numbers(list: &Value) -> Vec<usize> {
+    let list = list.as_array().expect("a list of sizes");
+    list.iter().map(|it| it.as_u64().unwrap() as usize).collect()
+}
+
+/// f(i, j) of the reference's README, scaled for the role, rounded to f32.
+fn values(formula: &Value, j: usize, shape: &[usize], role: &str) -> Vec<f32> {
+    let number = |name: &str| formula[name].as_f64().unwrap();
+    let f: Box<dyn Fn(usize) -> f64> = match formula["kind"].as_str().unwrap() {
+        "sin" => {
+            let (a, b, c) = (number("a"), number("b"), number("c"));
+            Box::new(move |i| (a * i as f64 + b * j as f64 + c).sin())
+        }
+        "hash" => {
+            let seed = formula["seed"].as_u64().unwrap();
+            Box::new(move |i| {
+                let h = splitmix64((i as u64).wrapping_add((j as u64) << 40).wrapping_add(seed));
+                2.0 * ((h >> 11) as f64 / (1u64 << 53) as f64) - 1.0
+            })
+        }
+        other => panic!("unknown formula {other}"),
+    };
+    let fan_in: usize = shape.iter().skip(1).product();
+    let scaled = |i: usize| match role {
+        "weight" => (2.0 / fan_in as f64).sqrt() * f(i),
+        "bn_weight" => 1.0 + 0.1 * f(i),
+        "bias" | "running_mean" => 0.05 * f(i),
+        "running_var" => 1.0 + 0.2 * f(i),
+        other => panic!("unknown role {other}"),
+    };
+    (0..shape.iter().product()).map(|i| scaled(i) as f32).collect()
+}
+
+fn splitmix64(mut z: u64) -> u64 {
+    z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ z >> 31
+}
+
+fn images(case: &Case, dtype: DType) -> Tensor {
+    let input = &case.meta["input"];
+    let (ax, cx) = (input["ax"].as_f64().unwrap(), input["cx"].as_f64().unwrap());
+    let shape = numbers(&input["shape"]);
+    let count = shape.iter().product::<usize>();
+    let values: Vec<f32> = (0..count)
+        .map(|i| (0.5 + 0.5 * (ax * i as f64 + cx).sin()) as f32)
+        .collect();
+    Tensor::from_vec(values, shape, &Device::Cpu)
+        .unwrap()
+        .to_dtype(dtype)
+        .unwrap()
+}
+
+fn check_names(case: &Case, network: &Network) {
+    let ours: Vec<_> = network
+        .state_shapes()
+        .into_iter()
+        .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
+        .collect();
+    let theirs: Vec<_> = entries(case)
+        .into_iter()
+        .map(|(name, shape, _)| (name, shape))
+        .collect();
+    assert_eq!(ours, theirs, "{}: state dictionary", case.path.display());
+    let ours: Vec<_> = network.parameters().iter().map(|it| it.name.as_str()).collect();
+    let theirs = case.meta["param_names"].as_array().unwrap();
+    let theirs: Vec<_> = theirs.iter().map(|name| name.as_str().unwrap()).collect();
+    assert_eq!(ours, theirs, "{}: parameters", case.path.display());
+}
+
+/// Tolerances of the reference's README for one precision.
+struct Tolerance {
+    case: Value,
+    double: bool,
+}
+
+impl Tolerance {
+    /// Logits and running statistics: of the largest value in the tensor.
+    fn values(&self) -> f64 {
+        if self.double { 1e-9 } else { 5e-6 }
+    }
+
+    /// Losses: times max(1, |value|).
+    fn loss(&self) -> f64 {
+        if self.double { 1e-9 } else { 2e-5 }
+    }
+
+    /// Gradients: what PyTorch's own single precision deviates, times five, at least 1e-5.
+    fn gradient(&self, deviation: &str) -> f64 {
+        let theirs = self.case["float32_deviation"][deviation].as_f64().unwrap();
+        if self.double { 1e-7 } else { (5.0 * theirs).max(1e-5) }
+    }
+}
+
+/// Logits and labels to the scalar that a recorded gradient is of.
+type Loss = fn(&Tensor, &Tensor) -> Tensor;
+
+/// The recorded gradients: name, its single-precision deviation, and what it is the gradient of.
+const INPUT_GRADIENTS: [(&str, &str, Loss); 2] = [
+    (
+        "input_grad_ce_sum_eval",
+        "input_grad_ce_rel_to_max",
+        |logits, labels| kernels::cross_entropy(logits, labels).unwrap().sum_all().unwrap(),
+    ),
+    ("input_grad_lin_eval", "input_grad_lin_rel_to_max", |logits, _| {
+        let cosines: Vec<f64> = (0..10).map(|k| f64::from(k).cos()).collect();
+        let cosines = Tensor::new(cosines, &Device::Cpu).unwrap();
+        let cosines = cosines.to_dtype(logits.dtype()).unwrap();
+        logits.broadcast_mul(&cosines).unwrap().sum_all().unwrap()
+    }),
+];
+
+fn input_gradient(network: &dyn Classifier, x: &Var, labels: &Tensor, loss: Loss) -> Tensor {
+    let logits = network.logits(x, Mode::Eval).unwrap();
+    loss(&logits, labels).backward().unwrap().remove(x).unwrap()
+}
+
+/// The largest difference, over the largest |value| expected.
+fn difference(actual: &Tensor, expected: &Tensor) -> f64 {
+    let (actual, expected) = (doubles(actual), doubles(expected));
+    let largest = expected.iter().fold(0.0, |m: f64, e| m.max(e.abs()));
+    let differences = actual.iter().zip(&expected).map(|(a, e)| (a - e).abs());
+    differences.fold(0.0, f64::max) / largest
+}
+
+/// How far the exact gradient moves when the parameters move by about what single precision rounds
+/// away. A ReLU whose input is that close to zero is on in one rounding and off in the next, and the
+/// gradient jumps: on the `sin` files PyTorch's own convolution algorithms disagree for that reason.
+fn sensitivity(case: &Case, loss: Loss) -> f64 {
+    let x = Var::from_tensor(&images(case, DType::F64)).unwrap();
+    let labels = case.indices("labels");
+    let network = network(case, DType::F64);
+    let parameters: Vec<Tensor> = network
+        .parameters()
+        .iter()
+        .map(|parameter| parameter.var.as_tensor().copy().unwrap())
+        .collect();
+    let exact = input_gradient(&network, &x, &labels, loss);
+    // A sum of some hundred products carries an error of a few roundings, 2^-24 each.
+    let rounding = 2.0f64.powi(-21);
+    let moved = (0..4).map(|seed| {
+        for (index, (parameter, values)) in network.parameters().iter().zip(&parameters).enumerate() {
+            let draws = Stream::new(seed).uniform(&[index as u64], values.elem_count());
+            let factors: Vec<f64> = draws
+                .iter()
+                .map(|&u| 1.0 + rounding * (2.0 * f64::from(u) - 1.0))
+                .collect();
+            let factors = Tensor::from_vec(factors, values.shape(), &Device::Cpu).unwrap();
+            parameter.var.set(&(values * factors).unwrap()).unwrap();
+        }
+        difference(&input_gradient(&network, &x, &labels, loss), &exact)
+    });
+    moved.fold(0.0, f64::max)
+}
+
+fn check(case: &Case, network: &Network) {
+    let dtype = network.dtype();
+    let what = |name: &str| format!("{} {dtype:?} {name}", case.path.display());
+    let tolerance = Tolerance {
+        case: case.meta.clone(),
+        double: dtype == DType::F64,
+    };
+    let labels = case.indices("labels");
+    let x = Var::from_tensor(&images(case, dtype)).unwrap();
+
+    let check_eval = |how: &str, network: &dyn Classifier| {
+        let what = |name: &str| what(&format!("{name} {how}"));
+        let logits = network.logits(&x, Mode::Eval).unwrap();
+        assert_close_to_largest(
+            &what("logits_eval"),
+            &logits,
+            &case.result("logits_eval"),
+            tolerance.values(),
+        );
+
+        let ce = kernels::cross_entropy(&logits, &labels).unwrap().sum_all().unwrap();
+        // A sum of losses as large as the logits: what their tolerance allows, once per example.
+        let largest = doubles(&logits).into_iter().fold(1.0, |m: f64, z| m.max(z.abs()));
+        let allowed = tolerance.loss() + 2.0 * tolerance.values() * largest * labels.elem_count() as f64;
+        assert_close(
+            &what("ce_eval_sum"),
+            &ce,
+            &case.result("ce_eval_sum"),
+            allowed,
+            tolerance.loss(),
+        );
+        for (name, deviation, loss) in INPUT_GRADIENTS {
+            let gradient = input_gradient(network, &x, &labels, loss);
+            let expected = case.result(name);
+            let mut allowed = tolerance.gradient(deviation);
+            if dtype == DType::F32 && difference(&gradient, &expected) > allowed {
+                allowed = allowed.max(3.0 * sensitivity(case, loss));
+            }
+            assert_close_to_largest(&what(name), &gradient, &expected, allowed);
+        }
+    };
+    check_eval("", network);
+    if let Some(frozen) = network.freeze().unwrap() {
+        check_eval("frozen", frozen.as_ref());
+    }
+
+    let logits = network.logits(&x.as_tensor().detach(), Mode::Train(None)).unwrap();
+    assert_close_to_largest(
+        &what("logits_train"),
+        &logits,
+        &case.result("logits_train"),
+        tolerance.values(),
+    );
+    let ce = kernels::cross_entropy(&logits, &labels).unwrap().mean_all().unwrap();
+    assert_close(
+        &what("ce_train_mean"),
+        &ce,
+        &case.result("ce_train_mean"),
+        tolerance.loss(),
+        tolerance.loss(),
+    );
+    let gradients = ce.backward().unwrap();
+    let allowed = tolerance.gradient("param_grad_rel_l2_worst");
+    let (norms, firsts) = (
+        doubles(&case.result("param_grad_norm")),
+        doubles(&case.result("param_grad_first16")),
+    );
+    for (index, parameter) in network.parameters().iter().enumerate() {
+        let gradient = match gradients.get(&parameter.var) {
+            Some(gradient) => doubles(gradient),
+            None => vec![0.0; parameter.var.elem_count()],
+        };
+        let what = what(&format!("gradient of {}", parameter.name));
+        let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+        assert!(
+            (norm - norms[index]).abs() <= allowed * norms[index],
+            "{what}: norm {norm} instead of {}",
+            norms[index]
+        );
+        for (i, expected) in firsts[index * 16..][..16].iter().enumerate() {
+            let actual = gradient.get(i).copied().unwrap_or(0.0);
+            assert!(
+                (actual - expected).abs() <= allowed * norms[index],
+                "{what}[{i}]: {actual} instead of {expected}"
+            );
+        }
+    }
+    let buffers = network.buffers();
+    let recorded = case.tensors().keys().filter(|name| name.starts_with("running_after"));
+    assert_eq!(recorded.count(), buffers.len(), "{}", what("running statistics"));
+    for buffer in buffers {
+        // Recorded in float32 only, so this precision is all there is to compare with.
+        let name = format!("running_after_one_train_forward/{}", buffer.name);
+        let recorded = case.raw(&name).to_dtype(DType::F64).unwrap();
+        assert_close_to_largest(&what(&name), buffer.var.as_tensor(), &recorded, running_tolerance(case));
+    }
+}
+
+/// 5e-6 of the largest, or five times what the authors' own single precision deviates.
+fn running_tolerance(case: &Case) -> f64 {
+    let theirs = case.meta["float32_deviation"]["running_rel"].as_f64().unwrap();
+    (5.0 * theirs).max(5e-6)
+}
