@@ -156,7 +156,7 @@ fn combine_outcomes(file: &Path, folders: &[&PathBuf]) -> Result<()> {
     let empty = Outcome::to_frame(&[]).map_err(|error| unwritable(file, error))?;
     let names: Vec<&str> = Outcome::columns().iter().map(|column| column.name).collect();
     write_sealed(file, |writer| {
-        let mut parquet = ParquetWriter::new(writer).batched(empty.schema())?;
+        let mut parquet = parquet_writer(writer).batched(empty.schema())?;
         for folder in folders {
             let part = folder.join(OUTCOMES_FILE);
             if !part.is_file() {
@@ -178,9 +178,18 @@ fn combine_outcomes(file: &Path, folders: &[&PathBuf]) -> Result<()> {
 fn write_parquet<T: Table>(file: &Path, rows: &[T]) -> Result<()> {
     let mut frame = T::to_frame(rows).map_err(|error| unwritable(file, error))?;
     write_sealed(file, |writer| {
-        ParquetWriter::new(writer).finish(&mut frame)?;
+        parquet_writer(writer).finish(&mut frame)?;
         Ok(())
     })
+}
+
+/// Without statistics, which would cost more than reading these small tables, and without threads,
+/// of which others have better use.
+fn parquet_writer<W: Write>(writer: W) -> ParquetWriter<W> {
+    ParquetWriter::new(writer)
+        .with_compression(ParquetCompression::Zstd(None))
+        .with_statistics(StatisticsOptions::empty())
+        .set_parallel(false)
 }
 
 fn write_sealed(file: &Path, write: impl FnOnce(&mut seal::Writer<&File>) -> Result<(), Failure>) -> Result<()> {
