@@ -13,6 +13,7 @@ mod protocol;
 
 pub mod ball;
 mod probe;
+mod rows;
 mod start;
 
 mod natural;
@@ -50,6 +51,7 @@ pub use pixels::{InvalidPixels, Pixels};
 pub use probe::{BatchNorm, Probe, Slope};
 pub use protocol::{check_step_size, positive};
 pub use registry::{Configured, Entry, Family, Invalid, Method, ParseError, Registry, Setting};
+pub use rows::{replace_rows, select_rows};
 pub use start::Start;
 pub use threat::{Norm, Threat};
 pub use trades_l2::TradesL2;

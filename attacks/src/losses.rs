@@ -4,18 +4,7 @@
 //! gradients, where a probability underflows to 0. Ties for a largest class go to the first one.
 
 use candle_core::{D, DType, Result, Tensor};
-
-/// log softmax over classes `[B, K]`.
-pub fn log_softmax(logits: &Tensor) -> Result<Tensor> {
-    // The shift by the largest cancels; without a gradient of its own it cancels exactly.
-    let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
-    shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
-}
-
-/// CE = −log p_y.
-pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    at(&log_softmax(logits)?, labels)?.neg()
-}
+pub use kernels::{cross_entropy, log_softmax};
 
 /// KL(p ‖ q) = Σ_k p_k (log p_k − log q_k), from the logits of both.
 pub fn kl(logits: &Tensor, other: &Tensor) -> Result<Tensor> {

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ball::{Ball, Length};
 use crate::losses::prediction;
+use crate::rows::{replace_rows, select_rows};
 use crate::{
     Attack, Batch, BatchNorm, Description, Invalid, Loss, Method, Perturbed, Pixels, Probe, Setting, Start, Threat,
 };
@@ -229,13 +230,9 @@ impl Part {
                 clean_logits: clean_logits.cloned(),
             });
         }
-        let select = |logits: &Tensor| {
-            let places: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
-            logits.index_select(&Tensor::new(places, logits.device())?, 0)
-        };
         Ok(Self {
             batch: batch.select(rows)?,
-            clean_logits: clean_logits.map(select).transpose()?,
+            clean_logits: clean_logits.map(|logits| select_rows(logits, rows)).transpose()?,
         })
     }
 }
@@ -284,18 +281,19 @@ impl Worst {
     ) -> Result<()> {
         let broken = prediction(logits)?.ne(labels)?.to_vec1::<u8>()?;
         let losses = losses.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;
-        // Row r of the result is row `source[r]` of the old images followed by the new ones.
-        let mut source: Vec<u32> = (0..self.broken.len() as u32).collect();
+        let (mut places, mut worse) = (Vec::new(), Vec::new());
         for (place, &row) in rows.iter().enumerate() {
             let breaks = broken[place] == 1;
             if !self.broken[row] && (breaks || losses[place] > self.losses[row]) {
-                source[row] = (self.broken.len() + place) as u32;
+                places.push(place);
+                worse.push(row);
                 self.broken[row] = breaks;
                 self.losses[row] = losses[place];
             }
         }
-        let source = Tensor::new(source, images.device())?;
-        self.images = Tensor::cat(&[&self.images, images], 0)?.index_select(&source, 0)?;
+        if !worse.is_empty() {
+            self.images = replace_rows(&self.images, &worse, &select_rows(images, &places)?)?;
+        }
         Ok(())
     }
 }

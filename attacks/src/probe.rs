@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ball::l1_norms;
-use crate::{Batch, Cost, Loss, Perturbed};
+use crate::{Cost, Loss, Perturbed};
 
 /// The batch-norm mode in which a network is attacked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -143,18 +143,5 @@ impl<'a> Probe<'a> {
             .as_deref()
             .unwrap_or(self.classifier)
             .logits(images, self.batch_norm.mode())
-    }
-}
-
-impl Batch {
-    /// The rows at these places.
-    pub fn select(&self, rows: &[usize]) -> Result<Self> {
-        let places: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
-        let places = Tensor::new(places, self.images.device())?;
-        Ok(Self {
-            images: self.images.index_select(&places, 0)?,
-            labels: self.labels.index_select(&places, 0)?,
-            ids: rows.iter().map(|&row| self.ids[row]).collect(),
-        })
     }
 }

@@ -3,27 +3,39 @@
 //! A defense turns a batch into the objective of one training step. It does no I/O and reads no
 //! clock and no global random state.
 
+mod optimizer;
 mod recipe;
 
 mod inner;
 
-mod mart;
 mod natural;
 mod standard;
+
+mod alp;
+mod clp;
 mod trades;
+
+mod dynamic;
+mod mart;
+mod mma;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use attacks::{Attack, Batch, Cost, Invalid, Registry, Setting, Threat};
+use attacks::{Attack, Batch, Cost, Invalid, Perturbed, Registry, Setting, Threat};
 use candle_core::{Result, Tensor};
 use models::{Classifier, Dropout, Mode};
 use random::{Purpose, Stream};
 
+pub use alp::{Alp, AlpForm};
+pub use clp::{Clp, ClpForm};
+pub use dynamic::Dynamic;
 pub use inner::InnerAttack;
 pub use mart::{Boost, Mart};
+pub use mma::{Mma, MmaLoss};
 pub use natural::Natural;
-pub use recipe::{Augmentation, Decay, Length, Optimizer, Recipe, Schedule};
+pub use optimizer::{Adam, Descent, Sgd, clip_gradients};
+pub use recipe::{Augmentation, Decay, Length, Optimizer, Recipe, Schedule, shared_recipe};
 pub use standard::Standard;
 pub use trades::Trades;
 
@@ -89,9 +101,14 @@ impl<'a> Step<'a> {
     /// The batch's images as an attack leaves them. They are kept in [`perturbed`](Self::perturbed).
     pub fn attack(&mut self, attack: &dyn Attack, threat: &Threat) -> Result<Tensor> {
         let found = attack.perturb(self.model, self.batch, threat, &self.random)?;
+        Ok(self.keep(found))
+    }
+
+    /// The images of an attack, its cost counted.
+    pub fn keep(&mut self, found: Perturbed) -> Tensor {
         self.cost += found.cost;
         self.perturbed = Some(found.images.clone());
-        Ok(found.images)
+        found.images
     }
 }
 
@@ -127,8 +144,12 @@ pub fn builtin() -> Registry<dyn Defense> {
     let mut registry: Registry<dyn Defense> = Registry::new("defense");
     registry.add::<Natural>(|defense| Arc::new(defense));
     registry.add::<Standard>(|defense| Arc::new(defense));
+    registry.add::<Alp>(|defense| Arc::new(defense));
+    registry.add::<Clp>(|defense| Arc::new(defense));
     registry.add::<Trades>(|defense| Arc::new(defense));
+    registry.add::<Mma>(|defense| Arc::new(defense));
     registry.add::<Mart>(|defense| Arc::new(defense));
+    registry.add::<Dynamic>(|defense| Arc::new(defense));
     registry
 }
 

@@ -5,13 +5,15 @@
 //! Images `[B, C, H, W]` in `[0, 1]`; logits `[B, K]`; result: scalar, nats. Gradients reach both sides
 //! of the KL term, and x′ is constant.
 //!
+//! Under L2, x′ comes from [`TradesL2`], with steps of 2ε/steps.
+//!
 //! As in the released code (yaodongyu/TRADES, 6e8e11b) the clean images pass through the network twice
 //! in training mode, before and after x′: the first pass feeds CE, the second the KL term.
 //! Deviations: the code trains at ε = 0.031 with steps of 0.007, we at the threat model's radius with
 //! steps of ε/4; its KL has a NaN gradient where a probability underflows, ours is finite.
 
 use attacks::losses::{cross_entropy, kl};
-use attacks::{Family, Invalid, Loss, Method, Norm, Setting};
+use attacks::{Family, Invalid, Loss, Method, Norm, Setting, TradesL2};
 use candle_core::{Result, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,9 +46,14 @@ impl Method for Trades {
             Family::Mnist => 1.0,
         };
         crate::check_weight("beta", *self.beta.get_or_insert(usual))?;
-        self.attack
-            .resolve(setting, small_gaussian(), Loss::Kl)
-            .map_err(|invalid| invalid.within("attack"))
+        let within = |invalid: Invalid| invalid.within("attack");
+        if setting.threat.norm == Norm::L2 && self.attack.step_size.is_none() {
+            let steps = *self.attack.steps.get_or_insert(setting.training_steps());
+            attacks::positive("steps", steps).map_err(within)?;
+            let epsilon = self.attack.epsilon.unwrap_or(setting.threat.epsilon);
+            self.attack.step_size = epsilon.checked_times(2, steps);
+        }
+        self.attack.resolve(setting, small_gaussian(), Loss::Kl).map_err(within)
     }
 }
 
@@ -58,9 +65,26 @@ impl Trades {
     }
 }
 
+impl Trades {
+    /// x′: projected gradient descent, or under L2 the attack of TRADES's own.
+    fn perturb(&self, step: &mut Step<'_>) -> Result<Tensor> {
+        if step.threat.norm != Norm::L2 || self.attack.loss != Some(Loss::Kl) {
+            return self.attack.perturb(step);
+        }
+        let attack = TradesL2 {
+            steps: crate::resolved("attack.steps", self.attack.steps)?,
+            step_size: self.attack.step_size,
+            start: crate::resolved("attack.start", self.attack.start)?,
+            batch_norm: crate::resolved("attack.batch_norm", self.attack.batch_norm)?,
+        };
+        let threat = self.attack.threat(step.threat);
+        step.attack(&attack, &threat)
+    }
+}
+
 impl Defense for Trades {
     fn objective(&self, step: &mut Step<'_>) -> Result<Tensor> {
-        let adversarial = self.attack.perturb(step)?;
+        let adversarial = self.perturb(step)?;
         let clean_logits = step.train_logits(&step.batch.images)?;
         let robust_logits = step.train_logits(&adversarial)?;
         let clean_logits_again = step.train_logits(&step.batch.images)?;
