@@ -56,7 +56,7 @@ impl WideResNet {
         let mut blocks = Vec::new();
         let mut inputs = 16;
         for (index, stride) in [(1, 1), (2, 2), (3, 2)] {
-            let outputs = 16 * widen << (index - 1);
+            let outputs = (16 * widen) << (index - 1);
             let mut make_group = |name: String, blocks: &mut Vec<Block>| -> Result<()> {
                 for layer in 0..per_group {
                     let (inputs, stride) = if layer == 0 { (inputs, stride) } else { (outputs, 1) };
