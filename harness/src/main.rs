@@ -1,1 +1,5 @@
-fn main() {}
+//! Rampart with the methods it ships with.
+
+fn main() -> std::process::ExitCode {
+    harness::main(harness::Methods::builtin())
+}

@@ -1,0 +1,99 @@
+//! Networks and everything around them on disk, as safetensors.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Device, Tensor};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::files;
+
+/// The one metadata entry, a JSON object. One entry, so that equal content is equal bytes.
+const METADATA: &str = "rampart";
+
+/// Writes named f32 tensors and a description of them.
+pub(crate) fn save(file: &Path, tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<()> {
+    let mut buffers = Vec::new();
+    for (name, tensor) in tensors {
+        let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        buffers.push((name, tensor.dims().to_vec(), bytes));
+    }
+    let views = buffers.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("as many bytes as the shape needs");
+        (name.as_str(), view)
+    });
+    let metadata = [(METADATA.to_string(), serde_json::to_string(about)?)].into();
+    files::write(file, &safetensors::serialize(views, Some(metadata))?)
+}
+
+/// Reads what [`save`] wrote.
+pub(crate) fn load<T: DeserializeOwned>(file: &Path, device: &Device) -> Result<(BTreeMap<String, Tensor>, T)> {
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read the checkpoint {}", file.display()))?;
+    let parse = || -> Result<(BTreeMap<String, Tensor>, T)> {
+        let (_, header) = SafeTensors::read_metadata(&bytes)?;
+        let about = header.metadata().as_ref().and_then(|entries| entries.get(METADATA));
+        let about = serde_json::from_str(about.context("not written by this program")?)?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in SafeTensors::deserialize(&bytes)?.tensors() {
+            if view.dtype() != Dtype::F32 {
+                bail!("`{name}` is {:?}, not F32", view.dtype());
+            }
+            let values: Vec<f32> = view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect();
+            tensors.insert(name, Tensor::from_vec(values, view.shape(), device)?);
+        }
+        Ok((tensors, about))
+    };
+    parse().with_context(|| {
+        format!(
+            "{} is truncated, damaged or foreign; delete its folder and run again to make it anew",
+            file.display()
+        )
+    })
+}
+
+/// The tensors whose names begin with `prefix`, without it.
+pub(crate) fn part(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
+    let named = tensors
+        .iter()
+        .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone())));
+    named.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_loaded_and_damage_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("it.safetensors");
+        let tensor = Tensor::from_vec(vec![1f32, 2., 3., 4., 5., 6.], (2, 3), &Device::Cpu).unwrap();
+        let tensors = BTreeMap::from([("model.w".to_string(), tensor)]);
+        save(&file, &tensors, &7u32).unwrap();
+        let (loaded, about): (_, u32) = load(&file, &Device::Cpu).unwrap();
+        assert_eq!(about, 7);
+        assert_eq!(
+            part(&loaded, "model.")["w"].to_vec2::<f32>().unwrap(),
+            [[1., 2., 3.], [4., 5., 6.]]
+        );
+
+        let bytes = std::fs::read(&file).unwrap();
+        for length in 0..bytes.len() {
+            std::fs::write(&file, &bytes[..length]).unwrap();
+            let error = load::<u32>(&file, &Device::Cpu).unwrap_err();
+            assert!(
+                format!("{error:#}").contains("it.safetensors is truncated"),
+                "{length}: {error:#}"
+            );
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// Benchmark of adversarial training: trains every network of a matrix, attacks it, stores every
+/// outcome and typesets the tables.
+#[derive(Debug, Parser)]
+#[command(
+    name = "harness",
+    version,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    after_help = "Exit codes: 0 all there · 1 unexpected · 2 mistake in the command, matrix or data · 3 some cells \
+                  failed · 4 nothing selected · 5 regression · 6 integrity · 130 interrupted, run again to go on"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Reads arguments. What does not begin with a subcommand means `run`.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+        let program = Self::command();
+        let known = |first: &str| {
+            let subcommand = program.get_subcommands().any(|it| it.get_name() == first);
+            subcommand || ["help", "-h", "--help", "-V", "--version"].contains(&first)
+        };
+        if arguments.get(1).is_some_and(|first| !first.to_str().is_some_and(known)) {
+            arguments.insert(1, "run".into());
+        }
+        Self::try_parse_from(arguments)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train, attack, store and typeset what a matrix asks for. A bare path means this.
+    Run(RunArgs),
+    /// List the cells of a matrix, how each stands, and what is left to compute.
+    Plan(PlanArgs),
+    /// Check a matrix without reading data or computing anything.
+    Validate(MatrixArgs),
+    /// List what a matrix can name.
+    Ls {
+        /// Of which kind.
+        kind: Listing,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of matrices, for editors.
+    Schema,
+    /// Typeset the tables of a run again.
+    Tables(TablesArgs),
+    /// Download a data set from its official mirrors and check it.
+    Fetch {
+        /// Data sets, as `harness ls datasets` names them.
+        #[arg(required = true)]
+        names: Vec<String>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MatrixArgs {
+    /// The matrix, a YAML file.
+    pub(crate) matrix: PathBuf,
+    /// Set a field of the matrix, as in `recipe.epochs=2` or `attacks[0].steps=40`. May be repeated.
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Keep only this many training and test examples of every data set.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Use this seed in place of the matrix's.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DataArgs {
+    /// Where data sets lie. Else the environment variable RAMPART_DATA_DIR, else the cache folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SelectArgs {
+    /// Only cells where `dataset`, `network`, `defense`, `attack`, `checkpoint` or `seed` has this
+    /// value, as in `defense=mart`. Several values of one key widen, several keys narrow.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Where runs are kept; this run goes into the folder named as the matrix.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) matrix: MatrixArgs,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Where tensors live.
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
+    /// Cells at work at once.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) jobs: usize,
+    /// Threads in all; every core unless given.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Stop at the first failed cell.
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+    /// Recompute the selected cells and the trainings they need.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) matrix: MatrixArgs,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TablesArgs {
+    /// The folder of a run, such as `runs/digits`.
+    pub(crate) run: PathBuf,
+    /// What to print. All forms are written to the run's folder in any case.
+    #[arg(long, default_value = "markdown")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Markdown,
+    Csv,
+    Latex,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Listing {
+    Attacks,
+    Defenses,
+    Models,
+    Datasets,
+}

@@ -1,0 +1,80 @@
+use std::io::Write;
+
+use anyhow::Result;
+use attacks::Registry;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+use crate::cli::Listing;
+use crate::exit::Exit;
+use crate::plan::Methods;
+
+/// Lists what a matrix can name.
+pub(crate) fn main(kind: Listing, as_json: bool, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {
+    let items = match kind {
+        Listing::Attacks => of_registry(&methods.attacks),
+        Listing::Defenses => of_registry(&methods.defenses),
+        Listing::Models => models::entries()
+            .iter()
+            .map(|it| json!({ "name": it.name, "summary": it.summary, "source": it.source, "version": it.version }))
+            .collect(),
+        Listing::Datasets => datasets::entries()
+            .iter()
+            .map(|it| {
+                let [c, h, w] = it.image;
+                json!({
+                    "name": it.name, "summary": it.summary, "source": it.source, "licence": it.licence,
+                    "image": format!("{c}×{h}×{w}"), "classes": it.classes.len(), "train": it.train, "test": it.test,
+                })
+            })
+            .collect(),
+    };
+    if as_json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&items)?)?;
+        return Ok(Exit::Success);
+    }
+    let columns: &[&str] = match kind {
+        Listing::Datasets => &["name", "summary", "image", "classes", "train", "test", "licence"],
+        Listing::Models => &["name", "summary", "source"],
+        Listing::Attacks | Listing::Defenses => &["name", "summary", "source", "example"],
+    };
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(columns);
+    for item in &items {
+        let cell = |column: &&str| match &item[*column] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        table.add_row(columns.iter().map(cell));
+    }
+    writeln!(out, "{}", table.trim_fmt())?;
+    Ok(Exit::Success)
+}
+
+fn of_registry<T: ?Sized + 'static>(registry: &Registry<T>) -> Vec<Value> {
+    let entries = registry.entries().iter();
+    let item = |it: &attacks::Entry<T>| {
+        json!({
+            "name": it.name, "summary": it.summary, "source": it.source, "version": it.version,
+            "example": example(it.name, it.example),
+        })
+    };
+    entries.map(item).collect()
+}
+
+/// An entry as it stands in a matrix: `{ name: pgd, steps: 20 }`.
+fn example(name: &str, fields: &str) -> String {
+    let fields: Value = serde_json::from_str(fields).unwrap_or_default();
+    let fields = fields
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| match value {
+            Value::String(text) => format!(", {key}: {text}"),
+            other => format!(", {key}: {other}"),
+        });
+    format!("{{ name: {name}{} }}", fields.collect::<String>())
+}

@@ -1,0 +1,120 @@
+use std::io::Write;
+
+use anyhow::Result;
+use attacks::Registry;
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Value, json};
+
+use crate::exit::Exit;
+use crate::matrix::{Block, TableEntry, TableName};
+use crate::plan::Methods;
+
+/// Prints the JSON Schema of matrices.
+pub(crate) fn main(methods: &Methods, out: &mut dyn Write) -> Result<Exit> {
+    writeln!(out, "{}", serde_json::to_string_pretty(&schema(methods))?)?;
+    Ok(Exit::Success)
+}
+
+/// The schema of a whole matrix: a block's keys may stand at the top or in `blocks`.
+fn schema(methods: &Methods) -> Value {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let mut block = generator.root_schema_for::<Block>().to_value();
+    let table = generator.subschema_for::<TableEntry>().to_value();
+    let table_name = generator.subschema_for::<TableName>().to_value();
+    let recipe = recipe(&mut generator);
+    let attack = named(&methods.attacks, &["label", "epsilon"], &mut generator, &recipe);
+    let defense = named(&methods.defenses, &["label", "recipe"], &mut generator, &recipe);
+    let definitions = generator.take_definitions(true);
+
+    let mut keys = block["properties"].take();
+    keys["attacks"]["items"] = json!({ "$ref": "#/$defs/attack" });
+    keys["defenses"]["items"] = json!({ "$ref": "#/$defs/defense" });
+    keys["recipe"] = recipe;
+    keys["dataset"] = json!({ "anyOf": [dataset_names(), keys["dataset"].take()] });
+    let mut all_definitions = block["$defs"].take();
+    let map = all_definitions.as_object_mut().expect("a map of definitions");
+    map.extend(definitions);
+    map.insert("attack".into(), attack);
+    map.insert("defense".into(), defense);
+    map.insert(
+        "block".into(),
+        json!({ "type": "object", "properties": keys, "additionalProperties": false }),
+    );
+    // Entries of these two are attacks and defenses as well.
+    map["Transfer"]["properties"]["attacks"]["items"] = json!({ "$ref": "#/$defs/attack" });
+    map["TransferSource"]["properties"]["defense"] = json!({ "$ref": "#/$defs/defense" });
+
+    let mut top = keys;
+    top["name"] = json!({ "type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$",
+                          "description": "Names the folder of the run." });
+    top["blocks"] = json!({ "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/block" },
+                            "description": "Several comparisons in one run; keys left out are taken from the top." });
+    top["tables"] = json!({ "type": "array", "items": { "anyOf": [table_name, table] },
+                            "description": "The tables to typeset." });
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Rampart matrix",
+        "type": "object",
+        "properties": top,
+        "required": ["name"],
+        "additionalProperties": false,
+        "$defs": all_definitions,
+    })
+}
+
+fn dataset_names() -> Value {
+    let names: Vec<_> = datasets::entries().iter().map(|it| it.name).collect();
+    json!({ "enum": names })
+}
+
+fn recipe(generator: &mut SchemaGenerator) -> Value {
+    let mut fields = generator.root_schema_for::<defenses::Recipe>().to_value();
+    let mut properties = fields["properties"].take();
+    properties
+        .as_object_mut()
+        .expect("a map of properties")
+        .remove("length");
+    properties["from"] = json!({ "enum": ["shared", "authors"], "description": "What the other keys change." });
+    properties["epochs"] = json!({ "type": "integer", "minimum": 1 });
+    properties["steps"] = json!({ "type": "integer", "minimum": 1 });
+    json!({ "anyOf": [
+        { "enum": ["shared", "authors"] },
+        { "type": "object", "properties": properties, "additionalProperties": false },
+    ] })
+}
+
+/// A bare name, or a map with `name`, the harness's own keys and the method's fields.
+fn named<T: ?Sized + 'static>(
+    registry: &Registry<T>,
+    harness_keys: &[&str],
+    generator: &mut SchemaGenerator,
+    recipe: &Value,
+) -> Value {
+    let names: Vec<_> = registry.entries().iter().map(|it| it.name).collect();
+    let mut forms = vec![json!({ "enum": names })];
+    for entry in registry.entries() {
+        // A method's schema is a reference to its definition; its properties are wanted here.
+        let schema = (entry.schema)(generator).to_value();
+        let reference = schema["$ref"]
+            .as_str()
+            .and_then(|it| it.rsplit('/').next())
+            .map(str::to_string);
+        let own = reference
+            .and_then(|name| generator.definitions().get(&name).cloned())
+            .unwrap_or(schema);
+        let mut properties = own.get("properties").cloned().unwrap_or_else(|| json!({}));
+        properties["name"] = json!({ "const": entry.name, "description": entry.summary });
+        for key in harness_keys {
+            properties[*key] = match *key {
+                "recipe" => recipe.clone(),
+                "label" => json!({ "type": "string", "description": "The heading in tables." }),
+                _ => json!({ "type": ["number", "string"], "description": "A radius of its own, such as `8/255`." }),
+            };
+        }
+        forms.push(json!({
+            "type": "object", "properties": properties, "required": ["name"], "additionalProperties": false,
+        }));
+    }
+    json!({ "anyOf": forms })
+}

@@ -1,0 +1,111 @@
+//! What a cell will cost, before it is run: passes through the network, counted, and seconds,
+//! estimated.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::Result;
+use attacks::{Batch, Cost};
+use candle_core::{DType, Device, Tensor};
+use defenses::{Length, Memory, Step};
+use models::{Classifier, Mode};
+use random::Stream;
+
+use crate::data::Data;
+use crate::plan::{Evaluation, Training};
+
+/// A linear network: the passes a method makes hardly depend on the network, and this one is cheap.
+struct Probe {
+    weights: Tensor,
+}
+
+impl Classifier for Probe {
+    fn logits(&self, images: &Tensor, _: Mode<'_>) -> candle_core::Result<Tensor> {
+        images.flatten_from(1)?.matmul(&self.weights)
+    }
+
+    fn classes(&self) -> usize {
+        self.weights.dims()[1]
+    }
+}
+
+fn probe(image: [usize; 3], classes: usize) -> Result<(Probe, Batch)> {
+    let random = Stream::new(0);
+    let len = image.iter().product();
+    let weights = random.normal(&[0], len * classes);
+    let pixels = random.at(1).uniform(&[0, 1], len);
+    let [c, h, w] = image;
+    let batch = Batch {
+        images: Tensor::from_vec(pixels, (2, c, h, w), &Device::Cpu)?,
+        labels: Tensor::from_vec(vec![0u32, 1], 2, &Device::Cpu)?,
+        ids: vec![0, 1],
+    };
+    Ok((
+        Probe {
+            weights: Tensor::from_vec(weights, (len, classes), &Device::Cpu)?,
+        },
+        batch,
+    ))
+}
+
+/// The passes of a whole training, without the choice of its best checkpoint.
+pub(crate) fn of_training(cell: &Training, data: &Data) -> Result<Cost> {
+    let (probe, batch) = probe(cell.setting.image, cell.setting.classes)?;
+    let mut memory: Memory = cell.defense.method.memory(2);
+    let mut step = Step::new(&probe, &batch, &cell.setting.threat, Stream::new(0), 0, &mut memory);
+    cell.defense.method.objective(&mut step)?;
+    let (forwards, backwards) = (step.cost.forwards, step.cost.backwards + 2);
+    let examples = match cell.recipe.length {
+        Length::Epochs(epochs) => epochs * data.train.len() as u64,
+        Length::Steps(steps) => steps * cell.recipe.batch as u64,
+    };
+    Ok(Cost {
+        forwards: forwards * examples / 2,
+        backwards: backwards * examples / 2,
+    })
+}
+
+/// The passes of an evaluation.
+pub(crate) fn of_evaluation(cell: &Evaluation, target: &Training, data: &Data) -> Result<Cost> {
+    let (probe, batch) = probe(target.setting.image, target.setting.classes)?;
+    let cost = cell
+        .attack
+        .method
+        .perturb(&probe, &batch, &cell.threat, &Stream::new(0))?
+        .cost;
+    let examples = data.test.len() as u64;
+    // The clean and the attacked image are classified as well.
+    Ok(Cost {
+        forwards: (cost.forwards + 4) * examples / 2,
+        backwards: cost.backwards * examples / 2,
+    })
+}
+
+/// Seconds per pass of one image through each network, measured once.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    seconds: BTreeMap<String, f64>,
+}
+
+impl Clock {
+    /// An estimate of the seconds that these passes take, a backward one as long as a forward one.
+    pub(crate) fn estimate(&mut self, training: &Training, cost: Cost) -> Result<f64> {
+        let setting = &training.setting;
+        let per_pass = match self.seconds.get(&training.network) {
+            Some(seconds) => *seconds,
+            None => {
+                let network = models::build(&training.network, setting.image, setting.classes, &Stream::new(0))?;
+                let [c, h, w] = setting.image;
+                const IMAGES: usize = 4;
+                let images = Tensor::zeros((IMAGES, c, h, w), DType::F32, &Device::Cpu)?;
+                network.logits(&images, Mode::Eval)?;
+                let start = Instant::now();
+                network.logits(&images, Mode::Eval)?;
+                let seconds = start.elapsed().as_secs_f64() / IMAGES as f64;
+                self.seconds.insert(training.network.clone(), seconds);
+                seconds
+            }
+        };
+        Ok((cost.forwards + cost.backwards) as f64 * per_pass)
+    }
+}

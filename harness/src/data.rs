@@ -1,0 +1,122 @@
+//! A data set as a matrix cuts it, and batches out of it.
+
+use std::path::Path;
+
+use anyhow::Result;
+use attacks::Batch;
+use candle_core::{Device, Tensor};
+use datasets::{Augment, Crop, Dataset, Padding, Split, Verify};
+use defenses::Augmentation;
+use random::{Purpose, Stream};
+
+use crate::exit::Stop;
+use crate::matrix::{DatasetEntry, SelectionSplit};
+
+/// A data set with the indices that each use of it sees. Indices count in the official splits, so
+/// that an example keeps its identity, and with it its draws, whatever subset it is in.
+#[derive(Debug)]
+pub(crate) struct Data {
+    pub(crate) dataset: Dataset,
+    pub(crate) train: Vec<usize>,
+    pub(crate) validation: Vec<usize>,
+    pub(crate) test: Vec<usize>,
+}
+
+impl Data {
+    /// Reads and cuts a data set. The cut is the same for every seed of a matrix.
+    pub(crate) fn load(entry: &DatasetEntry, root: &Path) -> Result<Self> {
+        let verify = if entry.verify { Verify::Yes } else { Verify::No };
+        let dataset = datasets::load(&entry.name, root, verify).map_err(|error| Stop::usage(error.to_string()))?;
+        let fixed = Stream::new(0);
+        let kept = |split: &Split, n: Option<usize>, which: u64| {
+            let all: Vec<usize> = (0..split.len()).collect();
+            match n {
+                Some(n) => datasets::limit(split.labels(), &all, n, &fixed.of(Purpose::Subset).at(which)),
+                None => all,
+            }
+        };
+        let train = kept(&dataset.train, entry.limit.train, 0);
+        let test = kept(&dataset.test, entry.limit.test, 1);
+        let labels = dataset.train.labels_at(&train);
+        let held_out = datasets::hold_out(&labels, entry.validation, &fixed.of(Purpose::Split))
+            .map_err(|error| Stop::usage(format!("data set {}: {error}", entry.name)))?;
+        let pick = |indices: &[usize]| indices.iter().map(|&i| train[i]).collect::<Vec<_>>();
+        let (rest, validation) = (pick(&held_out.train), pick(&held_out.validation));
+        if rest.is_empty() || test.is_empty() {
+            return Err(Stop::usage(format!(
+                "data set {}: no examples are left to train or test on",
+                entry.name
+            )));
+        }
+        Ok(Self {
+            train: rest,
+            validation,
+            test,
+            dataset,
+        })
+    }
+
+    /// Examples of the training split, augmented with draws from `random`.
+    pub(crate) fn training_batch(
+        &self,
+        indices: &[usize],
+        augment: &[Augmentation],
+        random: &Stream,
+        device: &Device,
+    ) -> Result<Batch> {
+        let split = &self.dataset.train;
+        let ids: Vec<u64> = indices.iter().map(|&index| index as u64).collect();
+        let mut pixels = Vec::new();
+        split.fill(indices, &mut pixels);
+        let mut augmented = vec![0.0; pixels.len()];
+        augmenter(augment).apply_all(random, &ids, split.image(), &pixels, &mut augmented);
+        batch(split, indices, augmented, device)
+    }
+
+    /// Examples as they are, of the split on which checkpoints are chosen.
+    pub(crate) fn selection(&self, split: SelectionSplit) -> (&Split, &[usize]) {
+        match split {
+            SelectionSplit::Validation => (&self.dataset.train, &self.validation),
+            SelectionSplit::Test => (&self.dataset.test, &self.test),
+        }
+    }
+}
+
+/// Examples as they are.
+pub(crate) fn plain_batch(split: &Split, indices: &[usize], device: &Device) -> Result<Batch> {
+    let mut pixels = Vec::new();
+    split.fill(indices, &mut pixels);
+    batch(split, indices, pixels, device)
+}
+
+fn batch(split: &Split, indices: &[usize], pixels: Vec<f32>, device: &Device) -> Result<Batch> {
+    let [channels, height, width] = split.image();
+    Ok(Batch {
+        images: Tensor::from_vec(pixels, (indices.len(), channels, height, width), device)?,
+        labels: Tensor::from_vec(split.labels_at(indices), indices.len(), device)?,
+        ids: indices.iter().map(|&index| index as u64).collect(),
+    })
+}
+
+/// The data set crate's form of a recipe's augmentations.
+pub(crate) fn augmenter(list: &[Augmentation]) -> Augment {
+    let mut augment = Augment::default();
+    for it in list {
+        match it {
+            Augmentation::Crop4 => {
+                augment.crop = Some(Crop {
+                    pad: 4,
+                    padding: Padding::Zero,
+                })
+            }
+            Augmentation::Crop4Reflect => {
+                augment.crop = Some(Crop {
+                    pad: 4,
+                    padding: Padding::Reflect,
+                })
+            }
+            Augmentation::Flip => augment.flip = true,
+        }
+    }
+    augment
+}

@@ -1,0 +1,248 @@
+//! The folder of a run: who works in it, and which cells are finished.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use fs4::{FileExt, TryLockError};
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Stop;
+use crate::files;
+
+/// A run's folder, held by this process as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct RunFolder {
+    root: PathBuf,
+    /// The operating system lets go of the lock when the process ends, however it ends.
+    _lock: File,
+}
+
+/// How a cell stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing is there.
+    New,
+    /// Begun and interrupted.
+    Begun,
+    /// Everything is there.
+    Done,
+    /// It ended in an error.
+    Failed(FailedCell),
+    /// Said to be finished, but a file is missing or has another size.
+    Damaged(String),
+}
+
+/// Why a cell failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FailedCell {
+    pub(crate) error: String,
+    /// The same configuration fails again, so it is not tried again unless forced.
+    pub(crate) repeatable: bool,
+    /// It broke a rule that every honest result keeps.
+    pub(crate) integrity: bool,
+}
+
+/// `status.json`, written last.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Status {
+    key: String,
+    failed: Option<FailedCell>,
+    /// Size and BLAKE3 of every file the cell made.
+    files: BTreeMap<String, FileMark>,
+}
+
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct FileMark {
+    bytes: u64,
+    blake3: String,
+}
+
+const STATUS: &str = "status.json";
+
+impl RunFolder {
+    /// Makes and holds `<out>/<name>`.
+    pub(crate) fn open(out: &Path, name: &str) -> Result<Self> {
+        let root = out.join(name);
+        let opened = || -> Result<File> {
+            files::make_folder(&root.join("cells"))?;
+            let file = root.join(".lock");
+            let open = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&file);
+            open.with_context(|| format!("cannot write {}", file.display()))
+        };
+        let mut lock = opened().map_err(|error| Stop::usage(format!("{error:#}")))?;
+        match FileExt::try_lock(&lock) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Only for the message.
+                let _ = lock.read_to_string(&mut holder);
+                return Err(Stop::usage(format!(
+                    "another run{} works in {}; wait for it, or choose another folder with --out",
+                    if holder.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" ({})", holder.trim())
+                    },
+                    root.display(),
+                )));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", root.display()));
+            }
+        }
+        lock.set_len(0)?;
+        write!(lock, "process {} on {}", std::process::id(), crate::host::name())?;
+        Ok(Self { root, _lock: lock })
+    }
+
+    /// `<out>/<name>`.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+/// Where a cell keeps its files.
+pub(crate) fn cell_folder(root: &Path, key: &str, slug: &str) -> PathBuf {
+    let slug: String = slug.chars().take(100).collect();
+    root.join("cells").join(format!("{}-{slug}", &key[..12]))
+}
+
+/// How a cell stands.
+pub(crate) fn state(folder: &Path, key: &str) -> State {
+    if !folder.exists() {
+        return State::New;
+    }
+    let status: Status = match files::read_json(&folder.join(STATUS)) {
+        Ok(Some(status)) => status,
+        Ok(None) => return State::Begun,
+        Err(error) => return State::Damaged(format!("{error:#}")),
+    };
+    if status.key != key {
+        return State::Damaged(format!("{} belongs to another cell", folder.display()));
+    }
+    if let Some(failed) = status.failed {
+        return State::Failed(failed);
+    }
+    for (name, mark) in &status.files {
+        let file = folder.join(name);
+        match fs::metadata(&file) {
+            Ok(metadata) if metadata.len() == mark.bytes => {}
+            Ok(_) => return State::Damaged(format!("{} has another size than when it was written", file.display())),
+            Err(_) => return State::Damaged(format!("{} is missing", file.display())),
+        }
+    }
+    State::Done
+}
+
+/// Marks a cell as finished: `names` are the files it made.
+pub(crate) fn finish(folder: &Path, key: &str, names: &[&str]) -> Result<()> {
+    let mut marks = BTreeMap::new();
+    for name in names {
+        let file = folder.join(name);
+        let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let blake3 = blake3::hash(&bytes).to_hex().to_string();
+        marks.insert(
+            (*name).to_string(),
+            FileMark {
+                bytes: bytes.len() as u64,
+                blake3,
+            },
+        );
+    }
+    files::write_json(
+        &folder.join(STATUS),
+        &Status {
+            key: key.to_string(),
+            failed: None,
+            files: marks,
+        },
+    )
+}
+
+/// Marks a cell as failed.
+pub(crate) fn fail(folder: &Path, key: &str, failed: FailedCell) -> Result<()> {
+    files::make_folder(folder)?;
+    let status = Status {
+        key: key.to_string(),
+        failed: Some(failed),
+        files: BTreeMap::new(),
+    };
+    files::write_json(&folder.join(STATUS), &status)
+}
+
+/// Forgets a cell: the next run starts it from nothing.
+pub(crate) fn forget(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot empty {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fails unless a file of a finished cell is byte for byte what was written.
+pub(crate) fn check_file(folder: &Path, name: &str) -> Result<()> {
+    let file = folder.join(name);
+    let status: Option<Status> = files::read_json(&folder.join(STATUS))?;
+    let mark = status.and_then(|mut status| status.files.remove(name));
+    let mark = mark.with_context(|| format!("{} is not recorded as finished", file.display()))?;
+    let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    anyhow::ensure!(
+        blake3::hash(&bytes).to_hex().as_str() == mark.blake3,
+        "{} has changed since it was written; delete {} and run again to make it anew",
+        file.display(),
+        folder.display(),
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_cell_is_finished() {
+        let run = tempfile::tempdir().unwrap();
+        let folder = cell_folder(run.path(), "0123456789abcdef", "it");
+        assert_eq!(state(&folder, "0123456789abcdef"), State::New);
+        files::make_folder(&folder).unwrap();
+        assert_eq!(state(&folder, "0123456789abcdef"), State::Begun);
+        files::write(&folder.join("a"), b"abc").unwrap();
+        finish(&folder, "0123456789abcdef", &["a"]).unwrap();
+        assert_eq!(state(&folder, "0123456789abcdef"), State::Done);
+        check_file(&folder, "a").unwrap();
+        assert!(matches!(state(&folder, "0123456789ab0000"), State::Damaged(_)));
+        fs::write(folder.join("a"), b"abd").unwrap();
+        assert!(
+            check_file(&folder, "a")
+                .unwrap_err()
+                .to_string()
+                .contains("has changed")
+        );
+        fs::write(folder.join("a"), b"ab").unwrap();
+        assert!(matches!(state(&folder, "0123456789abcdef"), State::Damaged(_)));
+        fs::write(folder.join(STATUS), b"{").unwrap();
+        assert!(matches!(state(&folder, "0123456789abcdef"), State::Damaged(_)));
+    }
+
+    #[test]
+    fn two_runs_do_not_share_a_folder() {
+        let out = tempfile::tempdir().unwrap();
+        let first = RunFolder::open(out.path(), "it").unwrap();
+        let error = RunFolder::open(out.path(), "it").unwrap_err().to_string();
+        assert!(error.contains("another run") && error.contains("--out"), "{error}");
+        drop(first);
+        RunFolder::open(out.path(), "it").unwrap();
+    }
+}

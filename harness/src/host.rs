@@ -1,0 +1,36 @@
+//! Facts about the machine, for the table of timings. Nothing else may depend on them.
+
+use std::fs;
+
+/// The machine's name.
+pub(crate) fn name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    name.map(|it| it.trim().to_string())
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .unwrap_or_default()
+}
+
+/// The processor's model.
+pub(crate) fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("model name"));
+    let model = line
+        .and_then(|line| line.split_once(':'))
+        .map(|(_, model)| model.trim().to_string());
+    model.unwrap_or_else(|| std::env::consts::ARCH.to_string())
+}
+
+/// The largest resident memory of this process so far, in bytes.
+pub(crate) fn peak_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Seconds since 1970-01-01T00:00:00Z.
+pub(crate) fn now() -> u64 {
+    std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,90 @@
+//! Rampart's program: one YAML matrix of data sets × networks × defenses × attacks × seeds, trained,
+//! attacked, stored and typeset by one command.
+
+mod cli;
+mod commands;
+
+mod matrix;
+mod plan;
+mod recipe;
+mod yaml;
+
+mod cost;
+mod data;
+mod evaluation;
+mod run;
+mod training;
+
+mod checkpoint;
+mod files;
+mod folder;
+mod tables;
+
+mod device;
+mod exit;
+mod failure;
+mod host;
+mod progress;
+mod shim;
+mod suggest;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command};
+pub use crate::exit::Exit;
+use crate::exit::Stop;
+use crate::matrix::MatrixError;
+pub use crate::plan::Methods;
+
+/// The program. Results go to stdout, everything else to stderr.
+pub fn main(methods: Methods) -> ExitCode {
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are asked for, the rest is a mistake; clap knows which is which.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { 0 });
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    let exit = match dispatch(&cli, &methods, &mut out).and_then(|exit| Ok((out.flush()?, exit).1)) {
+        Ok(exit) => exit,
+        // The reader of our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => Exit::Success,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            exit_of(&error)
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn dispatch(cli: &Cli, methods: &Methods, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    match &cli.command {
+        Command::Run(args) => commands::run::main(args, methods, out),
+        Command::Plan(args) => commands::plan::main(args, methods, out),
+        Command::Validate(args) => commands::validate::main(args, methods, out),
+        Command::Ls { kind, json } => commands::ls::main(*kind, *json, methods, out),
+        Command::Schema => commands::schema::main(methods, out),
+        Command::Tables(args) => commands::tables::main(args, out),
+        Command::Fetch { names, data } => commands::fetch::main(names, data, out),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if let Some(stop) = cause.downcast_ref::<Stop>() {
+            return stop.exit;
+        }
+        if cause.is::<MatrixError>() {
+            return Exit::Usage;
+        }
+    }
+    Exit::Unexpected
+}

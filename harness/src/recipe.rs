@@ -1,0 +1,162 @@
+//! From what a matrix says of training to a complete recipe.
+
+use crate::shim::RecipeExt;
+use attacks::Setting;
+use defenses::{Defense, Recipe};
+use serde_json::{Map, Value, json};
+
+use crate::matrix::from_value;
+
+/// A mistake in a recipe.
+pub(crate) struct RecipeProblem {
+    /// Whether it stands in the defense's own `recipe` rather than the block's.
+    pub(crate) in_own: bool,
+    pub(crate) field: String,
+    pub(crate) message: String,
+}
+
+/// The recipe of a defense and its label: the base (`shared` or `authors`), with the block's changes
+/// and then the defense's own laid over it.
+pub(crate) fn resolve_recipe(
+    defense: &dyn Defense,
+    setting: &Setting,
+    block: Option<&Value>,
+    own: Option<&Value>,
+) -> Result<(Recipe, String), RecipeProblem> {
+    let block = Layer::read(block, false)?;
+    let own = Layer::read(own, true)?;
+    let base = own.from.clone().or(block.from.clone());
+    let (base, mut label) = match base.as_deref() {
+        Some("authors") => match defense.authors_recipe(setting) {
+            Some(recipe) => (recipe, "authors"),
+            // Natural training, say, has no authors. The label tells the reader.
+            None => (crate::shim::shared_recipe(setting), "shared"),
+        },
+        _ => (crate::shim::shared_recipe(setting), "shared"),
+    };
+    let mut recipe = serde_json::to_value(base).expect("a recipe is plain data");
+    for layer in [&block, &own] {
+        lay_over(&mut recipe, &Value::Object(layer.changes.clone()));
+    }
+    let changed = !block.changes.is_empty() || !own.changes.is_empty();
+    let in_own = |field: &str| {
+        let key = field.split(['.', '[']).next().unwrap_or("");
+        let key = if key == "length" {
+            ["epochs", "steps"]
+        } else {
+            [key, key]
+        };
+        key.iter().any(|key| own.written.contains(&(*key).to_string()))
+    };
+    let recipe: Recipe = from_value(recipe).map_err(|(field, message)| RecipeProblem {
+        in_own: own.written.contains(&unknown_field(&message)) || in_own(&field),
+        field: if field.is_empty() {
+            unknown_field(&message)
+        } else {
+            field
+        },
+        message,
+    })?;
+    recipe.check().map_err(|invalid| RecipeProblem {
+        in_own: in_own(&invalid.field),
+        field: invalid.field.replace("length.", ""),
+        message: invalid.message,
+    })?;
+    if changed {
+        label = if label == "authors" {
+            "authors, changed"
+        } else {
+            "shared, changed"
+        };
+    }
+    Ok((recipe, label.to_string()))
+}
+
+fn unknown_field(message: &str) -> String {
+    let unknown = message
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split('`').next());
+    unknown.unwrap_or("").to_string()
+}
+
+/// What one `recipe` key says.
+struct Layer {
+    from: Option<String>,
+    changes: Map<String, Value>,
+    /// The keys as they were written.
+    written: Vec<String>,
+}
+
+impl Layer {
+    fn read(value: Option<&Value>, in_own: bool) -> Result<Self, RecipeProblem> {
+        let problem = |field: &str, message: &str| RecipeProblem {
+            in_own,
+            field: field.to_string(),
+            message: message.to_string(),
+        };
+        const BASES: &str = "a recipe starts from `shared` or `authors`";
+        let mut changes = match value {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::String(name)) => Map::from_iter([("from".to_string(), json!(name))]),
+            Some(Value::Object(map)) => map.clone(),
+            Some(_) => return Err(problem("", "a recipe is `shared`, `authors` or a map")),
+        };
+        let written = changes.keys().cloned().collect();
+        let from = match changes.remove("from") {
+            None => None,
+            Some(Value::String(name)) if name == "shared" || name == "authors" => Some(name),
+            Some(_) => return Err(problem("from", BASES)),
+        };
+        for unit in ["epochs", "steps"] {
+            if let Some(count) = changes.remove(unit) {
+                let length = json!({ unit: count });
+                if changes.insert("length".to_string(), length).is_some() {
+                    return Err(problem(
+                        unit,
+                        "a recipe is as long as its `epochs` or its `steps`, not both",
+                    ));
+                }
+            }
+        }
+        Ok(Self { from, changes, written })
+    }
+}
+
+/// Lays a document over another: maps key by key, but a map with another `name`, and a length in
+/// another unit, replaces the old one whole.
+fn lay_over(base: &mut Value, over: &Value) {
+    let (Value::Object(old), Value::Object(new)) = (&mut *base, over) else {
+        *base = over.clone();
+        return;
+    };
+    for (key, value) in new {
+        let replaces = |old: &Value| {
+            let other_name = value.get("name").is_some_and(|name| old.get("name") != Some(name));
+            other_name || key == "length"
+        };
+        match old.get_mut(key) {
+            Some(old) if !replaces(old) => lay_over(old, value),
+            _ => {
+                old.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_laid_over_maps_unless_they_name_another_thing() {
+        let mut recipe = json!({"batch": 128, "optimizer": {"name": "sgd", "rate": 0.1, "momentum": 0.9}});
+        lay_over(&mut recipe, &json!({"optimizer": {"rate": 0.01}}));
+        assert_eq!(
+            recipe["optimizer"],
+            json!({"name": "sgd", "rate": 0.01, "momentum": 0.9})
+        );
+        lay_over(&mut recipe, &json!({"optimizer": {"name": "adam", "rate": 0.001}}));
+        assert_eq!(recipe["optimizer"], json!({"name": "adam", "rate": 0.001}));
+        assert_eq!(recipe["batch"], 128);
+    }
+}

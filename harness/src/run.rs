@@ -1,0 +1,466 @@
+//! Runs a plan: every cell that is not finished, parents first, several at once if asked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use random::{Purpose, Stream};
+use results::{Row, Timing, TimingKind};
+
+use crate::data::Data;
+use crate::evaluation::judge;
+use crate::failure::Failure;
+use crate::folder::{self, FailedCell, RunFolder, State};
+use crate::host;
+use crate::matrix::{Checkpoint, DatasetEntry, SelectionSplit};
+use crate::plan::{Evaluation, Plan, Training};
+use crate::progress::Progress;
+use crate::tables::{kind, stored};
+use crate::training::{clean_up, load_network, train};
+
+/// Data sets by how the matrix cuts them.
+pub(crate) type AllData = BTreeMap<String, Arc<Data>>;
+
+/// The key of a data set's cut among [`AllData`].
+pub(crate) fn data_key(entry: &DatasetEntry) -> String {
+    serde_json::to_string(entry).expect("plain data")
+}
+
+/// How a plan is run.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) device: Device,
+    pub(crate) device_name: String,
+    /// Cells at work at once.
+    pub(crate) jobs: usize,
+    /// Stop at the first failure.
+    pub(crate) fail_fast: bool,
+    /// Recompute selected cells.
+    pub(crate) force: bool,
+}
+
+/// One cell of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cell {
+    Training(usize),
+    Evaluation(usize),
+}
+
+/// How a run ended.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Cells computed now.
+    pub(crate) computed: usize,
+    /// Cells that were there already.
+    pub(crate) kept: usize,
+    /// Cells without a result, with the reason.
+    pub(crate) failed: Vec<(String, FailedCell)>,
+    pub(crate) interrupted: bool,
+}
+
+impl Plan {
+    /// The cells that must be there before this one.
+    pub(crate) fn parents(&self, cell: Cell) -> Vec<Cell> {
+        match cell {
+            Cell::Training(_) => Vec::new(),
+            Cell::Evaluation(i) => {
+                let evaluation = &self.evaluations[i];
+                let source = evaluation.source.as_ref().map(|it| it.training);
+                [Some(evaluation.target), source]
+                    .into_iter()
+                    .flatten()
+                    .map(Cell::Training)
+                    .collect()
+            }
+        }
+    }
+
+    /// Every cell, trainings first.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = Cell> {
+        let trainings = (0..self.trainings.len()).map(Cell::Training);
+        trainings.chain((0..self.evaluations.len()).map(Cell::Evaluation))
+    }
+
+    /// A cell's key and readable name.
+    pub(crate) fn identity(&self, cell: Cell) -> (&str, &str) {
+        match cell {
+            Cell::Training(i) => (&self.trainings[i].key, &self.trainings[i].slug),
+            Cell::Evaluation(i) => (&self.evaluations[i].key, &self.evaluations[i].slug),
+        }
+    }
+
+    /// Where a cell keeps its files.
+    pub(crate) fn folder(&self, root: &Path, cell: Cell) -> PathBuf {
+        let (key, slug) = self.identity(cell);
+        folder::cell_folder(root, key, slug)
+    }
+
+    /// How a cell stands on disk.
+    pub(crate) fn state(&self, root: &Path, cell: Cell) -> State {
+        folder::state(&self.folder(root, cell), self.identity(cell).0)
+    }
+
+    /// The selected evaluations and the trainings they need, parents first. A training whose
+    /// evaluations are all finished is not needed.
+    pub(crate) fn needed(&self, selected: &[usize]) -> Vec<Cell> {
+        let evaluations = selected.iter().map(|&i| Cell::Evaluation(i));
+        let mut cells: Vec<Cell> = evaluations
+            .clone()
+            .flat_map(|it| self.parents(it))
+            .chain(evaluations)
+            .collect();
+        cells.sort();
+        cells.dedup();
+        cells
+    }
+}
+
+/// Runs `cells` (parents first) and what the plan says of them.
+pub(crate) fn run(
+    plan: &Plan,
+    cells: &[Cell],
+    data: &AllData,
+    run_folder: &RunFolder,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Report> {
+    let runner = Runner {
+        plan,
+        data,
+        root: run_folder.root(),
+        options,
+        progress,
+    };
+    let board = Mutex::new(Board::new(plan, cells, &runner)?);
+    let changed = Condvar::new();
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(cell) = next(&board, &changed) {
+                    let ended = runner.run_cell(cell);
+                    board.lock().expect("no panic while held").end(cell, ended, &runner);
+                    changed.notify_all();
+                    progress.ended();
+                }
+            });
+        }
+    });
+    let board = board.into_inner().expect("no panic while held");
+    if let Some(error) = board.broken {
+        return Err(error);
+    }
+    Ok(board.report)
+}
+
+/// Waits for a cell whose parents have ended. `None`: nothing is left to do.
+fn next(board: &Mutex<Board>, changed: &Condvar) -> Option<Cell> {
+    let mut board = board.lock().expect("no panic while held");
+    loop {
+        if board.stopped || board.waiting.is_empty() {
+            return None;
+        }
+        let ready = board
+            .waiting
+            .iter()
+            .position(|(_, parents)| parents.iter().all(|it| board.ended.contains_key(it)));
+        match ready {
+            Some(ready) => return Some(board.waiting.remove(ready).0),
+            None => board = changed.wait(board).expect("no panic while held"),
+        }
+    }
+}
+
+/// What is left and what has ended.
+struct Board {
+    /// Cells and the parents they wait for.
+    waiting: Vec<(Cell, Vec<Cell>)>,
+    /// Ended cells, with the reason if they failed.
+    ended: BTreeMap<Cell, Option<FailedCell>>,
+    report: Report,
+    stopped: bool,
+    /// An error that no cell can be blamed for.
+    broken: Option<anyhow::Error>,
+}
+
+impl Board {
+    fn new(plan: &Plan, cells: &[Cell], runner: &Runner<'_>) -> Result<Self> {
+        let mut board = Self {
+            waiting: Vec::new(),
+            ended: BTreeMap::new(),
+            report: Report::default(),
+            stopped: false,
+            broken: None,
+        };
+        for &cell in cells {
+            let folder = plan.folder(runner.root, cell);
+            if runner.options.force {
+                folder::forget(&folder)?;
+            }
+            match plan.state(runner.root, cell) {
+                State::Done => {
+                    board.report.kept += 1;
+                    board.ended.insert(cell, None);
+                    runner.progress.ended();
+                }
+                State::Failed(failed) if failed.repeatable => {
+                    board
+                        .report
+                        .failed
+                        .push((plan.identity(cell).1.to_string(), failed.clone()));
+                    board.ended.insert(cell, Some(failed));
+                    runner.progress.ended();
+                }
+                State::Damaged(reason) => {
+                    runner
+                        .progress
+                        .say(&format!("warning: {reason}; the cell is made anew"));
+                    folder::forget(&folder)?;
+                    board.waiting.push((cell, plan.parents(cell)));
+                }
+                State::New | State::Begun | State::Failed(_) => board.waiting.push((cell, plan.parents(cell))),
+            }
+        }
+        Ok(board)
+    }
+
+    fn end(&mut self, cell: Cell, ended: Result<(), Failure>, runner: &Runner<'_>) {
+        let slug = runner.plan.identity(cell).1.to_string();
+        let failure = match ended {
+            Ok(()) => {
+                self.report.computed += 1;
+                self.ended.insert(cell, None);
+                self.fail_children_of_failed(runner);
+                return;
+            }
+            Err(failure) => failure,
+        };
+        let Some(failed) = failure.record() else {
+            self.report.interrupted = true;
+            self.stopped = true;
+            return;
+        };
+        self.record(cell, slug, failed, runner);
+        self.fail_children_of_failed(runner);
+        self.stopped |= runner.options.fail_fast;
+    }
+
+    /// Evaluations of a network that could not be trained have failed as well.
+    fn fail_children_of_failed(&mut self, runner: &Runner<'_>) {
+        let blocked = |(cell, parents): &(Cell, Vec<Cell>)| {
+            let cause = parents
+                .iter()
+                .find_map(|parent| self.ended.get(parent)?.clone().map(|it| (parent, it)));
+            cause.map(|(parent, it)| (*cell, *parent, it))
+        };
+        let blocked: Vec<_> = self.waiting.iter().filter_map(blocked).collect();
+        for (cell, parent, cause) in blocked {
+            self.waiting.retain(|(waiting, _)| *waiting != cell);
+            let parent = runner.plan.identity(parent).1;
+            let failed = FailedCell {
+                error: format!("{parent} failed: {}", cause.error),
+                integrity: false,
+                ..cause
+            };
+            self.record(cell, runner.plan.identity(cell).1.to_string(), failed, runner);
+            runner.progress.ended();
+        }
+    }
+
+    fn record(&mut self, cell: Cell, slug: String, failed: FailedCell, runner: &Runner<'_>) {
+        runner.progress.say(&format!("failed: {slug}: {}", failed.error));
+        if let Err(error) = runner.store_failure(cell, &failed) {
+            // A full disk, say: the run cannot go on, and finished cells are safe.
+            self.broken.get_or_insert(error);
+            self.stopped = true;
+        }
+        self.report.failed.push((slug, failed.clone()));
+        self.ended.insert(cell, Some(failed));
+    }
+}
+
+struct Runner<'a> {
+    plan: &'a Plan,
+    data: &'a AllData,
+    root: &'a Path,
+    options: &'a Options,
+    progress: &'a Progress,
+}
+
+impl Runner<'_> {
+    fn run_cell(&self, cell: Cell) -> Result<(), Failure> {
+        if self.progress.interrupted() {
+            return Err(Failure::Interrupted);
+        }
+        let folder = self.plan.folder(self.root, cell);
+        crate::files::make_folder(&folder)?;
+        match cell {
+            Cell::Training(i) => self.run_training(&self.plan.trainings[i], &folder),
+            Cell::Evaluation(i) => self.run_evaluation(&self.plan.evaluations[i], &folder),
+        }
+    }
+
+    fn run_training(&self, cell: &Training, folder: &Path) -> Result<(), Failure> {
+        let (started, clock) = (host::now(), Instant::now());
+        let bar = self.progress.cell("train", &cell.slug);
+        let data = &self.data[&data_key(&cell.dataset)];
+        let trained = train(cell, data, &self.options.device, folder, &bar)?;
+        let timing = self.timing(&cell.key, TimingKind::Train, started, clock, trained.examples);
+        results::write_cell(folder, &[], &[], &[timing]).context("cannot store a training's timings")?;
+        let mut names: Vec<&str> = trained.files.iter().map(String::as_str).collect();
+        names.extend(RESULT_FILES);
+        folder::finish(folder, &cell.key, &names)?;
+        clean_up(folder);
+        Ok(())
+    }
+
+    fn run_evaluation(&self, cell: &Evaluation, folder: &Path) -> Result<(), Failure> {
+        let (started, clock) = (host::now(), Instant::now());
+        let bar = self.progress.cell("attack", &cell.slug);
+        let training = self.plan.target(cell);
+        let device = &self.options.device;
+        let load = |index: usize, checkpoint| {
+            let training = &self.plan.trainings[index];
+            load_network(
+                training,
+                checkpoint,
+                &self.plan.folder(self.root, Cell::Training(index)),
+                device,
+            )
+        };
+        let (target, about) = load(cell.target, cell.checkpoint)?;
+        let source = match &cell.source {
+            Some(source) => Some(load(source.training, source.checkpoint)?.0),
+            None => None,
+        };
+        let data = &self.data[&data_key(&training.dataset)];
+        let split = &data.dataset.test;
+        let random = Stream::new(training.seed).of(Purpose::Evaluation);
+        let attack = cell.attack.method.as_ref();
+        bar.start(data.test.len() as u64, 0);
+        let judged = judge(
+            source.as_ref().unwrap_or(&target),
+            &target,
+            attack,
+            &cell.threat,
+            split,
+            &data.test,
+            &random,
+            device,
+            &bar,
+        )?;
+        let row = Row {
+            epoch: Some(about.epoch),
+            forwards: Some(judged.cost.forwards),
+            backwards: Some(judged.cost.backwards),
+            max_delta: Some(judged.max_delta),
+            zero_gradients: Some(judged.zero_gradients),
+            ..self.row(cell, data)
+        };
+        let n = judged.outcomes.len() as u64;
+        let outcomes = judged.outcomes.iter().map(|it| results::Outcome {
+            cell: cell.key.clone(),
+            example: it.example,
+            label: it.label,
+            predicted_clean: Some(it.predicted_clean),
+            predicted: it.predicted,
+            correct: it.predicted == it.label,
+            delta: it.delta,
+        });
+        let timing = self.timing(&cell.key, TimingKind::Evaluate, started, clock, n);
+        let outcomes: Vec<_> = outcomes.collect();
+        results::write_cell(folder, &[row.with_count(n, judged.correct())], &outcomes, &[timing])
+            .context("cannot store an evaluation")?;
+        folder::finish(folder, &cell.key, RESULT_FILES)?;
+        Ok(())
+    }
+
+    /// A failed evaluation has a row as well, without a number.
+    fn store_failure(&self, cell: Cell, failed: &FailedCell) -> Result<()> {
+        let folder = self.plan.folder(self.root, cell);
+        crate::files::make_folder(&folder)?;
+        if let Cell::Evaluation(i) = cell {
+            let evaluation = &self.plan.evaluations[i];
+            let data = &self.data[&data_key(&self.plan.target(evaluation).dataset)];
+            let row = self.row(evaluation, data).with_failure(failed.error.clone());
+            results::write_cell(&folder, &[row], &[], &[]).context("cannot store a failure")?;
+        }
+        folder::fail(&folder, self.plan.identity(cell).0, failed.clone())
+    }
+
+    /// What a row says of an evaluation before anything is measured.
+    fn row(&self, cell: &Evaluation, data: &Data) -> Row {
+        let training = self.plan.target(cell);
+        let about = cell.attack.method.describe();
+        let natural = cell.attack.name == "natural";
+        Row {
+            cell: cell.key.clone(),
+            run: self.plan.name.clone(),
+            dataset: training.dataset.name.clone(),
+            dataset_digest: data.dataset.digest.clone(),
+            verified: data.dataset.verified,
+            network: training.network.clone(),
+            defense: training.label.clone(),
+            defense_name: training.defense.name.to_string(),
+            defense_version: training.defense.version,
+            recipe: training.recipe_label.clone(),
+            seed: training.seed,
+            checkpoint: stored(cell.checkpoint),
+            selection: match (cell.checkpoint, training.selection.split) {
+                (Checkpoint::Last, _) | (_, None) => results::Selection::None,
+                (_, Some(SelectionSplit::Validation)) => results::Selection::Validation,
+                (_, Some(SelectionSplit::Test)) => results::Selection::Test,
+            },
+            epoch: None,
+            attack: cell.label.clone(),
+            attack_name: cell.attack.name.to_string(),
+            attack_version: Some(cell.attack.version),
+            kind: kind(cell),
+            source: cell.source.as_ref().map(|it| it.label.clone()),
+            source_checkpoint: cell.source.as_ref().map(|it| stored(it.checkpoint)),
+            norm: (!natural).then(|| cell.threat.norm.to_string()),
+            epsilon: (!natural).then(|| cell.threat.epsilon.to_string()),
+            epsilon_value: (!natural).then(|| cell.threat.epsilon.value()),
+            steps: about.steps,
+            step_size: about.step_size.map(|it| it.to_string()),
+            step_size_value: about.step_size.map(attacks::Pixels::value),
+            restarts: about.restarts,
+            loss: about.loss,
+            start: about.start,
+            batch_norm: about.batch_norm,
+            n: None,
+            n_correct: None,
+            accuracy: None,
+            accuracy_low: None,
+            accuracy_high: None,
+            forwards: None,
+            backwards: None,
+            max_delta: None,
+            zero_gradients: None,
+            config_hash: cell.key.clone(),
+            code_version: env!("CARGO_PKG_VERSION").to_string(),
+            status: results::Status::Done,
+            error: None,
+        }
+    }
+
+    fn timing(&self, key: &str, kind: TimingKind, started: u64, clock: Instant, images: u64) -> Timing {
+        let seconds = clock.elapsed().as_secs_f64();
+        Timing {
+            cell: key.to_string(),
+            kind,
+            seconds,
+            images_per_second: (seconds > 0.0).then(|| images as f64 / seconds),
+            threads: rayon::current_num_threads() as u64,
+            host: host::name(),
+            cpu: host::processor(),
+            device: self.options.device_name.clone(),
+            started,
+            peak_memory: host::peak_memory(),
+        }
+    }
+}
+
+const RESULT_FILES: &[&str] = &[results::ROWS_FILE, results::OUTCOMES_FILE, results::TIMINGS_FILE];

@@ -1,0 +1,363 @@
+//! Trains one network.
+//!
+//! Everything random is a pure function of (seed, purpose, epoch or step, example), so a training
+//! that is stopped anywhere and resumed gives the same bits as one that is not.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::shim::{OptimizerState, RecipeExt};
+use anyhow::Context;
+use candle_core::{DType, Device, Tensor};
+use defenses::{Length, Memory, Step};
+use models::Network;
+use random::{Purpose, Stream};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint;
+use crate::data::Data;
+use crate::evaluation::{Judged, judge};
+use crate::failure::Failure;
+use crate::files;
+use crate::matrix::Checkpoint;
+use crate::plan::Training;
+use crate::progress::Bar;
+
+/// The file of a checkpoint.
+pub(crate) fn checkpoint_file(checkpoint: Checkpoint) -> String {
+    format!("{checkpoint}.safetensors")
+}
+
+/// One line per epoch, as JSON.
+pub(crate) const HISTORY: &str = "history.jsonl";
+const RESUME: &str = "resume.safetensors";
+/// At most this much work is lost when the process is killed.
+const RESUME_EVERY: Duration = Duration::from_secs(60);
+
+/// What a checkpoint of a network says of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct About {
+    /// The training cell.
+    pub(crate) key: String,
+    pub(crate) network: String,
+    pub(crate) image: [usize; 3],
+    pub(crate) classes: usize,
+    /// Epochs finished.
+    pub(crate) epoch: u64,
+    /// Accuracy on the selection split, if it was measured.
+    pub(crate) selected: Option<Selected>,
+}
+
+/// Accuracy on the selection split.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Selected {
+    pub(crate) natural: f64,
+    pub(crate) robust: f64,
+}
+
+/// One line of the history.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Epoch {
+    epoch: u64,
+    /// Mean objective over the epoch's examples.
+    loss: f64,
+    /// Learning rate of the epoch's last step.
+    rate: f64,
+    selected: Option<Selected>,
+}
+
+/// Where a training stands, beside its tensors.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Position {
+    key: String,
+    /// Epochs finished.
+    epoch: u64,
+    /// Steps made in all.
+    step: u64,
+    /// Steps made in the unfinished epoch.
+    step_in_epoch: u64,
+    /// Sum of the objective over the unfinished epoch's examples.
+    loss_sum: f64,
+    /// The best robust accuracy on the selection split so far.
+    best: Option<Selected>,
+    history: Vec<Epoch>,
+    forwards: u64,
+    backwards: u64,
+}
+
+/// What a finished training reports.
+pub(crate) struct Trained {
+    pub(crate) examples: u64,
+    /// Files of the cell.
+    pub(crate) files: Vec<String>,
+}
+
+/// Trains a network and leaves its checkpoints in `folder`.
+pub(crate) fn train(
+    cell: &Training,
+    data: &Data,
+    device: &Device,
+    folder: &Path,
+    bar: &Bar,
+) -> Result<Trained, Failure> {
+    let root = Stream::new(cell.seed);
+    let network = build(cell)?;
+    let recipe = &cell.recipe;
+    let mut optimizer = OptimizerState::new(&recipe.optimizer, optimized(&network))?;
+    let mut memory = cell.defense.method.memory(data.dataset.train.len());
+    let mut at = Position {
+        key: cell.key.clone(),
+        ..Position::default()
+    };
+    let resume = folder.join(RESUME);
+    if resume.exists() {
+        at = load_position(&resume, cell, &network, &mut optimizer, &mut memory, device)?;
+    }
+
+    let examples = data.train.len();
+    let steps_per_epoch = examples.div_ceil(recipe.batch) as u64;
+    let total_steps = match recipe.length {
+        Length::Epochs(epochs) => epochs * steps_per_epoch,
+        Length::Steps(steps) => steps,
+    };
+    bar.start(total_steps, at.step);
+    let mut saved = Instant::now();
+    let mut trained = 0;
+    // A training stopped after an epoch's last step has that epoch still to close.
+    while at.step < total_steps || at.step_in_epoch > 0 {
+        let order = root.of(Purpose::Order).at(at.epoch).permutation(examples);
+        let augmentation = root.of(Purpose::Augmentation).at(at.epoch);
+        let last_of_epoch = |at: &Position| at.step_in_epoch == steps_per_epoch || at.step == total_steps;
+        while !last_of_epoch(&at) {
+            let start = at.step_in_epoch as usize * recipe.batch;
+            let rows = &order[start..(start + recipe.batch).min(examples)];
+            let indices: Vec<usize> = rows.iter().map(|&row| data.train[row]).collect();
+            let batch = data.training_batch(&indices, &recipe.augment, &augmentation, device)?;
+
+            let random = root.of(Purpose::Training).at(at.step);
+            let mut step = Step::new(&network, &batch, &cell.setting.threat, random, at.epoch, &mut memory);
+            let objective = cell.defense.method.objective(&mut step)?;
+            at.forwards += step.cost.forwards;
+            at.backwards += step.cost.backwards + indices.len() as u64;
+            let loss: f32 = objective.to_dtype(DType::F32)?.to_scalar()?;
+            if !loss.is_finite() {
+                return Err(Failure::Diverged {
+                    loss,
+                    step: at.step_in_epoch + 1,
+                    epoch: at.epoch + 1,
+                });
+            }
+            let rate = recipe.rate(at.step, steps_per_epoch);
+            optimizer.step(&objective.backward()?, rate, recipe.clip_gradient)?;
+
+            at.step += 1;
+            at.step_in_epoch += 1;
+            at.loss_sum += f64::from(loss) * indices.len() as f64;
+            trained += indices.len() as u64;
+            bar.advance(1, || format!("epoch {} loss {loss:.3}", at.epoch + 1));
+            if saved.elapsed() >= RESUME_EVERY || bar.interrupted() {
+                save_position(&resume, &at, &network, &optimizer, &memory)?;
+                saved = Instant::now();
+            }
+            if bar.interrupted() {
+                return Err(Failure::Interrupted);
+            }
+        }
+
+        let seen = (at.step_in_epoch as usize * recipe.batch).min(examples);
+        at.epoch += 1;
+        let last = at.step == total_steps;
+        let rate = recipe.rate(at.step - 1, steps_per_epoch);
+        let selected = match last || at.epoch % cell.selection.every == 0 {
+            true => select(cell, data, &network, &root, at.epoch, device, bar)?,
+            false => None,
+        };
+        at.history.push(Epoch {
+            epoch: at.epoch,
+            loss: at.loss_sum / seen as f64,
+            rate,
+            selected,
+        });
+        (at.step_in_epoch, at.loss_sum) = (0, 0.0);
+        if let Some(selected) = selected
+            && at.best.is_none_or(|best| selected.robust > best.robust)
+        {
+            at.best = Some(selected);
+            // Killed here, the training resumes before this epoch and writes the same file again.
+            save_network(
+                &folder.join(checkpoint_file(Checkpoint::Best)),
+                cell,
+                &network,
+                at.epoch,
+                Some(selected),
+            )?;
+        }
+        if last {
+            save_network(
+                &folder.join(checkpoint_file(Checkpoint::Last)),
+                cell,
+                &network,
+                at.epoch,
+                selected,
+            )?;
+        }
+    }
+
+    let lines: Result<Vec<String>, _> = at.history.iter().map(serde_json::to_string).collect();
+    let lines = lines.context("a history is plain data")?.join("\n") + "\n";
+    files::write(&folder.join(HISTORY), lines.as_bytes())?;
+    let mut names = vec![checkpoint_file(Checkpoint::Last), HISTORY.to_string()];
+    if at.best.is_some() {
+        names.push(checkpoint_file(Checkpoint::Best));
+    }
+    Ok(Trained {
+        examples: trained,
+        files: names,
+    })
+}
+
+/// Removes what only an unfinished training needs.
+pub(crate) fn clean_up(folder: &Path) {
+    // A file left behind wastes space and nothing else.
+    let _ = std::fs::remove_file(folder.join(RESUME));
+}
+
+/// A network with its initial parameters.
+fn build(cell: &Training) -> Result<Network, Failure> {
+    let random = Stream::new(cell.seed);
+    let setting = &cell.setting;
+    models::build(&cell.network, setting.image, setting.classes, &random).map_err(|error| Failure::Other(error.into()))
+}
+
+/// A network with the parameters of a finished training's checkpoint.
+pub(crate) fn load_network(
+    cell: &Training,
+    checkpoint: Checkpoint,
+    folder: &Path,
+    device: &Device,
+) -> Result<(Network, About), Failure> {
+    let name = checkpoint_file(checkpoint);
+    crate::folder::check_file(folder, &name)?;
+    let (tensors, about): (_, About) = checkpoint::load(&folder.join(&name), device)?;
+    let network = build(cell)?;
+    network
+        .load_state(&checkpoint::part(&tensors, "model."))
+        .with_context(|| {
+            format!(
+                "{} does not fit the network {}",
+                folder.join(&name).display(),
+                cell.network
+            )
+        })?;
+    Ok((network, about))
+}
+
+/// Accuracy on the selection split, clean and attacked.
+fn select(
+    cell: &Training,
+    data: &Data,
+    network: &Network,
+    root: &Stream,
+    epoch: u64,
+    device: &Device,
+    bar: &Bar,
+) -> Result<Option<Selected>, Failure> {
+    let Some(split) = cell.selection.split else {
+        return Ok(None);
+    };
+    let (split, indices) = data.selection(split);
+    let random = root.of(Purpose::Selection).at(epoch);
+    let threat = &cell.setting.threat;
+    let attack = cell.selection.attack.method.as_ref();
+    let judged: Judged = judge(network, network, attack, threat, split, indices, &random, device, bar)?;
+    Ok(Some(Selected {
+        natural: judged.clean_accuracy(),
+        robust: judged.accuracy(),
+    }))
+}
+
+fn optimized(network: &Network) -> Vec<crate::shim::Parameter> {
+    let parameters = network.parameters().iter();
+    let parameter = |it: &models::Parameter| crate::shim::Parameter {
+        name: it.name.clone(),
+        value: it.var.clone(),
+        weight: it.role == models::Role::Weight,
+    };
+    parameters.map(parameter).collect()
+}
+
+fn save_network(
+    file: &Path,
+    cell: &Training,
+    network: &Network,
+    epoch: u64,
+    selected: Option<Selected>,
+) -> Result<(), Failure> {
+    let about = About {
+        key: cell.key.clone(),
+        network: cell.network.clone(),
+        image: cell.setting.image,
+        classes: cell.setting.classes,
+        epoch,
+        selected,
+    };
+    Ok(checkpoint::save(file, &prefixed("model.", network.state()?), &about)?)
+}
+
+fn save_position(
+    file: &Path,
+    at: &Position,
+    network: &Network,
+    optimizer: &OptimizerState,
+    memory: &Memory,
+) -> Result<(), Failure> {
+    let mut tensors = prefixed("model.", network.state()?);
+    tensors.extend(prefixed("optimizer.", optimizer.state()?));
+    for (name, column) in &memory.columns {
+        let column = Tensor::new(column.as_slice(), &Device::Cpu)?;
+        tensors.insert(format!("memory.{name}"), column);
+    }
+    Ok(checkpoint::save(file, &tensors, at)?)
+}
+
+fn load_position(
+    file: &Path,
+    cell: &Training,
+    network: &Network,
+    optimizer: &mut OptimizerState,
+    memory: &mut Memory,
+    device: &Device,
+) -> Result<Position, Failure> {
+    let (tensors, at): (_, Position) = checkpoint::load(file, device)?;
+    let foreign = || {
+        format!(
+            "{} belongs to another training; delete it and run again",
+            file.display()
+        )
+    };
+    if at.key != cell.key {
+        return Err(Failure::Other(anyhow::anyhow!(foreign())));
+    }
+    network
+        .load_state(&checkpoint::part(&tensors, "model."))
+        .with_context(foreign)?;
+    optimizer
+        .load_state(&checkpoint::part(&tensors, "optimizer."))
+        .with_context(foreign)?;
+    for (name, column) in checkpoint::part(&tensors, "memory.") {
+        memory.columns.insert(name, column.to_vec1()?);
+    }
+    Ok(at)
+}
+
+fn prefixed(prefix: &str, tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    tensors
+        .into_iter()
+        .map(|(name, tensor)| (format!("{prefix}{name}"), tensor))
+        .collect()
+}

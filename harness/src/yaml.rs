@@ -1,0 +1,256 @@
+//! The only file that knows the YAML library: a matrix's text becomes plain JSON values here, and a
+//! path into those values becomes a line and column of the text.
+
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+/// One step of a path into a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Segment {
+    Key(String),
+    Index(usize),
+}
+
+/// A path into a document, shown as `defenses[1].lambda`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Path(pub(crate) Vec<Segment>);
+
+impl Path {
+    pub(crate) fn key(&self, key: &str) -> Self {
+        self.join(Segment::Key(key.to_string()))
+    }
+
+    pub(crate) fn index(&self, index: usize) -> Self {
+        self.join(Segment::Index(index))
+    }
+
+    fn join(&self, segment: Segment) -> Self {
+        let mut longer = self.clone();
+        longer.0.push(segment);
+        longer
+    }
+
+    /// This path followed by one in the notation `a.b[2].c`.
+    pub(crate) fn dotted(&self, text: &str) -> Self {
+        let mut longer = self.clone();
+        for part in text.split(['.', '[']).filter(|part| !part.is_empty()) {
+            longer
+                .0
+                .push(match part.strip_suffix(']').and_then(|digits| digits.parse().ok()) {
+                    Some(index) => Segment::Index(index),
+                    None => Segment::Key(part.to_string()),
+                });
+        }
+        longer
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, segment) in self.0.iter().enumerate() {
+            match segment {
+                Segment::Key(key) if i == 0 => write!(f, "{key}")?,
+                Segment::Key(key) => write!(f, ".{key}")?,
+                Segment::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A place in a text, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+/// Why a text is not YAML.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SyntaxError {
+    pub(crate) message: String,
+    pub(crate) place: Option<Place>,
+}
+
+/// The document as plain values. Duplicate keys are errors; merge keys (`<<`) are applied.
+pub(crate) fn parse(text: &str) -> Result<Value, SyntaxError> {
+    let plain = |yaml: serde_yaml::Value| -> Result<Value, serde_yaml::Error> {
+        let mut yaml = yaml;
+        yaml.apply_merge()?;
+        serde_yaml::from_value(yaml)
+    };
+    serde_yaml::from_str(text).and_then(plain).map_err(|error| {
+        let place = error.location().map(|at| Place {
+            line: at.line(),
+            column: at.column(),
+        });
+        let message = error.to_string();
+        // The place is told apart from the message.
+        let message = message
+            .rsplit_once(" at line ")
+            .map_or(message.as_str(), |(head, _)| head);
+        SyntaxError {
+            message: message.to_string(),
+            place,
+        }
+    })
+}
+
+/// Where `path` stands in `text`: its longest part that is there.
+pub(crate) fn locate(text: &str, path: &Path) -> Option<Place> {
+    (1..=path.0.len()).rev().find_map(|length| {
+        // The walk ends in an error on purpose: the library attaches the place to it.
+        let error = Walk(&path.0[..length])
+            .deserialize(serde_yaml::Deserializer::from_str(text))
+            .err()?;
+        let at = error.location().filter(|_| error.to_string().contains(FOUND))?;
+        Some(Place {
+            line: at.line(),
+            column: at.column(),
+        })
+    })
+}
+
+const FOUND: &str = "the walk has arrived";
+
+struct Walk<'a>(&'a [Segment]);
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { FOUND } else { "a map or list" })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Some((first, rest)) = self.0.split_first() else {
+            return Err(de::Error::custom(FOUND));
+        };
+        let Segment::Key(key) = first else { return Ok(()) };
+        while let Some(here) = map.next_key_seed(WalkKey {
+            wanted: key,
+            last: rest.is_empty(),
+        })? {
+            if here {
+                return map.next_value_seed(Walk(rest));
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Some((first, rest)) = self.0.split_first() else {
+            return Err(de::Error::custom(FOUND));
+        };
+        let Segment::Index(index) = first else { return Ok(()) };
+        for _ in 0..*index {
+            if seq.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(());
+            }
+        }
+        seq.next_element_seed(Walk(rest)).map(|_| ())
+    }
+}
+
+/// Whether a key is the wanted one. The last key of a path is where the path points, rather than
+/// its value, which may begin lines later.
+struct WalkKey<'a> {
+    wanted: &'a str,
+    last: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for WalkKey<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for WalkKey<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<bool, E> {
+        match key == self.wanted {
+            true if self.last => Err(E::custom(FOUND)),
+            found => Ok(found),
+        }
+    }
+
+    fn visit_u64<E: de::Error>(self, key: u64) -> Result<bool, E> {
+        self.visit_str(&key.to_string())
+    }
+}
+
+/// A value written on the command line, as in `--set recipe.epochs=2`.
+pub(crate) fn parse_scalar(text: &str) -> Value {
+    // What is not YAML is meant as plain text.
+    parse(text).unwrap_or_else(|_| Value::String(text.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+name: small
+defenses:
+  - { name: trades, beta: 6 }
+  - name: mart
+    lambda: five
+recipe:
+  optimizer: { name: sgd,
+    rate: 0.1 }
+";
+
+    #[track_caller]
+    fn check(path: &str, line: usize, column: usize) {
+        assert_eq!(
+            locate(TEXT, &Path::default().dotted(path)),
+            Some(Place { line, column }),
+            "{path}"
+        );
+    }
+
+    #[test]
+    fn paths_have_places() {
+        check("name", 1, 1);
+        check("defenses", 2, 1);
+        check("defenses[0]", 3, 5);
+        check("defenses[0].beta", 3, 21);
+        check("defenses[1].lambda", 5, 5);
+        check("recipe.optimizer.rate", 8, 5);
+        // What is not there is placed where its nearest parent is.
+        check("recipe.optimizer.momentum", 7, 3);
+        check("defenses[7]", 2, 1);
+    }
+
+    #[test]
+    fn syntax_errors_have_places() {
+        let error = parse("a: 1\nb: [1, 2\n").unwrap_err();
+        assert_eq!(error.place.unwrap().line, 3, "{error:?}");
+        assert!(parse("a: 1\na: 2\n").unwrap_err().message.contains("duplicate"));
+    }
+
+    #[test]
+    fn merge_keys_are_applied() {
+        let value = parse("base: &b {x: 1}\nit: {<<: *b, y: 2}\n").unwrap();
+        assert_eq!(value["it"], serde_json::json!({"x": 1, "y": 2}));
+    }
+}

@@ -1,0 +1,180 @@
+//! Every mistake a user can make: exit code, place and remedy.
+
+mod common;
+
+use common::{Place, SMALL};
+
+/// A mistake in the matrix: exit code 2, an error with all these parts, and nothing written.
+#[track_caller]
+fn mistake(matrix: &str, parts: &[&str]) {
+    assert_ne!(matrix, SMALL, "the mistake was not made");
+    let place = Place::new(matrix);
+    for command in ["validate", "run", "plan"] {
+        let (_, err) = place.expect(2, &[command, "m.yaml"]);
+        for part in parts {
+            assert!(err.contains(part), "{command}: `{part}` is not in:\n{err}");
+        }
+    }
+    assert!(!place.path("runs").exists(), "a mistaken matrix left something behind");
+}
+
+#[test]
+fn an_unknown_key_is_placed_and_a_known_one_suggested() {
+    mistake(
+        &SMALL.replace("networks:", "netwroks:"),
+        &["m.yaml:4:1", "`netwroks`", "did you mean `networks`?"],
+    );
+    mistake(
+        &SMALL.replace("steps: 3", "stpes: 3"),
+        &["m.yaml:11:", "`attacks[1].stpes`", "did you mean `steps`?"],
+    );
+    mistake(
+        &SMALL.replace("rate: 0.05", "rte: 0.05"),
+        &["m.yaml:5:", "rte", "did you mean `rate`?"],
+    );
+    mistake(
+        &SMALL.replace("source: {", "source: { sed: 1,"),
+        &["m.yaml:13:", "sed", "did you mean `seed`?"],
+    );
+}
+
+#[test]
+fn a_misspelt_name_is_placed_and_a_known_one_suggested() {
+    mistake(
+        &SMALL.replace("standard", "standrad"),
+        &["m.yaml:8:", "no defense `standrad`", "did you mean `standard`?"],
+    );
+    mistake(
+        &SMALL.replace("name: pgd", "name: pdg"),
+        &["m.yaml:11:", "no attack `pdg`", "did you mean `pgd`?"],
+    );
+    mistake(
+        &SMALL.replace("name: digits", "name: digit"),
+        &["m.yaml:2:", "`digit`", "did you mean `digits`?"],
+    );
+    mistake(
+        &SMALL.replace("[tiny-cnn]", "[tiny-cn]"),
+        &["m.yaml:4:", "`tiny-cn`", "did you mean `tiny-cnn`?"],
+    );
+    mistake(
+        &SMALL.replace("[white-box,", "[whitebox,"),
+        &["m.yaml:15:", "whitebox", "did you mean `white-box`?"],
+    );
+}
+
+#[test]
+fn impossible_values_are_refused() {
+    mistake(
+        &SMALL.replace("epsilon: 0.1", "epsilon: 8"),
+        &["m.yaml:3:", "`threat.epsilon`", "8/255"],
+    );
+    mistake(
+        &SMALL.replace("epsilon: 0.1", "epsilon: -0.1"),
+        &["m.yaml:3:", "`threat.epsilon`"],
+    );
+    mistake(
+        &SMALL.replace("epsilon: 0.1", "epsilon: 1/0"),
+        &["m.yaml:3:", "divides by zero"],
+    );
+    mistake(
+        &SMALL.replace("steps: 3", "steps: 0"),
+        &["m.yaml:11:", "`attacks[1].steps`"],
+    );
+    mistake(
+        &SMALL.replace("steps: 2", "steps: 0"),
+        &["m.yaml:8:", "`defenses[1].attack.steps`"],
+    );
+    mistake(&SMALL.replace("rate: 0.05", "rate: -1"), &["m.yaml:5:", "rate"]);
+    mistake(&SMALL.replace("epochs: 2", "epochs: 0"), &["m.yaml:5:", "epochs"]);
+    mistake(&SMALL.replace("batch: 32", "batch: 0"), &["m.yaml:5:", "batch"]);
+    mistake(
+        &SMALL.replace("validation: 20, ", ""),
+        &["`checkpoints`", "validation: 1000"],
+    );
+}
+
+#[test]
+fn empty_lists_are_refused() {
+    mistake(
+        &SMALL.replace("[tiny-cnn]", "[]"),
+        &["m.yaml:4:", "`networks`: an empty list"],
+    );
+    mistake(
+        &format!("{SMALL}seeds: []\n"),
+        &["m.yaml:16:", "`seeds`: an empty list"],
+    );
+    mistake(
+        &SMALL.replace("  attacks: [fgsm]", "  attacks: []"),
+        &["m.yaml:14:", "an empty list"],
+    );
+}
+
+#[test]
+fn twice_the_same_is_refused() {
+    mistake(
+        &format!("{SMALL}seeds: [1, 1]\n"),
+        &["m.yaml:16:", "seed 1 is there twice"],
+    );
+    mistake(
+        &SMALL.replace(
+            "  - natural\n",
+            "  - natural\n  - { name: natural, recipe: { batch: 8 } }\n",
+        ),
+        &["label"],
+    );
+    mistake(
+        &SMALL.replace("  - fgsm\n", "  - fgsm\n  - { name: fgsm, start: uniform }\n"),
+        &["FGSM", "label"],
+    );
+    mistake(&format!("{SMALL}name: again\n"), &["duplicate"]);
+}
+
+#[test]
+fn what_is_not_a_matrix_is_refused() {
+    mistake("", &["m.yaml"]);
+    mistake("[1, 2", &["m.yaml:"]);
+    mistake("name: x\n", &["missing field `dataset`"]);
+    mistake(
+        &SMALL.replace("name: small", "name: ../evil"),
+        &["m.yaml:1:1", "`name`"],
+    );
+    let place = Place::new(SMALL);
+    let (_, err) = place.expect(2, &["nowhere.yaml"]);
+    assert!(err.contains("nowhere.yaml"), "{err}");
+}
+
+#[test]
+fn command_line_mistakes_are_refused() {
+    let place = Place::new(SMALL);
+    let mut check = |arguments: &[&str], code: i32, part: &str| {
+        let (_, err) = place.expect(code, arguments);
+        assert!(err.contains(part), "{arguments:?}: {err}");
+    };
+    check(&["m.yaml", "--jobs", "0"], 2, "--jobs");
+    check(&["m.yaml", "--device", "cuda:0"], 2, "no CUDA");
+    check(&["m.yaml", "--device", "tpu"], 2, "known: cpu");
+    check(&["m.yaml", "--set", "seeds"], 2, "path=value");
+    check(&["m.yaml", "--set", "recipe.epohcs=1"], 2, "did you mean `epochs`?");
+    check(&["m.yaml", "--filter", "defnse=mart"], 2, "did you mean `defense`?");
+    check(&["m.yaml", "--filter", "defense=mart"], 4, "no cell");
+    check(&["m.yaml", "--limit", "0"], 2, "--limit");
+    check(&["m.yaml", "--frobnicate"], 2, "--frobnicate");
+    check(&["fetch", "cifar11"], 2, "did you mean `cifar10`?");
+    check(&["tables", "nowhere"], 2, "nowhere");
+}
+
+#[test]
+fn missing_data_says_how_to_get_it() {
+    let place = Place::new(&SMALL.replace("name: digits", "name: mnist"));
+    place.expect(0, &["validate", "m.yaml"]);
+    let (_, err) = place.expect(2, &["m.yaml"]);
+    assert!(err.contains("harness fetch mnist"), "{err}");
+}
+
+#[test]
+fn an_unwritable_folder_is_named() {
+    let place = Place::new(SMALL);
+    std::fs::write(place.path("file"), "").unwrap();
+    let (_, err) = place.expect(2, &["m.yaml", "--out", "file/in"]);
+    assert!(err.contains("file/in") && err.contains("--out"), "{err}");
+}
