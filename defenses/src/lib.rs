@@ -19,6 +19,13 @@ mod dynamic;
 mod mart;
 mod mma;
 
+#[cfg(test)]
+mod reference_cases;
+#[cfg(test)]
+#[path = "../../attacks/src/testing.rs"]
+#[allow(dead_code, reason = "the tests of two crates share it")]
+mod testing;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -252,7 +252,7 @@ impl Defense for Mma {
 }
 
 /// Where SLM < 0, that is p_y > ½: stricter than the largest logit.
-fn is_correct(logits: &Tensor, labels: &Tensor) -> Result<Vec<bool>> {
+pub(crate) fn is_correct(logits: &Tensor, labels: &Tensor) -> Result<Vec<bool>> {
     let margins = soft_margin(&logits.detach(), labels)?
         .to_dtype(DType::F64)?
         .to_vec1::<f64>()?;
