@@ -25,7 +25,6 @@ mod exit;
 mod failure;
 mod host;
 mod progress;
-mod shim;
 mod suggest;
 
 use std::io::Write;

@@ -1,6 +1,5 @@
 //! From what a matrix says of training to a complete recipe.
 
-use crate::shim::RecipeExt;
 use attacks::Setting;
 use defenses::{Defense, Recipe};
 use serde_json::{Map, Value, json};
@@ -30,9 +29,9 @@ pub(crate) fn resolve_recipe(
         Some("authors") => match defense.authors_recipe(setting) {
             Some(recipe) => (recipe, "authors"),
             // Natural training, say, has no authors. The label tells the reader.
-            None => (crate::shim::shared_recipe(setting), "shared"),
+            None => (defenses::shared_recipe(setting), "shared"),
         },
-        _ => (crate::shim::shared_recipe(setting), "shared"),
+        _ => (defenses::shared_recipe(setting), "shared"),
     };
     let mut recipe = serde_json::to_value(base).expect("a recipe is plain data");
     for layer in [&block, &own] {

@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::shim::{OptimizerState, RecipeExt};
 use anyhow::Context;
 use candle_core::{DType, Device, Tensor};
-use defenses::{Length, Memory, Step};
+use defenses::{Descent, Length, Memory, Step, clip_gradients};
 use models::Network;
 use random::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
@@ -108,7 +107,7 @@ pub(crate) fn train(
     let root = Stream::new(cell.seed);
     let network = build(cell)?;
     let recipe = &cell.recipe;
-    let mut optimizer = OptimizerState::new(&recipe.optimizer, optimized(&network))?;
+    let mut optimizer = recipe.optimizer.over(network.parameters());
     let mut memory = cell.defense.method.memory(data.dataset.train.len());
     let mut at = Position {
         key: cell.key.clone(),
@@ -116,7 +115,7 @@ pub(crate) fn train(
     };
     let resume = folder.join(RESUME);
     if resume.exists() {
-        at = load_position(&resume, cell, &network, &mut optimizer, &mut memory, device)?;
+        at = load_position(&resume, cell, &network, optimizer.as_mut(), &mut memory, device)?;
     }
 
     let examples = data.train.len();
@@ -124,6 +123,11 @@ pub(crate) fn train(
     let total_steps = match recipe.length {
         Length::Epochs(epochs) => epochs * steps_per_epoch,
         Length::Steps(steps) => steps,
+    };
+    let rate = |epoch, step| {
+        recipe
+            .schedule
+            .rate(recipe.optimizer.rate(), epoch, step, steps_per_epoch, recipe.length)
     };
     bar.start(total_steps, at.step);
     let mut saved = Instant::now();
@@ -152,8 +156,11 @@ pub(crate) fn train(
                     epoch: at.epoch + 1,
                 });
             }
-            let rate = recipe.rate(at.step, steps_per_epoch);
-            optimizer.step(&objective.backward()?, rate, recipe.clip_gradient)?;
+            let mut gradients = objective.backward()?;
+            if let Some(largest) = recipe.clip_gradient {
+                clip_gradients(network.parameters(), &mut gradients, largest)?;
+            }
+            optimizer.step(&gradients, rate(at.epoch, at.step))?;
 
             at.step += 1;
             at.step_in_epoch += 1;
@@ -161,7 +168,7 @@ pub(crate) fn train(
             trained += indices.len() as u64;
             bar.advance(1, || format!("epoch {} loss {loss:.3}", at.epoch + 1));
             if saved.elapsed() >= RESUME_EVERY || bar.interrupted() {
-                save_position(&resume, &at, &network, &optimizer, &memory)?;
+                save_position(&resume, &at, &network, optimizer.as_ref(), &memory)?;
                 saved = Instant::now();
             }
             if bar.interrupted() {
@@ -172,7 +179,7 @@ pub(crate) fn train(
         let seen = (at.step_in_epoch as usize * recipe.batch).min(examples);
         at.epoch += 1;
         let last = at.step == total_steps;
-        let rate = recipe.rate(at.step - 1, steps_per_epoch);
+        let rate = rate(at.epoch - 1, at.step - 1);
         let selected = match last || at.epoch % cell.selection.every == 0 {
             true => select(cell, data, &network, &root, at.epoch, device, bar)?,
             false => None,
@@ -281,16 +288,6 @@ fn select(
     }))
 }
 
-fn optimized(network: &Network) -> Vec<crate::shim::Parameter> {
-    let parameters = network.parameters().iter();
-    let parameter = |it: &models::Parameter| crate::shim::Parameter {
-        name: it.name.clone(),
-        value: it.var.clone(),
-        weight: it.role == models::Role::Weight,
-    };
-    parameters.map(parameter).collect()
-}
-
 fn save_network(
     file: &Path,
     cell: &Training,
@@ -313,11 +310,11 @@ fn save_position(
     file: &Path,
     at: &Position,
     network: &Network,
-    optimizer: &OptimizerState,
+    optimizer: &dyn Descent,
     memory: &Memory,
 ) -> Result<(), Failure> {
     let mut tensors = prefixed("model.", network.state()?);
-    tensors.extend(prefixed("optimizer.", optimizer.state()?));
+    tensors.extend(prefixed("optimizer.", optimizer.state()));
     for (name, column) in &memory.columns {
         let column = Tensor::new(column.as_slice(), &Device::Cpu)?;
         tensors.insert(format!("memory.{name}"), column);
@@ -329,7 +326,7 @@ fn load_position(
     file: &Path,
     cell: &Training,
     network: &Network,
-    optimizer: &mut OptimizerState,
+    optimizer: &mut dyn Descent,
     memory: &mut Memory,
     device: &Device,
 ) -> Result<Position, Failure> {
@@ -347,7 +344,7 @@ fn load_position(
         .load_state(&checkpoint::part(&tensors, "model."))
         .with_context(foreign)?;
     optimizer
-        .load_state(&checkpoint::part(&tensors, "optimizer."))
+        .restore(&checkpoint::part(&tensors, "optimizer."))
         .with_context(foreign)?;
     for (name, column) in checkpoint::part(&tensors, "memory.") {
         memory.columns.insert(name, column.to_vec1()?);
