@@ -3,8 +3,8 @@
 //! Finds how far each image is from the decision boundary: PGD in a ball of the example's own radius
 //! gives a direction u, then bisection along u finds the distance at which SLM = 0.
 //!
-//!     x′ = PGD on SLM in the ball of radius ε₀, steps of 2.5 · ε₀ / steps;  u = (x′ − x) / ε₀
-//!     ε = bisection of SLM(clip(x + ε·u)) = 0 in [0, ε_max], from ε₀;       result x + ε·u
+//! x′ = PGD on SLM in the ball of radius ε₀, steps of 2.5 · ε₀ / steps; u = (x′ − x) / ε₀
+//! ε = bisection of SLM(clip(x + ε·u)) = 0 in `[0, ε_max]`, from ε₀; result x + ε·u
 //!
 //! Images `[B, C, H, W]` in `[0, 1]`; radii `[B]` in pixel units; SLM = log Σ_{k≠y} exp z_k − z_y, in logits.
 //! For images that are classified correctly. As in BorealisAI/mma_training (328e2e5) the result is **not

@@ -131,3 +131,98 @@ impl Threat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Pixels;
+    use crate::testing::{assert_near, tensor};
+    use proptest::prelude::*;
+
+    fn threat(norm: Norm, thousandths: u64) -> Threat {
+        Threat {
+            norm,
+            epsilon: Pixels::new(thousandths, 1000),
+        }
+    }
+
+    #[test]
+    fn steps_worked_by_hand() {
+        let images = tensor(&[0.5, 0.02, 0.99], &[1, 1, 1, 3]);
+        let gradient = tensor(&[3.0, -4.0, 0.0], &[1, 1, 1, 3]);
+        let step = |norm, length: f64| {
+            let ball = Ball::new(&threat(norm, 100), &images).unwrap();
+            ball.ascend(&images, &gradient, &Length::Same(length)).unwrap()
+        };
+        assert_near(
+            "linf, short",
+            &step(Norm::Linf, 0.01),
+            &tensor(&[0.51, 0.01, 0.99], &[1, 1, 1, 3]),
+            1e-12,
+        );
+        assert_near(
+            "linf, long",
+            &step(Norm::Linf, 0.7),
+            &tensor(&[0.6, 0.0, 0.99], &[1, 1, 1, 3]),
+            1e-12,
+        );
+        assert_near(
+            "l2, short",
+            &step(Norm::L2, 0.01),
+            &tensor(&[0.506, 0.012, 0.99], &[1, 1, 1, 3]),
+            1e-12,
+        );
+        // (0.3, −0.02 after the box): shrunk to 0.1.
+        let shrink = 0.1 / 0.3f64.hypot(0.02);
+        let expected = [0.5 + 0.3 * shrink, 0.02 - 0.02 * shrink, 0.99];
+        assert_near(
+            "l2, long",
+            &step(Norm::L2, 0.5),
+            &tensor(&expected, &[1, 1, 1, 3]),
+            1e-12,
+        );
+    }
+
+    #[test]
+    fn every_image_has_its_own_radius() {
+        let images = tensor(&[0.5, 0.5], &[2, 1, 1, 1]);
+        let ball = Ball::with_radii(Norm::Linf, &images, &tensor(&[0.1, 0.2], &[2])).unwrap();
+        let length = Length::Each((ball.radii() * 0.5).unwrap());
+        let moved = ball.ascend(&images, &images.ones_like().unwrap(), &length).unwrap();
+        assert_near(
+            "half a radius each",
+            &moved,
+            &tensor(&[0.55, 0.6], &[2, 1, 1, 1]),
+            1e-12,
+        );
+        assert_near(
+            "projected",
+            &ball.project(&tensor(&[0.9, 0.1], &[2, 1, 1, 1])).unwrap(),
+            &tensor(&[0.6, 0.3], &[2, 1, 1, 1]),
+            1e-12,
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn projection_is_idempotent_and_inside(
+            centre in prop::collection::vec(0f64..=1.0, 12),
+            points in prop::collection::vec(-3f64..=3.0, 12),
+            thousandths in 0u64..2000,
+            l2: bool,
+        ) {
+            let threat = threat(if l2 { Norm::L2 } else { Norm::Linf }, thousandths);
+            let images = tensor(&centre, &[2, 1, 2, 3]);
+            let ball = Ball::new(&threat, &images).unwrap();
+            let once = ball.project(&tensor(&points, &[2, 1, 2, 3])).unwrap();
+            let twice = ball.project(&once).unwrap();
+            assert_near("twice", &twice, &once, 1e-12);
+            for distance in reference::doubles(&threat.distances(&images, &once).unwrap()) {
+                prop_assert!(distance <= threat.epsilon.value() + 1e-12);
+            }
+            for value in reference::doubles(&once) {
+                prop_assert!((0.0..=1.0).contains(&value));
+            }
+        }
+    }
+}

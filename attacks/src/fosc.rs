@@ -35,6 +35,9 @@ pub struct FoscPgd {
     pub batch_norm: BatchNorm,
 }
 
+/// Sees FOSC `[B]` and which images still move (1 or 0, `[B]`, u8).
+type Observe<'a> = &'a mut dyn FnMut(&Tensor, &Tensor) -> Result<()>;
+
 /// The point from which FOSC measures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -76,7 +79,7 @@ impl FoscPgd {
         batch: &Batch,
         threat: &Threat,
         random: &Stream,
-        mut observe: Option<&mut dyn FnMut(&Tensor, &Tensor) -> Result<()>>,
+        mut observe: Option<Observe<'_>>,
     ) -> Result<Perturbed> {
         let mut probe = Probe::new(classifier, self.batch_norm)?;
         let ball = Ball::new(threat, &batch.images)?;

@@ -29,8 +29,15 @@ mod fosc;
 mod trades_l2;
 
 #[cfg(test)]
-mod reference_cases;
+extern crate self as attacks;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod reference_attacks;
+#[cfg(test)]
+mod reference_losses;
+#[cfg(test)]
+#[allow(dead_code, reason = "the tests of two crates share it")]
 mod testing;
 
 use std::sync::Arc;
@@ -136,4 +143,47 @@ pub fn builtin() -> Registry<dyn Attack> {
     registry.add::<Cw>(|attack| Arc::new(attack));
     registry.add::<MiFgsm>(|attack| Arc::new(attack));
     registry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_attack_can_be_configured() {
+        testing::check_entries(&builtin());
+    }
+
+    #[test]
+    fn every_attack_can_describe_itself_and_run() {
+        let batch = testing::waves(2, [1, 2, 3], 3);
+        for setting in testing::settings() {
+            let setting = Setting { classes: 3, ..setting };
+            for entry in builtin().entries() {
+                let example = serde_json::from_str(entry.example).unwrap();
+                let attack = builtin().parse(entry.name, example, &setting).unwrap().method;
+                let stream = Stream::new(4);
+                let found = attack
+                    .perturb(&testing::Wave::new(3, 6, 4.0), &batch, &setting.threat, &stream)
+                    .unwrap();
+                assert_eq!(found.images.dims(), batch.images.dims());
+                assert!(!found.images.track_op(), "{} returns images with a graph", entry.name);
+                let description = attack.describe();
+                assert_eq!(description.steps.is_some(), entry.name != "natural", "{}", entry.name);
+            }
+        }
+    }
+
+    #[test]
+    fn losses_are_written_in_kebab_case() {
+        let check = |json: serde_json::Value, shown: &str| {
+            let loss: Loss = serde_json::from_value(json.clone()).unwrap();
+            assert_eq!(loss.to_string(), shown);
+            assert_eq!(serde_json::to_value(loss).unwrap(), json);
+        };
+        check("cross-entropy".into(), "cross-entropy");
+        check(serde_json::json!({"cw": {"kappa": 50.0}}), "cw(kappa=50)");
+        check("cw-batch-sum".into(), "cw-batch-sum");
+        assert!(serde_json::from_value::<Loss>(serde_json::json!({"cw": {"kappa": 50.0, "beta": 1}})).is_err());
+    }
 }

@@ -111,3 +111,125 @@ fn without(logits: &Tensor, index: &Tensor) -> Result<Tensor> {
     let never = (logits.zeros_like()? + f64::NEG_INFINITY)?;
     one_hot(index, logits.dim(D::Minus1)?)?.where_cond(&never, logits)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Loss;
+    use crate::testing::{assert_gradient, assert_near, tensor};
+    use candle_core::Device;
+
+    /// Right, wrong, and nearly tied; labels 0, 1, 2.
+    fn example() -> (Tensor, Tensor, Tensor) {
+        let logits = [
+            [3.0, -1.0, 0.5, 0.1, -2.0],
+            [2.0, 0.3, -0.4, 1.1, 0.0],
+            [0.2, 0.1, 0.3, -0.7, 0.25],
+        ];
+        let other = [
+            [0.4, 1.2, -0.3, 0.8, 2.2],
+            [-1.0, 0.6, 0.2, 0.1, 0.9],
+            [1.3, -0.2, 0.7, 0.4, -1.1],
+        ];
+        let labels = Tensor::new(&[0u32, 1, 2], &Device::Cpu).unwrap();
+        (
+            tensor(logits.as_flattened(), &[3, 5]),
+            tensor(other.as_flattened(), &[3, 5]),
+            labels,
+        )
+    }
+
+    #[test]
+    fn values_worked_by_hand() {
+        let logits = tensor(&[1.0, 3.0, 0.0, -1.0], &[1, 4]);
+        let label = Tensor::new(&[0u32], &Device::Cpu).unwrap();
+        let check = |what: &str, loss: Loss, expected: f64| {
+            let value = loss.per_example(&logits, &label, Some(&logits)).unwrap();
+            assert_near(what, &value, &tensor(&[expected], &[1]), 1e-12);
+        };
+        let sum = 1f64.exp() + 3f64.exp() + 1.0 + (-1f64).exp();
+        check("cross entropy", Loss::CrossEntropy, sum.ln() - 1.0);
+        check("kl to itself", Loss::Kl, 0.0);
+        check("margin", Loss::Margin, 2.0);
+        check(
+            "soft margin",
+            Loss::SoftMargin,
+            (3f64.exp() + 1.0 + (-1f64).exp()).ln() - 1.0,
+        );
+        check("cw, wrong by more than kappa", Loss::Cw { kappa: 1.0 }, 0.0);
+        check("cw, wrong by less than kappa", Loss::Cw { kappa: 5.0 }, -3.0);
+        check("advertorch's clamp", Loss::CwAdvertorch { kappa: 1.0 }, 3.0);
+        check("dlr", Loss::Dlr, 2.0 / 3.0);
+        check("targeted dlr, target 1", Loss::DlrTargeted { rank: 1 }, 2.0 / 3.5);
+        check("targeted dlr, target 2", Loss::DlrTargeted { rank: 2 }, -1.0 / 3.5);
+        let negative = tensor(&[1.0, -3.0], &[1, 2]);
+        let masked = Loss::CwZeroMask { kappa: 50.0 }
+            .per_example(&negative, &label, None)
+            .unwrap();
+        assert_near("zero mask: 0 takes part", &masked, &tensor(&[-51.0], &[1]), 1e-12);
+    }
+
+    #[test]
+    fn gradients_of_attack_losses() {
+        let (logits, clean, labels) = example();
+        for loss in [
+            Loss::CrossEntropy,
+            Loss::Kl,
+            Loss::Margin,
+            Loss::SoftMargin,
+            Loss::Cw { kappa: 0.0 },
+            Loss::Cw { kappa: 50.0 },
+            Loss::CwZeroMask { kappa: 0.0 },
+            Loss::CwZeroMask { kappa: 50.0 },
+            Loss::CwAdvertorch { kappa: 1.0 },
+            Loss::CwBatchSum,
+            Loss::Dlr,
+            Loss::DlrTargeted { rank: 1 },
+            Loss::DlrTargeted { rank: 3 },
+        ] {
+            assert_gradient(&loss.to_string(), &logits, |logits| {
+                loss.per_example(logits, &labels, Some(&clean))
+            });
+        }
+    }
+
+    #[test]
+    fn gradients_of_training_losses() {
+        let (a, b, labels) = example();
+        assert_gradient("kl, first", &a, |a| kl(a, &b));
+        assert_gradient("kl, second", &b, |b| kl(&a, b));
+        assert_gradient("kl with floor, first", &a, |a| kl_with_floor(a, &b, 1e-2));
+        assert_gradient("kl with floor, second", &b, |b| kl_with_floor(&a, b, 1e-2));
+        assert_gradient("boosted", &a, |a| boosted_cross_entropy(a, &labels, 1.0001, 1e-12));
+        assert_gradient("others", &a, |a| probability_of_others(a, &labels));
+        assert_gradient("squares", &a, |a| squared_distance(a, &b));
+    }
+
+    #[test]
+    fn saturated_logits_stay_finite() {
+        let labels = Tensor::new(&[0u32, 1], &Device::Cpu).unwrap();
+        let far = tensor(&[500.0, -500.0, 0.0, 500.0, -500.0, 0.0], &[2, 3])
+            .to_dtype(DType::F32)
+            .unwrap();
+        let near = tensor(&[0.1, 0.2, 0.3, 0.3, 0.2, 0.1], &[2, 3])
+            .to_dtype(DType::F32)
+            .unwrap();
+        for (first, second) in [(&far, &near), (&near, &far), (&far, &far)] {
+            let [a, b] = [first, second].map(|logits| candle_core::Var::from_tensor(logits).unwrap());
+            let losses = [
+                kl(&a, &b).unwrap(),
+                kl_with_floor(&a, &b, 1e-12).unwrap(),
+                boosted_cross_entropy(&a, &labels, 1.0001, 1e-12).unwrap(),
+                soft_margin(&b, &labels).unwrap(),
+            ];
+            for loss in losses {
+                let gradients = loss.sum_all().unwrap().backward().unwrap();
+                let mut values = reference::doubles(&loss);
+                for variable in [&a, &b] {
+                    values.extend(gradients.get(variable).map(reference::doubles).unwrap_or_default());
+                }
+                assert!(values.iter().all(|value| value.is_finite()), "{values:?}");
+            }
+        }
+    }
+}

@@ -93,3 +93,35 @@ pub fn check_step_size(step_size: Option<Pixels>, setting: &Setting) -> Result<(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::setting;
+
+    #[test]
+    fn defaults_are_those_of_the_literature() {
+        let check = |family, norm, steps, expected: &str| {
+            let step_size = setting(family, norm).step_size(steps).unwrap();
+            assert_eq!(step_size.to_string(), expected, "{family:?} {norm} {steps}");
+        };
+        check(Family::Cifar, Norm::Linf, 20, "0.8/255");
+        check(Family::Cifar, Norm::Linf, 10, "2/255");
+        check(Family::Cifar, Norm::Linf, 1, "8/255");
+        check(Family::Mnist, Norm::Linf, 40, "0.01");
+        check(Family::Cifar, Norm::L2, 10, "0.125");
+    }
+
+    #[test]
+    fn a_radius_in_grey_levels_is_a_slip() {
+        let threat = |norm, epsilon: &str| Threat {
+            norm,
+            epsilon: epsilon.parse().unwrap(),
+        };
+        let invalid = threat(Norm::Linf, "8").check().unwrap_err();
+        assert_eq!(invalid.field, "epsilon");
+        assert!(invalid.message.ends_with("did you mean 8/255?"), "{invalid}");
+        assert!(threat(Norm::Linf, "1").check().is_ok());
+        assert!(threat(Norm::L2, "8").check().is_ok());
+    }
+}

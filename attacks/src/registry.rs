@@ -154,8 +154,10 @@ pub struct Entry<T: ?Sized> {
     pub example: &'static str,
     /// The JSON Schema of the configuration.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
-    parse: Box<dyn Fn(Value, &Setting) -> Result<Configured<T>, ParseError> + Send + Sync>,
+    parse: Box<Parse<T>>,
 }
+
+type Parse<T> = dyn Fn(Value, &Setting) -> Result<Configured<T>, ParseError> + Send + Sync;
 
 impl<T: ?Sized> std::fmt::Debug for Entry<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,7 +1,9 @@
-//! The small networks of the reference vectors, and other classifiers that tests attack.
+//! The small networks of the reference vectors, other classifiers that tests attack, and checks that the
+//! tests of attacks and of defenses share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use attacks::{Batch, Family, Norm, ParseError, Registry, Setting, Threat};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use models::{Classifier, Mode};
 use reference::Case;
@@ -129,6 +131,146 @@ impl Classifier for Linear {
     fn classes(&self) -> usize {
         self.bias.elem_count()
     }
+}
+
+/// Logits sin(W·x + b): many local maxima.
+#[derive(Debug)]
+pub(crate) struct Wave(pub(crate) Linear);
+
+impl Wave {
+    /// Fixed weights of both signs and several frequencies.
+    pub(crate) fn new(classes: usize, pixels: usize, frequency: f64) -> Self {
+        let weights: Vec<f64> = (0..classes * pixels)
+            .map(|i| frequency * (1.7 * i as f64 + 0.3).sin())
+            .collect();
+        let bias: Vec<f64> = (0..classes).map(|k| (2.1 * k as f64).cos()).collect();
+        Self(Linear {
+            weight: tensor(&weights, &[classes, pixels]),
+            bias: tensor(&bias, &[classes]),
+        })
+    }
+}
+
+impl Classifier for Wave {
+    fn logits(&self, images: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        self.0.logits(images, mode)?.sin()? * 3.0
+    }
+
+    fn classes(&self) -> usize {
+        self.0.classes()
+    }
+}
+
+/// Images with the pixels of a wave, in `[0, 1]`, some at its ends.
+pub(crate) fn waves(examples: usize, shape: [usize; 3], classes: usize) -> Batch {
+    let [channels, height, width] = shape;
+    let pixels = examples * channels * height * width;
+    let values: Vec<f64> = (0..pixels)
+        .map(|i| (0.5 + 0.7 * (0.9 * i as f64).sin()).clamp(0.0, 1.0))
+        .collect();
+    let labels: Vec<u32> = (0..examples).map(|i| (i % classes) as u32).collect();
+    Batch {
+        images: tensor(&values, &[examples, channels, height, width]),
+        labels: Tensor::new(labels, &Device::Cpu).unwrap(),
+        ids: (0..examples as u64).map(|id| 100 + 7 * id).collect(),
+    }
+}
+
+/// A setting at its family's usual radius.
+pub(crate) fn setting(family: Family, norm: Norm) -> Setting {
+    let (epsilon, image) = match (family, norm) {
+        (Family::Mnist, Norm::Linf) => ("0.3", [1, 28, 28]),
+        (Family::Mnist, Norm::L2) => ("1.5", [1, 28, 28]),
+        (Family::Cifar, Norm::Linf) => ("8/255", [3, 32, 32]),
+        (Family::Cifar, Norm::L2) => ("0.5", [3, 32, 32]),
+    };
+    Setting {
+        family,
+        threat: Threat {
+            norm,
+            epsilon: epsilon.parse().unwrap(),
+        },
+        network: "resnet18".to_string(),
+        image,
+        classes: 10,
+    }
+}
+
+/// Both families under both norms.
+pub(crate) fn settings() -> Vec<Setting> {
+    let families = [Family::Mnist, Family::Cifar];
+    families
+        .iter()
+        .flat_map(|&family| [Norm::Linf, Norm::L2].map(|norm| setting(family, norm)))
+        .collect()
+}
+
+/// What must hold of every method of a registry: a kebab-case name of its own; its example and its defaults
+/// resolve in every setting, to a configuration that resolves to itself; an unknown key is refused by name.
+pub(crate) fn check_entries<T: ?Sized + std::fmt::Debug + 'static>(registry: &Registry<T>) {
+    let mut names = BTreeSet::new();
+    for entry in registry.entries() {
+        let name = entry.name;
+        let kebab = name
+            .split('-')
+            .all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()));
+        assert!(
+            kebab && names.insert(name),
+            "{name} is not a kebab-case name of its own"
+        );
+        assert!(
+            entry.version > 0 && !entry.summary.is_empty() && !entry.source.is_empty(),
+            "{name}"
+        );
+        let example: serde_json::Value = serde_json::from_str(entry.example).unwrap();
+        for setting in settings() {
+            for written in [example.clone(), serde_json::json!({})] {
+                let once = registry
+                    .parse(name, written, &setting)
+                    .unwrap_or_else(|e| panic!("{name}: {e}"));
+                let again = registry.parse(name, once.config.clone(), &setting).unwrap();
+                assert_eq!(once.config, again.config, "{name} changes when it is resolved again");
+                let open = once.config.to_string();
+                assert!(
+                    !open.contains("null") || name == "clp",
+                    "{name} leaves a field open: {open}"
+                );
+            }
+            let mut wrong = example.clone();
+            wrong["no_such_field"] = 1.into();
+            match registry.parse(name, wrong, &setting) {
+                Err(ParseError::Field { message, .. }) => assert!(message.contains("no_such_field"), "{message}"),
+                other => panic!("{name} accepts an unknown field: {other:?}"),
+            }
+        }
+    }
+}
+
+/// Fails unless the gradient that autograd gives for the sum of `function` agrees with central differences at
+/// `point` (doubles).
+#[track_caller]
+pub(crate) fn assert_gradient(what: &str, point: &Tensor, function: impl Fn(&Tensor) -> Result<Tensor>) {
+    const STEP: f64 = 1e-5;
+    let variable = Var::from_tensor(&point.copy().unwrap()).unwrap();
+    let total = function(&variable).unwrap().sum_all().unwrap();
+    let gradients = total.backward().unwrap();
+    let gradient = gradients.get(&variable).cloned().unwrap_or(point.zeros_like().unwrap());
+    let values = reference::doubles(point);
+    let at = |place: usize, step: f64| {
+        let mut moved = values.clone();
+        moved[place] += step;
+        let total = function(&tensor(&moved, point.dims())).unwrap().sum_all().unwrap();
+        total.to_scalar::<f64>().unwrap()
+    };
+    let expected: Vec<f64> = (0..values.len())
+        .map(|i| (at(i, STEP) - at(i, -STEP)) / (2.0 * STEP))
+        .collect();
+    assert_near(what, &gradient, &tensor(&expected, point.dims()), 1e-6);
+}
+
+/// The decimal that was recorded, exactly.
+pub(crate) fn pixels(value: f64) -> attacks::Pixels {
+    value.to_string().parse().unwrap()
 }
 
 /// A tensor of doubles on the CPU.

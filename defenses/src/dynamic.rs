@@ -139,3 +139,15 @@ impl Defense for Dynamic {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_threshold_falls_to_zero() {
+        let dynamic = Dynamic::default();
+        let thresholds = [0, 50, 100, 119].map(|epoch| dynamic.threshold(epoch));
+        assert_eq!(thresholds, [0.5, 0.25, 0.0, 0.0]);
+    }
+}

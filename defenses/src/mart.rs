@@ -180,3 +180,74 @@ impl Defense for Mart {
 fn is_wide(network: &str) -> bool {
     network.contains("wrn") || network.contains("wide")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_gradient, assert_near, tensor};
+
+    fn example() -> (Tensor, Tensor, Tensor) {
+        let clean = tensor(&[2.0, 0.5, -1.0, 0.1, 0.3, -0.2], &[2, 3]);
+        let robust = tensor(&[0.4, 0.9, -0.3, 1.1, 0.2, -0.6], &[2, 3]);
+        let labels = Tensor::new(&[0u32, 2], &Device::Cpu).unwrap();
+        (clean, robust, labels)
+    }
+
+    fn mart() -> Mart {
+        Mart {
+            lambda: Some(5.0),
+            ..Mart::default()
+        }
+    }
+
+    #[test]
+    fn the_loss_worked_by_hand() {
+        let (clean, robust, labels) = example();
+        let softmax = |z: [f64; 3]| {
+            let sum: f64 = z.iter().map(|v| v.exp()).sum();
+            z.map(|v| v.exp() / sum)
+        };
+        let p = softmax([2.0, 0.5, -1.0]);
+        let q = softmax([0.4, 0.9, -0.3]);
+        let boosted = -q[0].ln() - (1.0001 - q[1] + 1e-12).ln();
+        let divergence: f64 = (0..3).map(|k| p[k] * (p[k].ln() - (q[k] + 1e-12).ln())).sum();
+        let expected = boosted + 5.0 * divergence * (1.0000001 - p[0]);
+        let loss = mart()
+            .loss(&clean, &robust, &labels, &tensor(&[1.0, 1.0], &[2]))
+            .unwrap();
+        assert_near("loss", &loss.get(0).unwrap(), &tensor(&[expected], &[]), 1e-12);
+    }
+
+    #[test]
+    fn gradients_flow_through_both_predictions() {
+        let (clean, robust, labels) = example();
+        let everyone = tensor(&[1.0, 1.0], &[2]);
+        for boost in [Boost::Adversarial, Boost::Natural, Boost::None] {
+            let mart = Mart { boost, ..mart() };
+            assert_gradient("clean", &clean, |clean| mart.loss(clean, &robust, &labels, &everyone));
+            assert_gradient("robust", &robust, |robust| {
+                mart.loss(&clean, robust, &labels, &everyone)
+            });
+        }
+    }
+
+    #[test]
+    fn the_share_is_kept_by_the_example() {
+        let like = tensor(&[0.0], &[1]);
+        let ids: Vec<u64> = (0..2000).collect();
+        let half = Mart { share: 0.5, ..mart() };
+        let kept = reference::doubles(&half.regularized(&ids, &like).unwrap());
+        // Binomial(2000, ½): standard deviation 22.
+        assert!((kept.iter().sum::<f64>() - 1000.0).abs() < 110.0);
+        let turned: Vec<u64> = ids.iter().rev().copied().collect();
+        let mut again = reference::doubles(&half.regularized(&turned, &like).unwrap());
+        again.reverse();
+        assert_eq!(kept, again);
+        let whole = |share, value| {
+            let kept = Mart { share, ..mart() }.regularized(&ids, &like).unwrap();
+            assert!(reference::doubles(&kept).iter().all(|&flag| flag == value));
+        };
+        whole(0.0, 0.0);
+        whole(1.0, 1.0);
+    }
+}

@@ -32,7 +32,8 @@ pub struct Mma {
     /// MNIST; 4ε, which is 32/255 at 8/255, and 1.5ε on digits; L2 2ε.
     #[serde(default)]
     pub d_max: Option<Pixels>,
-    /// The smallest radius from which a search starts; 0.005, 0.1 on digits; L2 ε/10.
+    /// The smallest radius from which a search starts; 0.005, on digits ε/3 (0.1 at 0.3), L2 ε/10; never above
+    /// d_max.
     #[serde(default)]
     pub min_radius: Option<Pixels>,
     /// Gradient steps of AN-PGD; 10, on digits 40.
@@ -95,9 +96,10 @@ impl Method for Mma {
         let smallest = match (threat.norm, setting.family) {
             (Norm::L2, _) => threat.epsilon.checked_times(1, 10),
             (Norm::Linf, Family::Cifar) => Some(Pixels::new(5, 1000)),
-            (Norm::Linf, Family::Mnist) => Some(Pixels::new(1, 10)),
+            (Norm::Linf, Family::Mnist) => threat.epsilon.checked_times(1, 3),
         };
         self.d_max = self.d_max.or(usual);
+        let smallest = smallest.map(|radius| self.d_max.map_or(radius, |d_max| radius.min(d_max)));
         self.min_radius = self.min_radius.or(smallest);
         let (Some(d_max), Some(min_radius)) = (self.d_max, self.min_radius) else {
             let message = format!(
@@ -257,4 +259,48 @@ pub(crate) fn is_correct(logits: &Tensor, labels: &Tensor) -> Result<Vec<bool>> 
         .to_dtype(DType::F64)?
         .to_vec1::<f64>()?;
     Ok(margins.into_iter().map(|margin| margin < 0.0).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Linear, tensor};
+    use attacks::{Batch, Threat};
+    use candle_core::Device;
+    use random::Stream;
+
+    #[test]
+    fn radii_are_the_distances_to_the_boundary_and_are_remembered() {
+        // Class 0 where the first pixel exceeds ½; the first image is right by 0.1, the second wrong.
+        let linear = Linear {
+            weight: tensor(&[20.0, 0.0, -20.0, 0.0], &[2, 2]),
+            bias: tensor(&[-10.0, 10.0], &[2]),
+        };
+        let images = tensor(&[0.6, 0.3, 0.4, 0.3], &[2, 1, 1, 2]);
+        let batch = Batch {
+            images,
+            labels: Tensor::new(&[0u32, 0], &Device::Cpu).unwrap(),
+            ids: vec![3, 1],
+        };
+        let threat = Threat {
+            norm: Norm::Linf,
+            epsilon: Pixels::new(1, 10),
+        };
+        let mma = Mma {
+            d_max: Some(Pixels::new(2, 10)),
+            min_radius: Some(Pixels::new(1, 100)),
+            steps: Some(5),
+            ..Mma::default()
+        };
+        let mut memory = mma.memory(4);
+        let mut step = Step::new(&linear, &batch, &threat, Stream::new(0), 0, &mut memory);
+        mma.objective(&mut step).unwrap();
+        let moved = reference::doubles(&step.perturbed.take().unwrap());
+        let radii = &memory.columns[RADIUS];
+        // Ten bisections of [0, 0.21].
+        assert!((radii[3] - 0.1).abs() < 0.21 / 1024.0, "{radii:?}");
+        assert_eq!([radii[0], radii[1], radii[2]], [0.0; 3]);
+        assert!((moved[0] - 0.5).abs() < 0.21 / 1024.0, "{moved:?}");
+        assert_eq!(moved[2..], [0.4, 0.3]);
+    }
 }

@@ -4,6 +4,8 @@ use attacks::{Family, Invalid, Setting};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Schedule;
+
 /// A training recipe, complete.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -101,90 +103,6 @@ pub enum Decay {
     All,
     /// Convolution and linear weights only: neither batch norm nor biases.
     Weights,
-}
-
-/// How the learning rate falls. Places are counted in the unit of the recipe's length. Epochs are counted
-/// from 1: place 75 is reached when the 75th epoch begins, as in the scripts of TRADES and MART. Steps are
-/// counted from 0: place 20000 is reached when 20000 steps have been made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Schedule {
-    /// It does not.
-    Constant {},
-    /// Multiplied by `factor` once for each place that has been reached.
-    Steps {
-        /// Where it falls.
-        at: Vec<u64>,
-        /// By what it is multiplied there.
-        factor: f64,
-    },
-    /// Multiplied by the factor of the last place that has been reached.
-    Piecewise {
-        /// Where it changes.
-        at: Vec<u64>,
-        /// By what the full rate is multiplied from there on, one for each place.
-        factors: Vec<f64>,
-    },
-    /// Half a cosine from the full rate to 0, updated every step.
-    Cosine {},
-}
-
-impl Schedule {
-    /// The learning rate of the step after `step` steps and `epoch` whole epochs, of which each has
-    /// `steps_per_epoch`. `base` is the rate before any schedule.
-    pub fn rate(&self, base: f64, epoch: u64, step: u64, steps_per_epoch: u64, length: Length) -> f64 {
-        let reached = |at: &[u64]| {
-            let place = match length {
-                Length::Epochs(_) => epoch + 1,
-                Length::Steps(_) => step,
-            };
-            at.iter().filter(|&&at| at <= place).count()
-        };
-        match self {
-            Self::Constant {} => base,
-            Self::Steps { at, factor } => base * factor.powi(reached(at) as i32),
-            Self::Piecewise { at, factors } => match reached(at) {
-                0 => base,
-                count => base * factors[count - 1],
-            },
-            Self::Cosine {} => {
-                let steps = match length {
-                    Length::Epochs(epochs) => epochs * steps_per_epoch,
-                    Length::Steps(steps) => steps,
-                };
-                let done = step as f64 / steps.max(1) as f64;
-                base * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
-            }
-        }
-    }
-
-    fn check(&self) -> Result<(), Invalid> {
-        let (at, factors) = match self {
-            Self::Constant {} | Self::Cosine {} => return Ok(()),
-            Self::Steps { at, factor } => (at, std::slice::from_ref(factor)),
-            Self::Piecewise { at, factors } => {
-                if at.len() != factors.len() {
-                    let message = format!("{} places but {} factors", at.len(), factors.len());
-                    return Err(Invalid::new("schedule.factors", message));
-                }
-                (at, factors.as_slice())
-            }
-        };
-        if at.windows(2).any(|pair| pair[0] >= pair[1]) {
-            let message = format!("the places {at:?} do not ascend");
-            return Err(Invalid::new("schedule.at", message));
-        }
-        if let Some(factor) = factors.iter().find(|factor| !(factor.is_finite() && **factor > 0.0)) {
-            let message = format!("the rate cannot be multiplied by {factor}; write a factor above 0, such as 0.1");
-            let field = if matches!(self, Self::Steps { .. }) {
-                "schedule.factor"
-            } else {
-                "schedule.factors"
-            };
-            return Err(Invalid::new(field, message));
-        }
-        Ok(())
-    }
 }
 
 impl Recipe {
@@ -310,4 +228,76 @@ pub enum Augmentation {
     Crop4Reflect,
     /// Flip left to right with probability ½.
     Flip,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_that_train_nothing_are_refused() {
+        let good = shared_recipe(&crate::testing::setting(Family::Cifar, attacks::Norm::Linf));
+        assert_eq!(good.check(), Ok(()));
+        let check = |change: &dyn Fn(&mut Recipe), field: &str| {
+            let mut recipe = good.clone();
+            change(&mut recipe);
+            assert_eq!(recipe.check().unwrap_err().field, field);
+        };
+        check(&|recipe| recipe.batch = 0, "batch");
+        check(&|recipe| recipe.length = Length::Epochs(0), "length.epochs");
+        check(&|recipe| recipe.length = Length::Steps(0), "length.steps");
+        check(&|recipe| recipe.clip_gradient = Some(0.0), "clip_gradient");
+        for rate in [0.0, -0.1, f64::NAN] {
+            check(&|recipe| recipe.optimizer = Optimizer::adam(rate), "optimizer.rate");
+        }
+        check(
+            &|recipe| {
+                recipe.schedule = Schedule::Steps {
+                    at: vec![100, 100],
+                    factor: 0.1,
+                }
+            },
+            "schedule.at",
+        );
+        check(
+            &|recipe| {
+                recipe.schedule = Schedule::Steps {
+                    at: vec![100],
+                    factor: f64::NAN,
+                }
+            },
+            "schedule.factor",
+        );
+        check(
+            &|recipe| {
+                recipe.schedule = Schedule::Piecewise {
+                    at: vec![1],
+                    factors: vec![],
+                }
+            },
+            "schedule.factors",
+        );
+        let sgd = |momentum, nesterov, weight_decay| {
+            move |recipe: &mut Recipe| {
+                recipe.optimizer = Optimizer::Sgd {
+                    rate: 0.1,
+                    momentum,
+                    nesterov,
+                    weight_decay,
+                    decay: Decay::All,
+                }
+            }
+        };
+        check(&sgd(1.0, false, 0.0), "optimizer.momentum");
+        check(&sgd(0.0, true, 0.0), "optimizer.nesterov");
+        check(&sgd(0.9, false, -1.0), "optimizer.weight_decay");
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let parse = |text: &str| serde_json::from_str::<Optimizer>(text);
+        assert!(parse(r#"{"name": "sgd", "rate": 0.1}"#).is_ok());
+        assert!(parse(r#"{"name": "sgd", "rate": 0.1, "speed": 1}"#).is_err());
+        assert!(serde_json::from_str::<Schedule>(r#"{"name": "constant", "at": [1]}"#).is_err());
+    }
 }

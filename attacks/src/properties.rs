@@ -1,0 +1,183 @@
+//! What every attack must keep to, whatever it ascends: the ball, the box, its example, the network as it
+//! was; and that it is an attack at all.
+
+use candle_core::{DType, Tensor};
+use models::Classifier;
+use proptest::prelude::*;
+use random::Stream;
+use reference::doubles;
+
+use crate::testing::{Linear, Net, Wave, assert_near, setting, tensor, waves};
+use crate::{Attack, Batch, BatchNorm, Loss, Norm, Pgd, Pixels, Setting, Start, Threat, select_rows};
+
+const SHAPE: [usize; 3] = [1, 2, 3];
+
+fn threat(norm: Norm, epsilon: &str) -> Threat {
+    Threat {
+        norm,
+        epsilon: epsilon.parse().unwrap(),
+    }
+}
+
+fn pgd(steps: u64, step_size: &str) -> Pgd {
+    Pgd {
+        steps: Some(steps),
+        step_size: Some(step_size.parse().unwrap()),
+        ..Pgd::default()
+    }
+}
+
+fn inside(threat: &Threat, clean: &Tensor, images: &Tensor) -> bool {
+    let near = doubles(&threat.distances(clean, images).unwrap());
+    near.iter().all(|&distance| distance <= threat.epsilon.value() + 1e-12)
+        && doubles(images).iter().all(|value| (0.0..=1.0).contains(value))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn images_stay_in_the_ball_and_the_box(
+        seed: u64, l2: bool, thousandths in 0u64..900, steps in 1u64..5, start in 0usize..3, clip_start: bool, loss in 0usize..4,
+    ) {
+        let threat = Threat { norm: if l2 { Norm::L2 } else { Norm::Linf }, epsilon: Pixels::new(thousandths, 1000) };
+        let starts = [Start::None, Start::Uniform, Start::Gaussian { sigma: Pixels::new(1, 10) }];
+        let losses = [Loss::CrossEntropy, Loss::Kl, Loss::Cw { kappa: 50.0 }, Loss::Dlr];
+        let attack = Pgd { start: starts[start], clip_start, loss: losses[loss], ..pgd(steps, "0.1") };
+        let batch = waves(3, SHAPE, 3);
+        let found = attack.perturb(&Wave::new(3, 6, 5.0), &batch, &threat, &Stream::new(seed)).unwrap();
+        prop_assert!(inside(&threat, &batch.images, &found.images));
+        if thousandths == 0 {
+            prop_assert_eq!(doubles(&found.images), doubles(&batch.images));
+        }
+    }
+
+    #[test]
+    fn an_example_does_not_see_its_companions(seed: u64, l2: bool, restarts in 1u64..4) {
+        let threat = threat(if l2 { Norm::L2 } else { Norm::Linf }, "0.3");
+        let attack = Pgd { restarts, ..pgd(3, "0.1") };
+        let (batch, wave) = (waves(4, SHAPE, 3), Wave::new(3, 6, 5.0));
+        let together = attack.perturb(&wave, &batch, &threat, &Stream::new(seed)).unwrap();
+        for rows in [vec![2], vec![3, 0]] {
+            let alone = attack.perturb(&wave, &batch.select(&rows).unwrap(), &threat, &Stream::new(seed)).unwrap();
+            assert_near("alone", &alone.images, &select_rows(&together.images, &rows).unwrap(), 1e-12);
+        }
+    }
+}
+
+#[test]
+fn radius_zero_is_the_identity() {
+    let batch = waves(3, SHAPE, 3);
+    for norm in [Norm::Linf, Norm::L2] {
+        for start in [
+            Start::None,
+            Start::Uniform,
+            Start::Gaussian {
+                sigma: Pixels::new(1, 2),
+            },
+        ] {
+            let attack = Pgd { start, ..pgd(2, "0.1") };
+            let found = attack
+                .perturb(&Wave::new(3, 6, 5.0), &batch, &threat(norm, "0"), &Stream::new(1))
+                .unwrap();
+            assert_eq!(doubles(&found.images), doubles(&batch.images));
+        }
+    }
+}
+
+/// Cross entropy on the closed-form worst images of a two-class linear network minus that on the attack's.
+fn shortfall(attack: &dyn Attack, norm: Norm, epsilon: &str) -> f64 {
+    let weight = [0.9, -0.4, 0.7, 1.3, -0.2, 0.6, -0.5, 0.3, 0.8, 0.4, -1.1, 0.2];
+    let linear = Linear {
+        weight: tensor(&weight, &[2, 6]),
+        bias: tensor(&[0.1, -0.3], &[2]),
+    };
+    let pixels = [0.4, 0.5, 0.6, 0.45, 0.55, 0.5, 0.6, 0.4, 0.5, 0.55, 0.5, 0.45];
+    let images = tensor(&pixels, &[2, 1, 2, 3]);
+    let labels = Tensor::new(&[0u32, 1], images.device()).unwrap();
+    // Away from the label's weights and towards the other's, as far as the ball allows.
+    let towards: Vec<f64> = (0..6).map(|i| weight[6 + i] - weight[i]).collect();
+    let length = towards.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let threat = threat(norm, epsilon);
+    let worst = |sign: f64| {
+        towards
+            .iter()
+            .map(move |&v| threat.epsilon.value() * sign * if norm == Norm::Linf { v.signum() } else { v / length })
+    };
+    let change: Vec<f64> = worst(1.0).chain(worst(-1.0)).collect();
+    let expected = (&images + tensor(&change, &[2, 1, 2, 3])).unwrap();
+    let batch = Batch {
+        images,
+        labels,
+        ids: vec![0, 1],
+    };
+    let found = attack.perturb(&linear, &batch, &threat, &Stream::new(5)).unwrap();
+    assert!(inside(&threat, &batch.images, &found.images));
+    let loss = |images: &Tensor| {
+        let logits = linear.logits(images, models::Mode::Eval).unwrap();
+        doubles(&crate::losses::cross_entropy(&logits, &batch.labels).unwrap())
+    };
+    let pairs = loss(&expected).into_iter().zip(loss(&found.images));
+    pairs.map(|(best, found)| best - found).fold(0.0, f64::max)
+}
+
+#[test]
+fn every_attack_reaches_the_closed_form_on_a_linear_network() {
+    for norm in [Norm::Linf, Norm::L2] {
+        let setting = Setting {
+            classes: 2,
+            threat: threat(norm, "0.1"),
+            ..setting(crate::Family::Cifar, norm)
+        };
+        for entry in crate::builtin()
+            .entries()
+            .iter()
+            .filter(|entry| entry.name != "natural")
+        {
+            let attack = crate::builtin()
+                .parse(entry.name, serde_json::json!({}), &setting)
+                .unwrap();
+            let shortfall = shortfall(attack.method.as_ref(), norm, "0.1");
+            // From a random start, L2 steps turn towards the best direction without quite reaching it.
+            let allowed = if norm == Norm::L2 { 0.02 } else { 1e-9 };
+            assert!(
+                shortfall < allowed,
+                "{} under {norm} falls short by {shortfall}",
+                entry.name
+            );
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "falls short")]
+fn a_missing_attack_is_caught() {
+    let shortfall = shortfall(&crate::Natural {}, Norm::Linf, "0.1");
+    assert!(shortfall < 0.02, "natural falls short by {shortfall}");
+}
+
+#[test]
+fn an_attack_leaves_the_network_as_it_was() {
+    let case = reference::root().join("attacks/net_conv.safetensors");
+    let net = Net::read(&reference::Case::read(&case), "", DType::F64);
+    let values = |net: &Net| net.tensors.values().map(|var| doubles(var)).collect::<Vec<_>>();
+    let before = values(&net);
+    let batch = waves(4, [3, 8, 8], 10);
+    let attack = |batch_norm| {
+        let attack = Pgd {
+            batch_norm,
+            loss: Loss::Kl,
+            restarts: 2,
+            ..pgd(2, "0.01")
+        };
+        attack
+            .perturb(&net, &batch, &threat(Norm::Linf, "0.03"), &Stream::new(3))
+            .unwrap()
+            .images
+    };
+    let (eval, batch_statistics) = (attack(BatchNorm::Eval), attack(BatchNorm::BatchStatistics));
+    assert_eq!(values(&net), before);
+    assert_ne!(doubles(&eval), doubles(&batch_statistics));
+    attack(BatchNorm::Train);
+    assert_ne!(values(&net), before, "train mode lets the running statistics learn");
+}

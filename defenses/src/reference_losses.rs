@@ -1,0 +1,221 @@
+//! Every training loss against the authors' code, in both precisions.
+
+use attacks::losses::{cross_entropy, kl, prediction, soft_margin};
+use candle_core::{DType, Tensor, Var};
+use reference::{Case, doubles};
+
+use crate::testing::{BOTH, assert_near, assert_near_where, pixels, tolerance};
+use crate::*;
+
+#[test]
+fn reference_training_losses() {
+    reference::run("losses", &["losses_fosc"], |case| {
+        for dtype in BOTH {
+            match case.kind() {
+                "losses_pair" => check_pair(case, dtype),
+                "losses_mma" => check_mma(case, dtype),
+                _ => return false,
+            }
+        }
+        true
+    });
+}
+
+/// What a training loss is a function of.
+struct Pair {
+    clean: Var,
+    robust: Var,
+    labels: Tensor,
+    subset: Tensor,
+}
+
+/// A loss by its name in the reference vectors: one value per example, or a scalar.
+fn training_loss(case: &Case, name: &str, pair: &Pair) -> Result<Tensor> {
+    let Pair {
+        clean,
+        robust,
+        labels,
+        subset,
+    } = pair;
+    let everyone = subset.ones_like()?;
+    let mart = Mart {
+        lambda: Some(case.hyper("mart_beta")),
+        ..Mart::default()
+    };
+    let alp = |form, lambda: &str| Alp {
+        form,
+        lambda: Some(case.hyper(lambda)),
+        ..Alp::default()
+    };
+    let clp = |form, lambda: &str| Clp {
+        form,
+        lambda: Some(case.hyper(lambda)),
+        ..Clp::default()
+    };
+    match name {
+        "at" => cross_entropy(robust, labels),
+        "alp_prob" => alp(AlpForm::Probabilities, "alp_prob_lambda").loss(clean, robust, labels),
+        "alp_logit" => alp(AlpForm::Logits, "alp_logit_weight").loss(clean, robust, labels),
+        "clp_prob" => clp(ClpForm::Probabilities, "clp_prob_lambda").loss(clean, robust, labels),
+        "clp_logit" => clp(ClpForm::Logits, "clp_logit_weight").loss(clean, robust, labels),
+        "clp_pair" => clp(ClpForm::Pair, "clp_pair_weight").pair_loss(clean, labels),
+        "trades" | "trades_author" => {
+            let trades = Trades {
+                beta: Some(case.hyper("trades_beta")),
+                ..Trades::default()
+            };
+            trades.loss(clean, robust, clean, labels)
+        }
+        "mart" | "mart_author" => mart.loss(clean, robust, labels, &everyone),
+        "mart_no_weight" => Mart {
+            weighted: false,
+            ..mart
+        }
+        .loss(clean, robust, labels, &everyone),
+        "mart_bce_only" => Mart {
+            lambda: Some(0.0),
+            ..mart
+        }
+        .loss(clean, robust, labels, &everyone),
+        "mart_ce" => Mart {
+            boost: Boost::None,
+            ..mart
+        }
+        .loss(clean, robust, labels, &everyone),
+        "mart_bce_nat" => Mart {
+            boost: Boost::Natural,
+            ..mart
+        }
+        .loss(clean, robust, labels, &everyone),
+        "mart_subset" => mart.loss(clean, robust, labels, subset),
+        // Two losses of the MART paper that no defense here trains with, out of the same parts.
+        "ce_kl_subset" => {
+            let divergence = (kl(clean, robust)? * subset)?;
+            cross_entropy(robust, labels)? + (divergence * case.hyper("ce_kl_lambda"))?
+        }
+        "mma_table1" => {
+            let correct = prediction(clean)?.eq(labels)?;
+            correct.where_cond(&cross_entropy(robust, labels)?, &cross_entropy(clean, labels)?)
+        }
+        _ => panic!("{}: unknown loss {name}", case.path.display()),
+    }
+}
+
+fn check_pair(case: &Case, dtype: DType) {
+    let variable = |name: &str| Var::from_tensor(&case.input(name, dtype)).unwrap();
+    let pair = Pair {
+        clean: variable("nat_logits"),
+        robust: variable("adv_logits"),
+        labels: case.indices("labels"),
+        subset: case.input("subset_mask", dtype),
+    };
+    let (examples, classes) = pair.clean.dims2().unwrap();
+    let extreme = !case.meta["note"].as_str().unwrap_or("").is_empty();
+    let value_tolerance = tolerance(dtype, if extreme { 1e-3 } else { 2e-5 }, 1e-9);
+    let gradient_tolerance = tolerance(dtype, if extreme { 1e-4 } else { 2e-5 }, 1e-9);
+    let tied = case
+        .has("tie_rows")
+        .then(|| case.indices("tie_rows").to_vec1::<u32>().unwrap());
+    let mut seen = 0;
+    for name in case.tensors().keys() {
+        let Some(name) = name.strip_suffix(".total.f32").filter(|name| !name.starts_with("atk_")) else {
+            continue;
+        };
+        let what = format!("{} {name} {dtype:?}", case.path.display());
+        let values = training_loss(case, name, &pair).unwrap();
+        let total = values.mean_all().unwrap();
+        if name.ends_with("_author") {
+            let tolerance = if extreme { 1e-3 } else { 2e-5 };
+            assert_near(&what, &total, &case.result(&format!("{name}.total")), tolerance);
+            continue;
+        }
+        seen += 1;
+        assert_near(&what, &total, &case.result(&format!("{name}.total")), value_tolerance);
+        if case.has(&format!("{name}.per_example.f64")) {
+            assert_near(
+                &what,
+                &values,
+                &case.result(&format!("{name}.per_example")),
+                value_tolerance,
+            );
+        }
+        let gradients = total.backward().unwrap();
+        let boosted = name.starts_with("mart") && name != "mart_ce";
+        for (side, variable) in [("grad_nat", &pair.clean), ("grad_adv", &pair.robust)] {
+            if !case.has(&format!("{name}.{side}.f64")) {
+                continue;
+            }
+            let gradient = gradients
+                .get(variable)
+                .cloned()
+                .unwrap_or(variable.zeros_like().unwrap());
+            // Where classes tie for the best wrong one, only the choice among them is open.
+            assert_near_where(
+                &format!("{what} {side}"),
+                &gradient,
+                &case.result(&format!("{name}.{side}")),
+                gradient_tolerance,
+                |i| boosted && tied.as_ref().is_some_and(|tied| tied[i / classes] == 1),
+            );
+        }
+    }
+    assert_eq!(seen, if examples % 2 == 0 { 15 } else { 14 }, "{}", case.path.display());
+}
+
+fn check_mma(case: &Case, dtype: DType) {
+    let variable = |name: &str| Var::from_tensor(&case.input(name, dtype)).unwrap();
+    let (clean, second) = (variable("nat_logits"), variable("second_logits"));
+    let labels = case.indices("labels");
+    let margins = soft_margin(&clean, &labels).unwrap();
+    let correct = mma::is_correct(&clean, &labels).unwrap();
+    let flags = |name: &str| {
+        doubles(case.raw(name))
+            .into_iter()
+            .map(|flag| flag == 1.0)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(correct, flags("correct_mask"));
+    let mma = Mma {
+        d_max: Some(pixels(case.hyper("hinge_maxeps"))),
+        clean_weight: case.hyper("clean_loss_coeff"),
+        ..Mma::default()
+    };
+    let radii = doubles(case.raw("eps"));
+    let loss = mma.loss(&clean, &second, &labels, &correct, &radii).unwrap();
+    let allowed = tolerance(dtype, 2e-5, 1e-9);
+    let check = |name: &str, actual: &Tensor| {
+        assert_near(
+            &format!("{} {name} {dtype:?}", case.path.display()),
+            actual,
+            &case.result(name),
+            allowed,
+        );
+    };
+    check("slm_nat", &margins);
+    check("mma.total", &loss.total);
+    check("mma.mma_part", &loss.margin);
+    check("mma.clean_part", &loss.clean);
+    let gradients = loss.total.backward().unwrap();
+    let gradient = |variable: &Var| {
+        gradients
+            .get(variable)
+            .cloned()
+            .unwrap_or(variable.zeros_like().unwrap())
+    };
+    check("mma.grad_nat", &gradient(&clean));
+    check("mma.grad_second", &gradient(&second));
+    // Of one example alone the loss is that example's share. The record notes the hinge of correct ones
+    // only: the wrong ones are always kept.
+    let kept = flags("kept_mask");
+    for row in 0..correct.len() {
+        let row_of = |tensor: &Tensor| tensor.narrow(0, row, 1).unwrap();
+        let (clean, second, labels) = (row_of(&clean), row_of(&second), row_of(&labels));
+        let alone = mma
+            .loss(&clean, &second, &labels, &correct[row..=row], &radii[row..=row])
+            .unwrap();
+        let what = format!("{} row {row}", case.path.display());
+        let expected = case.result("mma.per_example").get(row).unwrap();
+        assert_near(&what, &alone.total, &expected, allowed);
+        assert_eq!(doubles(&alone.margin)[0] > 0.0, kept[row] || !correct[row], "{what}");
+    }
+}
