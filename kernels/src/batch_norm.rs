@@ -8,8 +8,10 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, Var, bail};
 use rayon::prelude::*;
 
+use crate::bias::Activation;
 use crate::convolution::image_dims;
 use crate::element::{Element, check_dtypes, dispatch, values};
+use crate::relu::masked;
 
 /// The state and constants of one batch normalisation. Every tensor is `[C]`.
 #[derive(Debug, Clone)]
@@ -39,8 +41,8 @@ pub enum Statistics {
     BatchAndUpdate,
 }
 
-/// Normalises `images` `[B, C, H, W]`.
-pub fn batch_norm(images: &Tensor, norm: &BatchNorm, statistics: Statistics) -> Result<Tensor> {
+/// Normalises `images` `[B, C, H, W]`, then applies the activation.
+pub fn batch_norm(images: &Tensor, norm: &BatchNorm, statistics: Statistics, activation: Activation) -> Result<Tensor> {
     let named = [
         ("images", images),
         ("weights", &norm.weight),
@@ -85,6 +87,7 @@ pub fn batch_norm(images: &Tensor, norm: &BatchNorm, statistics: Statistics) -> 
         scale: variance.iter().map(|v| 1.0 / (v + norm.epsilon).sqrt()).collect(),
         mean,
         statistics,
+        activation,
     };
     images.apply_op3(&norm.weight.contiguous()?, &norm.bias.contiguous()?, op)
 }
@@ -132,7 +135,7 @@ fn channel_moments<T: Element>(x: &CpuStorage, layout: &Layout) -> Result<(Vec<f
 }
 
 /// The sum of a function of the values: eight lanes in T, then doubles.
-fn sum<T: Element>(plane: &[T], term: impl Fn(T) -> T) -> f64 {
+pub(crate) fn sum<T: Element>(plane: &[T], term: impl Fn(T) -> T) -> f64 {
     pair_sum(plane, plane, |x, _| term(x))
 }
 
@@ -155,6 +158,7 @@ struct Normalise {
     /// 1/√(variance + ε).
     scale: Vec<f64>,
     statistics: Statistics,
+    activation: Activation,
 }
 
 impl CustomOp3 for Normalise {
@@ -179,10 +183,13 @@ impl CustomOp3 for Normalise {
         images: &Tensor,
         weight: &Tensor,
         bias: &Tensor,
-        _: &Tensor,
+        result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gradient = gradient.contiguous()?;
+        let gradient = match self.activation {
+            Activation::None => gradient.contiguous()?,
+            Activation::Relu => masked(result, gradient)?,
+        };
         let parameters = weight.track_op() || bias.track_op();
         let (storage, layout) = images.storage_and_layout();
         let (gradient_storage, gradient_layout) = gradient.storage_and_layout();
@@ -245,8 +252,15 @@ fn forward<T: Element>(
                 let mean = T::from_f64(op.mean[channel]);
                 let scale = T::from_f64(op.scale[channel] * weight[channel].to_f64());
                 let shift = bias[channel];
-                for (out, &x) in out.iter_mut().zip(x) {
-                    *out = (x - mean) * scale + shift;
+                match op.activation {
+                    Activation::None => out
+                        .iter_mut()
+                        .zip(x)
+                        .for_each(|(out, &x)| *out = (x - mean) * scale + shift),
+                    Activation::Relu => out.iter_mut().zip(x).for_each(|(out, &x)| {
+                        let y = (x - mean) * scale + shift;
+                        *out = if y <= T::zero() { T::zero() } else { y };
+                    }),
                 }
             });
     }

@@ -2,11 +2,25 @@
 
 use candle_core::{CpuStorage, DType, Layout, Result, Tensor, WithDType, bail};
 
-/// `f32` or `f64`.
-pub(crate) trait Element: WithDType + Default {}
+use crate::tile::{self, Kernel};
 
-impl Element for f32 {}
-impl Element for f64 {}
+/// `f32` or `f64`.
+pub(crate) trait Element: WithDType + Default {
+    /// The tile in which this machine multiplies matrices of such numbers.
+    fn kernel() -> Kernel<Self>;
+}
+
+impl Element for f32 {
+    fn kernel() -> Kernel<Self> {
+        tile::single()
+    }
+}
+
+impl Element for f64 {
+    fn kernel() -> Kernel<Self> {
+        tile::double()
+    }
+}
 
 /// The numbers of a contiguous tensor.
 pub(crate) fn values<'a, T: Element>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
@@ -44,4 +58,13 @@ pub(crate) fn check_dtypes(op: &str, operands: &[(&str, &Tensor)]) -> Result<()>
         }
     }
     Ok(())
+}
+
+/// Runs a function on a tensor's numbers, which must be in the computer's memory.
+pub(crate) fn on_cpu<R>(op: &str, tensor: &Tensor, run: impl FnOnce(&CpuStorage, &Layout) -> Result<R>) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        candle_core::Storage::Cpu(storage) => run(storage, layout),
+        _ => bail!("{op}: only there on the CPU"),
+    }
 }

@@ -8,10 +8,12 @@
 //! on the other rows (batch statistics aside).
 
 mod element;
-mod matmul;
+mod product;
+mod tile;
 
 mod average_pool;
 mod batch_norm;
+mod bias;
 mod convolution;
 mod linear;
 mod max_pool;
@@ -20,8 +22,9 @@ mod softmax;
 
 pub use average_pool::avg_pool2d;
 pub use batch_norm::{BatchNorm, Statistics, batch_norm};
+pub use bias::{Activation, add_bias};
 pub use convolution::conv2d;
 pub use linear::linear;
 pub use max_pool::max_pool2d;
-pub use relu::relu;
+pub use relu::{add_relu, relu};
 pub use softmax::{cross_entropy, log_softmax};

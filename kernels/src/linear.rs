@@ -1,10 +1,10 @@
-//! The fully connected layer: y = x · wᵀ + b.
+//! The fully connected layer: y = x · wᵀ.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
+use crate::bias::{Activation, add_bias};
 use crate::element::{Element, check_dtypes, dispatch, values};
-use crate::matmul::{Destination, Matrix, multiply};
+use crate::product::{Packed, Strided, multiply_in_columns};
 
 /// `inputs` `[B, I]` times the transpose of `weights` `[O, I]`, plus `bias` `[O]`: `[B, O]`.
 pub fn linear(inputs: &Tensor, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -23,24 +23,23 @@ pub fn linear(inputs: &Tensor, weights: &Tensor, bias: Option<&Tensor>) -> Resul
             weights.dims()
         );
     }
-    let sizes = Sizes {
-        batch,
-        features,
-        outputs,
-    };
-    let product = inputs.contiguous()?.apply_op2(&weights.contiguous()?, Linear(sizes))?;
-    let Some(bias) = bias else {
-        return Ok(product);
-    };
-    check_dtypes("linear", &[("weights", weights), ("biases", bias)])?;
-    if bias.dims() != [outputs] {
+    if let Some(bias) = bias.filter(|bias| bias.dims() != [outputs]) {
         bail!(
             "linear: bias {:?} does not fit weights {:?}",
             bias.dims(),
             weights.dims()
         );
     }
-    product.broadcast_add(bias)
+    let sizes = Sizes {
+        batch,
+        features,
+        outputs,
+    };
+    let product = inputs.contiguous()?.apply_op2(&weights.contiguous()?, Linear(sizes))?;
+    match bias {
+        Some(bias) => add_bias(&product, bias, Activation::None),
+        None => Ok(product),
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -105,6 +104,7 @@ impl CustomOp2 for ToWeights {
     }
 }
 
+/// x · wᵀ.
 fn forward<T: Element>(
     sizes: Sizes,
     x: &CpuStorage,
@@ -113,11 +113,21 @@ fn forward<T: Element>(
     lw: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
     let (inputs, weights) = (values::<T>(x, lx)?, values::<T>(w, lw)?);
-    let weights = Matrix::new(weights, sizes.outputs, sizes.features).transposed();
-    let out = rows(sizes.batch, sizes.features, sizes.outputs, inputs, weights);
+    let mut left = Packed::empty();
+    left.fill(sizes.batch, sizes.features, |row, k| {
+        &inputs[row * sizes.features + k..]
+    });
+    let right = Strided {
+        values: weights,
+        columns: sizes.outputs,
+        depth_stride: 1,
+        column_stride: sizes.features,
+    };
+    let out = multiply_in_columns(&left, &right);
     Ok((T::to_cpu_storage_owned(out), (sizes.batch, sizes.outputs).into()))
 }
 
+/// g · w.
 fn to_inputs<T: Element>(
     sizes: Sizes,
     g: &CpuStorage,
@@ -126,21 +136,21 @@ fn to_inputs<T: Element>(
     lw: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
     let (gradient, weights) = (values::<T>(g, lg)?, values::<T>(w, lw)?);
-    let weights = Matrix::new(weights, sizes.outputs, sizes.features);
-    let out = rows(sizes.batch, sizes.outputs, sizes.features, gradient, weights);
+    let mut left = Packed::empty();
+    left.fill(sizes.batch, sizes.outputs, |row, k| {
+        &gradient[row * sizes.outputs + k..]
+    });
+    let right = Strided {
+        values: weights,
+        columns: sizes.features,
+        depth_stride: sizes.features,
+        column_stride: 1,
+    };
+    let out = multiply_in_columns(&left, &right);
     Ok((T::to_cpu_storage_owned(out), (sizes.batch, sizes.features).into()))
 }
 
-/// One product per row, so that a row does not depend on how many there are.
-fn rows<T: Element>(batch: usize, inner: usize, outer: usize, rows: &[T], matrix: Matrix<'_, T>) -> Vec<T> {
-    let mut out = vec![T::zero(); batch * outer];
-    out.par_chunks_mut(outer)
-        .zip(rows.par_chunks(inner))
-        .for_each(|(out, row)| multiply(Matrix::new(row, 1, inner), matrix, out, outer, Destination::Overwrite));
-    out
-}
-
-/// wᵍ = gᵀ · x, a block of outputs per task.
+/// gᵀ · x.
 fn to_weights<T: Element>(
     sizes: Sizes,
     x: &CpuStorage,
@@ -148,23 +158,14 @@ fn to_weights<T: Element>(
     g: &CpuStorage,
     lg: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
-    const BLOCK: usize = 32;
     let (inputs, gradient) = (values::<T>(x, lx)?, values::<T>(g, lg)?);
-    let Sizes {
-        batch,
-        features,
-        outputs,
-    } = sizes;
-    let inputs = Matrix::new(inputs, batch, features);
-    let mut out = vec![T::zero(); outputs * features];
-    if batch > 0 {
-        out.par_chunks_mut(BLOCK * features)
-            .enumerate()
-            .for_each(|(block, out)| {
-                let count = out.len() / features;
-                let gradient = Matrix::strided(&gradient[block * BLOCK..], batch, count, outputs).transposed();
-                multiply(gradient, inputs, out, features, Destination::Overwrite);
-            });
-    }
-    Ok((T::to_cpu_storage_owned(out), (outputs, features).into()))
+    let left = Packed::new(sizes.outputs, sizes.batch, |row, k| gradient[k * sizes.outputs + row]);
+    let right = Strided {
+        values: inputs,
+        columns: sizes.features,
+        depth_stride: sizes.features,
+        column_stride: 1,
+    };
+    let out = multiply_in_columns(&left, &right);
+    Ok((T::to_cpu_storage_owned(out), (sizes.outputs, sizes.features).into()))
 }

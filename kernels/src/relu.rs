@@ -1,6 +1,6 @@
 //! max(x, 0). The gradient at 0 is 0, as in PyTorch; a NaN stays a NaN.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::element::{Element, check_dtypes, dispatch, values};
@@ -29,8 +29,62 @@ impl CustomOp1 for Relu {
         if !x.track_op() {
             return Ok(None);
         }
-        Ok(Some(result.apply_op2_no_bwd(&gradient.contiguous()?, &ReluGradient)?))
+        Ok(Some(masked(result, gradient)?))
     }
+}
+
+/// The gradient where the result of a ReLU is positive, else zero.
+pub(crate) fn masked(result: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    result.apply_op2_no_bwd(&gradient.contiguous()?, &ReluGradient)
+}
+
+/// max(a + b, 0) for two tensors of one shape.
+pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    check_dtypes("add_relu", &[("operands", a), ("second operands", b)])?;
+    if a.dims() != b.dims() {
+        bail!("add_relu: {:?} and {:?} differ", a.dims(), b.dims());
+    }
+    a.contiguous()?.apply_op2(&b.contiguous()?, AddRelu)
+}
+
+struct AddRelu;
+
+impl CustomOp2 for AddRelu {
+    fn name(&self) -> &'static str {
+        "add_relu"
+    }
+
+    fn cpu_fwd(&self, a: &CpuStorage, la: &Layout, b: &CpuStorage, lb: &Layout) -> Result<(CpuStorage, Shape)> {
+        dispatch!(a, "add_relu", add_forward(a, la, b, lb))
+    }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        if !a.track_op() && !b.track_op() {
+            return Ok((None, None));
+        }
+        let gradient = masked(result, gradient)?;
+        Ok((a.track_op().then(|| gradient.clone()), b.track_op().then_some(gradient)))
+    }
+}
+
+fn add_forward<T: Element>(a: &CpuStorage, la: &Layout, b: &CpuStorage, lb: &Layout) -> Result<(CpuStorage, Shape)> {
+    let (a, b) = (values::<T>(a, la)?, values::<T>(b, lb)?);
+    let mut out = vec![T::zero(); a.len()];
+    out.par_chunks_mut(CHUNK)
+        .zip(a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK)))
+        .for_each(|(out, (a, b))| {
+            for (out, (&a, &b)) in out.iter_mut().zip(a.iter().zip(b)) {
+                let sum = a + b;
+                *out = if sum <= T::zero() { T::zero() } else { sum };
+            }
+        });
+    Ok((T::to_cpu_storage_owned(out), la.shape().clone()))
 }
 
 struct ReluGradient;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use candle_core::{Result, Tensor, Var};
-use kernels::Statistics;
+use kernels::{Activation, Statistics};
 
 use crate::Mode;
 
@@ -51,12 +51,21 @@ pub(crate) struct Convolution {
 
 impl Convolution {
     pub(crate) fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.forward_then(images, Activation::None, pass)
+    }
+
+    pub(crate) fn forward_relu(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.forward_then(images, Activation::Relu, pass)
+    }
+
+    fn forward_then(&self, images: &Tensor, activation: Activation, pass: &Pass<'_>) -> Result<Tensor> {
         let out = kernels::conv2d(images, &pass.parameter(&self.weight), self.stride, self.padding)?;
         let (_, inputs, height, width) = self.weight.dims4()?;
         pass.count(&out, inputs * height * width);
-        match &self.bias {
-            Some(bias) => out.broadcast_add(&pass.parameter(bias).reshape((1, (), 1, 1))?),
-            None => Ok(out),
+        match (&self.bias, activation) {
+            (Some(bias), _) => kernels::add_bias(&out, &pass.parameter(bias), activation),
+            (None, Activation::Relu) => kernels::relu(&out),
+            (None, Activation::None) => Ok(out),
         }
     }
 }
@@ -70,9 +79,17 @@ pub(crate) struct Linear {
 
 impl Linear {
     pub(crate) fn forward(&self, inputs: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let out = kernels::linear(inputs, &pass.parameter(&self.weight), Some(&pass.parameter(&self.bias)))?;
+        self.forward_then(inputs, Activation::None, pass)
+    }
+
+    pub(crate) fn forward_relu(&self, inputs: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.forward_then(inputs, Activation::Relu, pass)
+    }
+
+    fn forward_then(&self, inputs: &Tensor, activation: Activation, pass: &Pass<'_>) -> Result<Tensor> {
+        let out = kernels::linear(inputs, &pass.parameter(&self.weight), None)?;
         pass.count(&out, self.weight.dim(1)?);
-        Ok(out)
+        kernels::add_bias(&out, &pass.parameter(&self.bias), activation)
     }
 }
 
@@ -89,6 +106,14 @@ pub(crate) struct BatchNorm {
 
 impl BatchNorm {
     pub(crate) fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.forward_then(images, Activation::None, pass)
+    }
+
+    pub(crate) fn forward_relu(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.forward_then(images, Activation::Relu, pass)
+    }
+
+    fn forward_then(&self, images: &Tensor, activation: Activation, pass: &Pass<'_>) -> Result<Tensor> {
         let norm = kernels::BatchNorm {
             weight: pass.parameter(&self.weight),
             bias: pass.parameter(&self.bias),
@@ -102,15 +127,11 @@ impl BatchNorm {
             Mode::BatchStatistics => Statistics::Batch,
             Mode::Train(_) => Statistics::BatchAndUpdate,
         };
-        let out = kernels::batch_norm(images, &norm, statistics)?;
+        let out = kernels::batch_norm(images, &norm, statistics, activation)?;
         if statistics == Statistics::BatchAndUpdate {
             self.updates.fetch_add(1, Ordering::Relaxed);
         }
         Ok(out)
-    }
-
-    pub(crate) fn forward_relu(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        kernels::relu(&self.forward(images, pass)?)
     }
 }
 

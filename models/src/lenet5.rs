@@ -30,11 +30,11 @@ impl LeNet5 {
 
 impl Body for LeNet5 {
     fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let x = kernels::relu(&self.conv1.forward(images, pass)?)?;
+        let x = self.conv1.forward_relu(images, pass)?;
         let x = kernels::max_pool2d(&x, 2)?;
-        let x = kernels::relu(&self.conv2.forward(&x, pass)?)?;
+        let x = self.conv2.forward_relu(&x, pass)?;
         let x = kernels::max_pool2d(&x, 2)?.flatten_from(1)?;
-        let x = kernels::relu(&self.linear1.forward(&x, pass)?)?;
+        let x = self.linear1.forward_relu(&x, pass)?;
         self.linear2.forward(&x, pass)
     }
 }

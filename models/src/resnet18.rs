@@ -78,7 +78,7 @@ impl Block {
             Some((conv, bn)) => bn.forward(&conv.forward(x, pass)?, pass)?,
             None => x.clone(),
         };
-        kernels::relu(&(out + shortcut)?)
+        kernels::add_relu(&out, &shortcut)
     }
 }
 

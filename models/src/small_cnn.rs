@@ -45,15 +45,15 @@ impl SmallCnn {
 
 impl Body for SmallCnn {
     fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let x = kernels::relu(&self.conv1.forward(images, pass)?)?;
-        let x = kernels::relu(&self.conv2.forward(&x, pass)?)?;
+        let x = self.conv1.forward_relu(images, pass)?;
+        let x = self.conv2.forward_relu(&x, pass)?;
         let x = kernels::max_pool2d(&x, 2)?;
-        let x = kernels::relu(&self.conv3.forward(&x, pass)?)?;
-        let x = kernels::relu(&self.conv4.forward(&x, pass)?)?;
+        let x = self.conv3.forward_relu(&x, pass)?;
+        let x = self.conv4.forward_relu(&x, pass)?;
         let x = kernels::max_pool2d(&x, 2)?.flatten_from(1)?;
-        let x = kernels::relu(&self.fc1.forward(&x, pass)?)?;
+        let x = self.fc1.forward_relu(&x, pass)?;
         let x = dropout_half(&x, pass, 0)?;
-        let x = kernels::relu(&self.fc2.forward(&x, pass)?)?;
+        let x = self.fc2.forward_relu(&x, pass)?;
         self.fc3.forward(&x, pass)
     }
 }

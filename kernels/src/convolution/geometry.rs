@@ -1,8 +1,12 @@
-//! The sizes of one convolution.
+//! The sizes of one convolution, and the stencils that it comes down to.
 
 use candle_core::{Result, bail};
 
+use super::forward::{Part, Place};
 use super::image_dims;
+use super::stencil::{Padded, Stencil};
+use crate::element::Element;
+use crate::product::Packed;
 
 /// The sizes of one convolution, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +19,7 @@ pub(super) struct Geometry {
     pub(super) kernel_height: usize,
     pub(super) kernel_width: usize,
     pub(super) stride: usize,
-    pub(super) padding_height: usize,
-    pub(super) padding_width: usize,
+    pub(super) padding: usize,
     pub(super) out_height: usize,
     pub(super) out_width: usize,
 }
@@ -45,35 +48,10 @@ impl Geometry {
             kernel_height,
             kernel_width,
             stride,
-            padding_height: padding,
-            padding_width: padding,
+            padding,
             out_height: (height + 2 * padding - kernel_height) / stride + 1,
             out_width: (width + 2 * padding - kernel_width) / stride + 1,
         })
-    }
-
-    /// The convolution by which a gradient of the output becomes one of the input: the output's
-    /// channels go in, the input's come out, with the kernel turned by 180°. `None` if it is not one.
-    pub(super) fn backward(&self) -> Option<Self> {
-        if self.stride != 1 || self.padding_height >= self.kernel_height || self.padding_width >= self.kernel_width {
-            return None;
-        }
-        Some(Self {
-            inputs: self.outputs,
-            outputs: self.inputs,
-            height: self.out_height,
-            width: self.out_width,
-            out_height: self.height,
-            out_width: self.width,
-            padding_height: self.kernel_height - 1 - self.padding_height,
-            padding_width: self.kernel_width - 1 - self.padding_width,
-            ..*self
-        })
-    }
-
-    /// The same convolution over fewer input channels.
-    pub(super) fn with_inputs(&self, inputs: usize) -> Self {
-        Self { inputs, ..*self }
     }
 
     pub(super) fn input_shape(&self) -> Vec<usize> {
@@ -111,10 +89,146 @@ impl Geometry {
         self.inputs * self.kernel_pixels()
     }
 
-    /// How many output rows are worked on at once: as many as keep the image columns in the
-    /// second-level cache.
-    pub(super) fn tile_rows(&self) -> usize {
-        const COLUMNS: usize = 1 << 16;
-        (COLUMNS / (self.patch() * self.out_width)).clamp(1, self.out_height)
+    /// The input with its border.
+    pub(super) fn padded_input(&self) -> Padded {
+        Padded {
+            channels: self.inputs,
+            height: self.height,
+            width: self.width,
+            before: [self.padding; 2],
+            full: [self.height + 2 * self.padding, self.width + 2 * self.padding],
+        }
+    }
+
+    /// Depth: input channel, kernel row, kernel column.
+    pub(super) fn stencil(&self) -> Stencil {
+        let [full_height, full_width] = self.padded_input().full;
+        let mut offsets = Vec::with_capacity(self.patch());
+        for channel in 0..self.inputs {
+            for r in 0..self.kernel_height {
+                let row = (channel * full_height + r) * full_width;
+                offsets.extend((0..self.kernel_width).map(|s| row + s));
+            }
+        }
+        Stencil {
+            offsets,
+            row_step: self.stride * full_width,
+            step: self.stride,
+            height: self.out_height,
+            width: self.out_width,
+        }
+    }
+
+    /// The convolution itself as one stencil.
+    pub(super) fn forward<T: Element>(&self, weights: &[T]) -> Part<T> {
+        let depth = self.patch();
+        Part {
+            stencil: self.stencil(),
+            weights: Packed::new(self.outputs, depth, |row, k| weights[row * depth + k]),
+            place: Place {
+                top: 0,
+                left: 0,
+                stride: 1,
+                plane_width: self.out_width,
+            },
+        }
+    }
+
+    /// The gradient to the images as one stencil over the output's gradient for each remainder of the
+    /// image's rows and columns modulo the stride: pixel y = stride·i + top receives kernel row r from
+    /// output row i + (top + padding − r) / stride, where that divides.
+    pub(super) fn backward<T: Element>(&self, weights: &[T]) -> (Padded, Vec<Part<T>>) {
+        let rows = Axis::new(
+            self.height,
+            self.kernel_height,
+            self.stride,
+            self.padding,
+            self.out_height,
+        );
+        let columns = Axis::new(self.width, self.kernel_width, self.stride, self.padding, self.out_width);
+        let padded = Padded {
+            channels: self.outputs,
+            height: self.out_height,
+            width: self.out_width,
+            before: [rows.before, columns.before],
+            full: [rows.full, columns.full],
+        };
+        let mut parts = Vec::new();
+        for (top, vertical) in rows.taps.iter().enumerate() {
+            for (left, horizontal) in columns.taps.iter().enumerate() {
+                let taps: Vec<(usize, usize)> = vertical
+                    .iter()
+                    .flat_map(|&(r, dy)| {
+                        horizontal
+                            .iter()
+                            .map(move |&(s, dx)| (r * self.kernel_width + s, dy * columns.full + dx))
+                    })
+                    .collect();
+                let area = rows.full * columns.full;
+                let offsets = (0..self.outputs).flat_map(|k| taps.iter().map(move |&(_, offset)| k * area + offset));
+                let stencil = Stencil {
+                    offsets: offsets.collect(),
+                    row_step: columns.full,
+                    step: 1,
+                    height: (self.height - top.min(self.height)).div_ceil(self.stride),
+                    width: (self.width - left.min(self.width)).div_ceil(self.stride),
+                };
+                if taps.is_empty() || stencil.pixels() == 0 {
+                    continue;
+                }
+                let value = |channel: usize, depth: usize| {
+                    let (k, (kernel, _)) = (depth / taps.len(), taps[depth % taps.len()]);
+                    weights[(k * self.inputs + channel) * self.kernel_pixels() + kernel]
+                };
+                parts.push(Part {
+                    weights: Packed::new(self.inputs, self.outputs * taps.len(), value),
+                    stencil,
+                    place: Place {
+                        top,
+                        left,
+                        stride: self.stride,
+                        plane_width: self.width,
+                    },
+                });
+            }
+        }
+        (padded, parts)
+    }
+}
+
+/// One direction of the gradient to the images.
+struct Axis {
+    /// Zeros before the output's gradient, and its size with zeros before and after.
+    before: usize,
+    full: usize,
+    /// For every remainder: kernel index, and where it reads in the padded gradient for the first pixel.
+    taps: Vec<Vec<(usize, usize)>>,
+}
+
+impl Axis {
+    fn new(size: usize, kernel: usize, stride: usize, padding: usize, out: usize) -> Self {
+        let signed = |value: usize| value as isize;
+        let shifts = |first: usize| -> Vec<(usize, isize)> {
+            (0..kernel)
+                .map(|r| (r, signed(first + padding) - signed(r)))
+                .filter(|(_, distance)| distance.rem_euclid(signed(stride)) == 0)
+                .map(|(r, distance)| (r, distance.div_euclid(signed(stride))))
+                .collect()
+        };
+        let all: Vec<Vec<(usize, isize)>> = (0..stride).map(shifts).collect();
+        let lowest = all.iter().flatten().map(|&(_, shift)| shift).min().unwrap_or(0);
+        let highest = all.iter().flatten().map(|&(_, shift)| shift).max().unwrap_or(0);
+        let before = (-lowest).max(0);
+        let last = signed(size.div_ceil(stride)) - 1 + highest;
+        let after = (last - (signed(out) - 1)).max(0);
+        let taps = all.into_iter().map(|taps| {
+            let padded = taps.into_iter().map(|(r, shift)| (r, (shift + before) as usize));
+            padded.collect()
+        });
+        Self {
+            before: before as usize,
+            full: (before + after) as usize + out,
+            taps: taps.collect(),
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! The two gradients of a convolution.
 
+use std::ops::Range;
+
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape};
 use rayon::prelude::*;
 
-use super::image_columns::{gather, scatter_add};
-use super::{Geometry, convolve};
+use super::Geometry;
+use super::forward::correlate;
+use super::stencil::{Patches, Stencil};
 use crate::element::{Element, dispatch, values};
-use crate::matmul::{Destination, Matrix, multiply};
+use crate::product::{Packed, Panels, Sink, multiply, store};
 
 /// From the gradient of the output and the weights to the gradient of the images.
 pub(super) struct ToImages(pub(super) Geometry);
@@ -42,44 +45,14 @@ fn to_images<T: Element>(
     lw: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
     let (gradient, weights) = (values::<T>(g, lg)?, values::<T>(w, lw)?);
-    let out = match geometry.backward() {
-        Some(backward) => convolve(&backward, gradient, &turned(geometry, weights)),
-        None => scattered(geometry, gradient, weights),
+    let (padded, parts) = geometry.backward(weights);
+    let plane = geometry.height * geometry.width;
+    let out = match parts.is_empty() {
+        // No output pixel sees the image: all of them lie in the padding.
+        true => vec![T::zero(); geometry.batch * geometry.input_len()],
+        false => correlate(&padded, gradient, &parts, plane),
     };
     Ok((T::to_cpu_storage_owned(out), geometry.input_shape().into()))
-}
-
-/// `[K, C, R, S]` to `[C, K, R, S]`, every kernel turned by 180°.
-fn turned<T: Element>(g: &Geometry, weights: &[T]) -> Vec<T> {
-    let area = g.kernel_pixels();
-    let mut turned = Vec::with_capacity(weights.len());
-    for c in 0..g.inputs {
-        for k in 0..g.outputs {
-            let kernel = &weights[(k * g.inputs + c) * area..][..area];
-            turned.extend(kernel.iter().rev());
-        }
-    }
-    turned
-}
-
-/// Any stride and padding: gradients of the image columns, added back where they came from.
-fn scattered<T: Element>(g: &Geometry, gradient: &[T], weights: &[T]) -> Vec<T> {
-    let mut out = vec![T::zero(); g.batch * g.input_len()];
-    if out.is_empty() {
-        return out;
-    }
-    let weights = Matrix::new(weights, g.outputs, g.patch()).transposed();
-    out.par_chunks_mut(g.input_len())
-        .zip(gradient.par_chunks(g.output_len()))
-        .for_each_init(
-            || vec![T::zero(); g.patch() * g.out_pixels()],
-            |columns, (out, gradient)| {
-                let gradient = Matrix::new(gradient, g.outputs, g.out_pixels());
-                multiply(weights, gradient, columns, g.out_pixels(), Destination::Overwrite);
-                scatter_add(g, columns, 0..g.out_height, out);
-            },
-        );
-    out
 }
 
 /// How the sum over images and pixels is cut into tasks: by shape alone. A task owns some input
@@ -91,8 +64,8 @@ struct Cut {
 
 impl Cut {
     fn new(g: &Geometry) -> Self {
-        const COLUMNS: usize = 288;
-        const TASKS: usize = 16;
+        const COLUMNS: usize = 1152;
+        const TASKS: usize = 8;
         let channels = COLUMNS.div_ceil(g.kernel_pixels()).clamp(1, g.inputs);
         let slices = g.inputs.div_ceil(channels);
         let runs = TASKS.div_ceil(slices).clamp(1, g.batch.max(1));
@@ -117,14 +90,15 @@ fn to_weights<T: Element>(
         .step_by(cut.channels)
         .flat_map(|channel| (0..g.batch).step_by(cut.images).map(move |image| (channel, image)))
         .collect();
+    let stencil = g.stencil();
     let parts: Vec<Vec<T>> = tasks
         .par_iter()
         .map(|&(channel, image)| {
-            let slice = g.with_inputs(cut.channels.min(g.inputs - channel));
+            let channels = channel..g.inputs.min(channel + cut.channels);
             let range = image..g.batch.min(image + cut.images);
             let images = &images[range.start * g.input_len()..range.end * g.input_len()];
             let gradient = &gradient[range.start * g.output_len()..range.end * g.output_len()];
-            part(&slice, g, channel, images, gradient)
+            part(g, &stencil, channels, images, gradient)
         })
         .collect();
     let mut out = vec![T::zero(); g.outputs * g.patch()];
@@ -141,29 +115,85 @@ fn to_weights<T: Element>(
     Ok((T::to_cpu_storage_owned(out), geometry.weight_shape().into()))
 }
 
-/// The gradient `[K, slice·R·S]` for some input channels, summed over a run of images.
-fn part<T: Element>(slice: &Geometry, whole: &Geometry, channel: usize, images: &[T], gradient: &[T]) -> Vec<T> {
-    let mut sum = vec![T::zero(); slice.outputs * slice.patch()];
-    let rows = slice.tile_rows();
-    let mut columns = vec![T::zero(); slice.patch() * rows * slice.out_width];
-    let start = channel * whole.height * whole.width;
-    let images = images.chunks(whole.input_len());
-    for (image, gradient) in images.zip(gradient.chunks(whole.output_len())) {
-        let image = &image[start..start + slice.input_len()];
-        for first in (0..slice.out_height).step_by(rows) {
-            let rows = first..slice.out_height.min(first + rows);
-            let pixels = rows.len() * slice.out_width;
-            let columns = &mut columns[..slice.patch() * pixels];
-            gather(slice, image, rows, columns);
-            let columns = Matrix::new(columns, slice.patch(), pixels).transposed();
-            let gradient = Matrix::strided(
-                &gradient[first * slice.out_width..],
-                slice.outputs,
-                pixels,
-                slice.out_pixels(),
-            );
-            multiply(gradient, columns, &mut sum, slice.patch(), Destination::Add);
-        }
+/// The gradient `[K, channels·R·S]` for some input channels, summed over a run of images.
+fn part<T: Element>(g: &Geometry, stencil: &Stencil, channels: Range<usize>, images: &[T], gradient: &[T]) -> Vec<T> {
+    let columns = channels.len() * g.kernel_pixels();
+    let offsets = &stencil.offsets[channels.start * g.kernel_pixels()..][..columns];
+    let mut sum = vec![T::zero(); g.outputs * columns];
+    let (padded, pixels) = (g.padded_input(), g.out_pixels());
+    // Small planes: several images at once, so that a product is deep enough. By shape alone.
+    let group = 64usize.div_ceil(pixels);
+    let (mut border, mut scratch, mut packed) = (Vec::new(), Vec::new(), Packed::empty());
+    let groups = images.chunks(group * g.input_len());
+    for (index, (images, gradient)) in groups.zip(gradient.chunks(group * g.output_len())).enumerate() {
+        padded.copy(images, &mut border);
+        let count = images.len() / g.input_len();
+        let row = |row: usize, depth: usize| {
+            let (image, pixel) = (depth / pixels, depth % pixels);
+            let start = (image * g.outputs + row) * pixels + pixel;
+            &gradient[start..start + pixels - pixel]
+        };
+        packed.fill(g.outputs, count * pixels, row);
+        let patches = Patches {
+            stencil,
+            padded: &border,
+            len: padded.len(),
+            images: count,
+        };
+        let right = Transposed { patches, offsets };
+        let mut sink = Sum {
+            values: &mut sum,
+            columns,
+            overwrite: index == 0,
+        };
+        multiply(&packed, &right, &mut scratch, &mut sink);
     }
     sum
+}
+
+/// Patches with depth and columns exchanged: a column for every offset, the pixels as depth.
+struct Transposed<'a, T> {
+    patches: Patches<'a, T>,
+    offsets: &'a [usize],
+}
+
+impl<T: Element> Panels<T> for Transposed<'_, T> {
+    fn columns(&self) -> usize {
+        self.offsets.len()
+    }
+
+    fn fill(&self, depth: Range<usize>, first: usize, width: usize, panel: &mut [T]) {
+        let offsets = &self.offsets[first..self.offsets.len().min(first + width)];
+        let step = self.patches.stencil.step;
+        self.patches.for_runs(depth, |at, count, corner| {
+            let panel = &mut panel[at * width..(at + count) * width];
+            for (column, offset) in offsets.iter().enumerate() {
+                let from = &self.patches.padded[offset + corner..];
+                let out = panel[column..].iter_mut().step_by(width);
+                if step == 1 {
+                    for (out, value) in out.zip(&from[..count]) {
+                        *out = *value;
+                    }
+                } else {
+                    for (out, value) in out.zip(from.iter().step_by(step)) {
+                        *out = *value;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// A running sum `[rows, columns]`.
+struct Sum<'a, T> {
+    values: &'a mut [T],
+    columns: usize,
+    overwrite: bool,
+}
+
+impl<T: Element> Sink<T> for Sum<'_, T> {
+    fn put(&mut self, row: usize, column: usize, is_first: bool, _: bool, values: &[T]) {
+        let out = &mut self.values[row * self.columns + column..][..values.len()];
+        store(out, values, is_first && self.overwrite);
+    }
 }

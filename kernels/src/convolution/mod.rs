@@ -5,17 +5,16 @@
 //! Images `[B, C, H, W]`, weights `[K, C, R, S]`, result `[B, K, H′, W′]` with
 //! H′ = (H + 2·padding − R) / stride + 1, rounded down.
 
+mod forward;
 mod geometry;
 mod gradient;
-mod image_columns;
+mod stencil;
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use crate::element::{Element, check_dtypes, dispatch, values};
-use crate::matmul::{Destination, Matrix, multiply};
+use forward::correlate;
 use geometry::Geometry;
-use image_columns::gather;
 
 /// The convolution of `images` `[B, C, H, W]` with `weights` `[K, C, R, S]`.
 pub fn conv2d(images: &Tensor, weights: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
@@ -65,36 +64,9 @@ fn forward<T: Element>(
     lw: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
     let (images, weights) = (values::<T>(x, lx)?, values::<T>(w, lw)?);
-    let out = convolve(geometry, images, weights);
+    let part = geometry.forward(weights);
+    let out = correlate(&geometry.padded_input(), images, &[part], geometry.out_pixels());
     Ok((T::to_cpu_storage_owned(out), geometry.output_shape().into()))
-}
-
-/// One product of weights and image columns per image and tile of output rows.
-fn convolve<T: Element>(geometry: &Geometry, images: &[T], weights: &[T]) -> Vec<T> {
-    let g = geometry;
-    let mut out = vec![T::zero(); g.batch * g.output_len()];
-    if out.is_empty() {
-        return out;
-    }
-    let weights = Matrix::new(weights, g.outputs, g.patch());
-    let rows = g.tile_rows();
-    out.par_chunks_mut(g.output_len())
-        .zip(images.par_chunks(g.input_len()))
-        .for_each_init(
-            || vec![T::zero(); g.patch() * rows * g.out_width],
-            |columns, (out, image)| {
-                for first in (0..g.out_height).step_by(rows) {
-                    let rows = first..g.out_height.min(first + rows);
-                    let pixels = rows.len() * g.out_width;
-                    let columns = &mut columns[..g.patch() * pixels];
-                    gather(g, image, rows, columns);
-                    let columns = Matrix::new(columns, g.patch(), pixels);
-                    let out = &mut out[first * g.out_width..];
-                    multiply(weights, columns, out, g.out_pixels(), Destination::Overwrite);
-                }
-            },
-        );
-    out
 }
 
 /// Fails unless a tensor has the dimensions of images `[B, C, H, W]`.

@@ -2,7 +2,7 @@
 
 use crate::naive::{self, finite_differences, numbers};
 use candle_core::{DType, Device, Tensor, Var};
-use kernels::{BatchNorm, Statistics};
+use kernels::{Activation, BatchNorm, Statistics};
 use reference::assert_close;
 
 /// Checks the gradient of `f` with respect to each of its arguments.
@@ -56,6 +56,22 @@ fn linear() {
 }
 
 #[test]
+fn sums_with_relu() {
+    for shape in [[2, 3, 2, 3].as_slice(), &[4, 3]] {
+        for activation in [Activation::None, Activation::Relu] {
+            check(
+                &format!("add_bias {shape:?} {activation:?}"),
+                &[numbers(1, shape), numbers(2, &[3])],
+                |t| kernels::add_bias(&t[0], &t[1], activation).unwrap(),
+            );
+        }
+        check("add_relu", &[numbers(1, shape), numbers(2, shape)], |t| {
+            kernels::add_relu(&t[0], &t[1]).unwrap()
+        });
+    }
+}
+
+#[test]
 fn relu_and_pooling() {
     let images = numbers(1, &[2, 3, 5, 4]);
     check("relu", std::slice::from_ref(&images), |t| kernels::relu(&t[0]).unwrap());
@@ -72,10 +88,12 @@ fn batch_norm() {
         (numbers(2, &[2]) + 1.5).unwrap(),
         numbers(3, &[2]),
     ];
-    for statistics in [Statistics::Running, Statistics::Batch] {
-        check(&format!("batch_norm {statistics:?}"), &arguments, |t| {
+    let modes = [Statistics::Running, Statistics::Batch];
+    let activations = [Activation::None, Activation::Relu];
+    for (statistics, activation) in modes.into_iter().flat_map(|mode| activations.map(|it| (mode, it))) {
+        check(&format!("batch_norm {statistics:?} {activation:?}"), &arguments, |t| {
             let norm = norm(t[1].clone(), t[2].clone());
-            kernels::batch_norm(&t[0], &norm, statistics).unwrap()
+            kernels::batch_norm(&t[0], &norm, statistics, activation).unwrap()
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::naive::{self, bits, numbers};
 use candle_core::{DType, Device, Tensor, Var};
-use kernels::{BatchNorm, Statistics};
+use kernels::{Activation, BatchNorm, Statistics};
 use proptest::prelude::*;
 use reference::assert_close;
 
@@ -130,7 +130,7 @@ fn batch_norm_does_not_depend_on_threads() {
     let images = Var::from_tensor(&numbers(1, &[5, 7, 6, 5]).to_dtype(DType::F32).unwrap()).unwrap();
     let run = || {
         let norm = norm(7);
-        let out = kernels::batch_norm(&images, &norm, Statistics::BatchAndUpdate).unwrap();
+        let out = kernels::batch_norm(&images, &norm, Statistics::BatchAndUpdate, Activation::None).unwrap();
         let weights = numbers(2, out.dims()).to_dtype(DType::F32).unwrap();
         let gradients = (&out * weights).unwrap().sum_all().unwrap().backward().unwrap();
         let of = |t: &Tensor| bits(gradients.get(t).unwrap());
@@ -157,10 +157,10 @@ fn running_statistics_move_only_when_asked() {
     let images = Tensor::new(&[[[[1f32]], [[2.]]], [[[3.]], [[6.]]]], &Device::Cpu).unwrap();
     let norm = norm(2);
     for statistics in [Statistics::Running, Statistics::Batch] {
-        kernels::batch_norm(&images, &norm, statistics).unwrap();
+        kernels::batch_norm(&images, &norm, statistics, Activation::None).unwrap();
         assert_eq!(naive::doubles(norm.running_mean.as_tensor()), [1.0, 1.0]);
     }
-    kernels::batch_norm(&images, &norm, Statistics::BatchAndUpdate).unwrap();
+    kernels::batch_norm(&images, &norm, Statistics::BatchAndUpdate, Activation::None).unwrap();
     let expected = Tensor::new(&[0.9 + 0.1 * 2.0, 0.9 + 0.1 * 4.0], &Device::Cpu).unwrap();
     assert_close("mean", norm.running_mean.as_tensor(), &expected, 1e-6, 0.0);
     // Unbiased variances 2 and 8.
@@ -238,11 +238,11 @@ fn wrong_operands_are_refused_by_name() {
     says(kernels::max_pool2d(&images, 9), &["[2, 3, 8, 8]", "9"]);
     says(kernels::avg_pool2d(&images, 0), &["0"]);
     says(
-        kernels::batch_norm(&images, &norm(4), Statistics::Batch),
+        kernels::batch_norm(&images, &norm(4), Statistics::Batch, Activation::None),
         &["[4]", "[2, 3, 8, 8]"],
     );
     says(
-        kernels::batch_norm(&t(&[1, 4, 1, 1]), &norm(4), Statistics::Batch),
+        kernels::batch_norm(&t(&[1, 4, 1, 1]), &norm(4), Statistics::Batch, Activation::None),
         &["[1, 4, 1, 1]"],
     );
     let labels = Tensor::new(&[0u32, 1, 2], &Device::Cpu).unwrap();

@@ -1,0 +1,106 @@
+//! Adds a bias per channel, with or without ReLU after it, in one pass.
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::element::{Element, check_dtypes, dispatch, on_cpu, values};
+use crate::relu::masked;
+
+/// What follows an operation in the same pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// max(x, 0).
+    Relu,
+}
+
+/// `x` `[B, C, …]` plus `bias` `[C]`, then the activation.
+pub fn add_bias(x: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
+    check_dtypes("add_bias", &[("operands", x), ("biases", bias)])?;
+    if x.rank() < 2 || bias.dims() != &x.dims()[1..2] {
+        bail!("add_bias: bias {:?} does not fit {:?}", bias.dims(), x.dims());
+    }
+    x.contiguous()?.apply_op2(&bias.contiguous()?, AddBias(activation))
+}
+
+struct AddBias(Activation);
+
+impl CustomOp2 for AddBias {
+    fn name(&self) -> &'static str {
+        "add_bias"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, b: &CpuStorage, lb: &Layout) -> Result<(CpuStorage, Shape)> {
+        dispatch!(x, "add_bias", forward(self.0, x, lx, b, lb))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        bias: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let gradient = match self.0 {
+            Activation::None => gradient.contiguous()?,
+            Activation::Relu => masked(result, gradient)?,
+        };
+        let to_bias = match bias.track_op() {
+            true => {
+                let sums = on_cpu("add_bias", &gradient, |g, layout| {
+                    dispatch!(g, "add_bias", channel_sums(g, layout))
+                })?;
+                Some(Tensor::new(sums, bias.device())?.to_dtype(bias.dtype())?)
+            }
+            false => None,
+        };
+        Ok((x.track_op().then_some(gradient), to_bias))
+    }
+}
+
+fn forward<T: Element>(
+    activation: Activation,
+    x: &CpuStorage,
+    lx: &Layout,
+    b: &CpuStorage,
+    lb: &Layout,
+) -> Result<(CpuStorage, Shape)> {
+    let (x, bias) = (values::<T>(x, lx)?, values::<T>(b, lb)?);
+    let mut out = vec![T::zero(); x.len()];
+    if !out.is_empty() {
+        let row = x.len() / lx.dims()[0];
+        let area = row / bias.len();
+        out.par_chunks_mut(row).zip(x.par_chunks(row)).for_each(|(out, x)| {
+            let planes = out.chunks_exact_mut(area).zip(x.chunks_exact(area));
+            for ((out, x), &bias) in planes.zip(bias) {
+                match activation {
+                    Activation::None => out.iter_mut().zip(x).for_each(|(out, &x)| *out = x + bias),
+                    Activation::Relu => out.iter_mut().zip(x).for_each(|(out, &x)| {
+                        let sum = x + bias;
+                        *out = if sum <= T::zero() { T::zero() } else { sum };
+                    }),
+                }
+            }
+        });
+    }
+    Ok((T::to_cpu_storage_owned(out), lx.shape().clone()))
+}
+
+/// The sum over everything but the channels, in doubles.
+fn channel_sums<T: Element>(g: &CpuStorage, layout: &Layout) -> Result<Vec<f64>> {
+    let gradient = values::<T>(g, layout)?;
+    let channels = layout.dims()[1];
+    let mut sums = vec![0.0; channels];
+    if !gradient.is_empty() {
+        let row = gradient.len() / layout.dims()[0];
+        let area = row / channels;
+        let per_channel = (0..channels).into_par_iter().map(|channel| {
+            let rows = gradient.chunks_exact(row);
+            rows.map(|row| crate::batch_norm::sum(&row[channel * area..][..area], |g| g))
+                .sum()
+        });
+        per_channel.collect_into_vec(&mut sums);
+    }
+    Ok(sums)
+}
