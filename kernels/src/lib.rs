@@ -20,6 +20,8 @@ mod max_pool;
 mod relu;
 mod softmax;
 
+mod threads;
+
 pub use average_pool::avg_pool2d;
 pub use batch_norm::{BatchNorm, Statistics, batch_norm};
 pub use bias::{Activation, add_bias};
@@ -28,3 +30,4 @@ pub use linear::linear;
 pub use max_pool::max_pool2d;
 pub use relu::{add_relu, relu};
 pub use softmax::{cross_entropy, log_softmax};
+pub use threads::keep_candle_on_one_thread;

@@ -85,38 +85,46 @@ mod x86 {
 
     /// Wraps a loop over vector registers in a safe function of slices.
     macro_rules! kernel {
-        ($name:ident, $number:ty, $features:literal, $rows:literal, $vectors:literal, $lanes:literal,
-         $zero:ident, $load:ident, $store:ident, $broadcast:ident, $fused:ident) => {
+        ($name:ident, $number:ty, $vector:ty, $features:literal, $rows:literal, $lanes:literal, $broadcast:ident,
+         $fused:ident) => {
             pub(super) fn $name(a: &[$number], b: &[$number], tile: &mut [$number; LARGEST]) {
+                const COLUMNS: usize = 2 * $lanes;
+                const { assert!($rows * COLUMNS <= LARGEST) };
+
+                fn load(values: &[$number; $lanes]) -> $vector {
+                    #[allow(unsafe_code, reason = "a vector register from an array")]
+                    // SAFETY: both are $lanes numbers without padding, and every bit pattern is one.
+                    unsafe {
+                        std::mem::transmute(*values)
+                    }
+                }
+
+                fn store(vector: $vector) -> [$number; $lanes] {
+                    #[allow(unsafe_code, reason = "an array from a vector register")]
+                    // SAFETY: as in `load`.
+                    unsafe {
+                        std::mem::transmute(vector)
+                    }
+                }
+
                 #[target_feature(enable = $features)]
                 fn run(a: &[$number], b: &[$number], tile: &mut [$number; LARGEST]) {
-                    const COLUMNS: usize = $vectors * $lanes;
-                    const { assert!($rows * COLUMNS <= LARGEST) };
-                    let mut sums = [[$zero(); $vectors]; $rows];
-                    for (a, b) in a.chunks_exact($rows).zip(b.chunks_exact(COLUMNS)) {
-                        let mut columns = [$zero(); $vectors];
-                        for (v, column) in columns.iter_mut().enumerate() {
-                            #[allow(unsafe_code, reason = "vector loads take pointers")]
-                            // SAFETY: `b` holds COLUMNS = vectors · lanes numbers.
-                            unsafe {
-                                *column = $load(b.as_ptr().add(v * $lanes));
-                            }
-                        }
+                    let (a, _) = a.as_chunks::<$rows>();
+                    let (b, _) = b.as_chunks::<COLUMNS>();
+                    let zero = $broadcast(0.0);
+                    let mut sums = [[zero; 2]; $rows];
+                    for (a, b) in a.iter().zip(b) {
+                        let (halves, _) = b.as_chunks::<$lanes>();
+                        let (left, right) = (load(&halves[0]), load(&halves[1]));
                         for (sums, &a) in sums.iter_mut().zip(a) {
                             let a = $broadcast(a);
-                            for (sum, column) in sums.iter_mut().zip(columns) {
-                                *sum = $fused(a, column, *sum);
-                            }
+                            sums[0] = $fused(a, left, sums[0]);
+                            sums[1] = $fused(a, right, sums[1]);
                         }
                     }
-                    for (i, sums) in sums.iter().enumerate() {
-                        for (v, sum) in sums.iter().enumerate() {
-                            #[allow(unsafe_code, reason = "vector stores take pointers")]
-                            // SAFETY: i < rows and v < vectors, and rows · COLUMNS ≤ LARGEST.
-                            unsafe {
-                                $store(tile.as_mut_ptr().add(i * COLUMNS + v * $lanes), *sum);
-                            }
-                        }
+                    let (out, _) = tile.as_chunks_mut::<$lanes>();
+                    for (out, sum) in out.iter_mut().zip(sums.as_flattened()) {
+                        *out = store(*sum);
                     }
                 }
                 #[allow(unsafe_code, reason = "the function needs CPU features")]
@@ -128,42 +136,15 @@ mod x86 {
         };
     }
 
-    kernel!(
-        avx512,
-        f32,
-        "avx512f",
-        12,
-        2,
-        16,
-        _mm512_setzero_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_set1_ps,
-        _mm512_fmadd_ps
-    );
-    kernel!(
-        avx2,
-        f32,
-        "avx2,fma",
-        6,
-        2,
-        8,
-        _mm256_setzero_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_set1_ps,
-        _mm256_fmadd_ps
-    );
+    kernel!(avx512, f32, __m512, "avx512f", 12, 16, _mm512_set1_ps, _mm512_fmadd_ps);
+    kernel!(avx2, f32, __m256, "avx2,fma", 6, 8, _mm256_set1_ps, _mm256_fmadd_ps);
     kernel!(
         avx2_double,
         f64,
+        __m256d,
         "avx2,fma",
         6,
-        2,
         4,
-        _mm256_setzero_pd,
-        _mm256_loadu_pd,
-        _mm256_storeu_pd,
         _mm256_set1_pd,
         _mm256_fmadd_pd
     );
@@ -187,8 +168,6 @@ mod tests {
                         i32::from(number(k * kernel.rows + i)) * i32::from(number(k * kernel.columns + j + 3))
                     });
                     let expected: i32 = products.sum();
-                    let (high, low) = (expected.div_euclid(100), expected.rem_euclid(100));
-                    let _ = (high, low);
                     assert_eq!(
                         format!("{:?}", tile[i * kernel.columns + j]),
                         format!("{expected}.0").replace("-0.0", "0.0")
