@@ -111,9 +111,9 @@ pub(crate) struct RunArgs {
     /// Where tensors live.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
-    /// Cells at work at once.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub(crate) jobs: usize,
+    /// Cells at work at once. Unless given: one, or one per thread where every network is small.
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
     /// Threads in all; every core unless given.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,

@@ -38,6 +38,7 @@ pub use crate::plan::Methods;
 
 /// The program. Results go to stdout, everything else to stderr.
 pub fn main(methods: Methods) -> ExitCode {
+    kernels::keep_candle_on_one_thread();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {

@@ -54,7 +54,8 @@ pub(crate) fn resolve_recipe(
         } else {
             field
         },
-        message,
+        // A matrix writes the length as one of these, and `from` beside it.
+        message: message.replace("`length`", "`from`, `epochs`, `steps`"),
     })?;
     recipe.check().map_err(|invalid| RecipeProblem {
         in_own: in_own(&invalid.field),

@@ -20,6 +20,8 @@ mod max_pool;
 mod relu;
 mod softmax;
 
+pub mod frozen;
+
 mod threads;
 
 pub use average_pool::avg_pool2d;

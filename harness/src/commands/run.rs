@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
+use random::Stream;
 
 use super::{read_matrix, resolve, select};
 use crate::cli::RunArgs;
@@ -10,14 +11,14 @@ use crate::device;
 use crate::exit::{Exit, Stop};
 use crate::files;
 use crate::folder::RunFolder;
-use crate::plan::Methods;
+use crate::plan::{Methods, Plan};
 use crate::progress::Progress;
 use crate::run::{Options, Report, run};
 use crate::tables;
 
 /// Computes what is missing, then stores and typesets everything that is there.
 pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {
-    if args.jobs == 0 {
+    if args.jobs == Some(0) {
         return Err(Stop::usage("--jobs 0 would never do anything; the smallest is 1"));
     }
     if let Some(threads) = args.threads {
@@ -41,7 +42,7 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     let options = Options {
         device,
         device_name,
-        jobs: args.jobs,
+        jobs: args.jobs.map_or_else(|| default_jobs(&plan), Ok)?,
         fail_fast: args.fail_fast,
         force: args.force,
     };
@@ -57,6 +58,22 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
         Report { failed, .. } if !failed.is_empty() => Exit::CellsFailed,
         _ => Exit::Success,
     })
+}
+
+/// Small networks leave threads idle, so several cells may share the machine. A large one fills it,
+/// and two would need twice the memory.
+fn default_jobs(plan: &Plan) -> Result<usize> {
+    const SMALL: u64 = 20_000_000;
+    let mut settings: Vec<_> = plan.trainings.iter().map(|it| &it.setting).collect();
+    settings.sort_by_key(|it| (&it.network, it.image));
+    settings.dedup_by_key(|it| (&it.network, it.image));
+    for setting in settings {
+        let network = models::build(&setting.network, setting.image, setting.classes, &Stream::new(0))?;
+        if network.multiplications()? > SMALL {
+            return Ok(1);
+        }
+    }
+    Ok(rayon::current_num_threads())
 }
 
 fn summary(report: &Report, folder: &RunFolder, out: &mut dyn Write) -> Result<()> {
