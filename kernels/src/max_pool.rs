@@ -98,7 +98,7 @@ fn backward<T: Element>(
 }
 
 /// Where the maximum of window (i, j) lies in its plane. A NaN counts as the maximum.
-fn first_maximum<T: Element>(plane: &[T], width: usize, size: usize, i: usize, j: usize) -> usize {
+pub(crate) fn first_maximum<T: Element>(plane: &[T], width: usize, size: usize, i: usize, j: usize) -> usize {
     let corner = i * size * width + j * size;
     let mut best = corner;
     for r in 0..size {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use candle_core::{Result, Tensor, Var};
+use kernels::frozen::{Builder, Value};
 use kernels::{Activation, Statistics};
 
 use crate::Mode;
@@ -70,6 +71,23 @@ impl Convolution {
     }
 }
 
+impl Convolution {
+    /// This layer, then as far as they are there: `norm`, sum with `residual`, activation.
+    pub(crate) fn freeze(
+        &self,
+        make: &mut Builder,
+        input: Value,
+        norm: Option<&BatchNorm>,
+        residual: Option<Value>,
+        activation: Activation,
+    ) -> Result<Value> {
+        let bias = self.bias.as_ref().map(|bias| bias.as_tensor());
+        let shape = (self.stride, self.padding);
+        let norm = norm.map(|norm| norm.constant());
+        make.convolution(input, &self.weight, bias, shape, norm.as_ref(), residual, activation)
+    }
+}
+
 /// A fully connected layer.
 #[derive(Debug)]
 pub(crate) struct Linear {
@@ -90,6 +108,12 @@ impl Linear {
         let out = kernels::linear(inputs, &pass.parameter(&self.weight), None)?;
         pass.count(&out, self.weight.dim(1)?);
         kernels::add_bias(&out, &pass.parameter(&self.bias), activation)
+    }
+}
+
+impl Linear {
+    pub(crate) fn freeze(&self, make: &mut Builder, input: Value, activation: Activation) -> Result<Value> {
+        make.linear(input, &self.weight, Some(&self.bias), activation)
     }
 }
 
@@ -114,14 +138,7 @@ impl BatchNorm {
     }
 
     fn forward_then(&self, images: &Tensor, activation: Activation, pass: &Pass<'_>) -> Result<Tensor> {
-        let norm = kernels::BatchNorm {
-            weight: pass.parameter(&self.weight),
-            bias: pass.parameter(&self.bias),
-            running_mean: self.running_mean.clone(),
-            running_var: self.running_var.clone(),
-            epsilon: 1e-5,
-            momentum: 0.1,
-        };
+        let norm = self.norm(pass.parameter(&self.weight), pass.parameter(&self.bias));
         let statistics = match pass.mode {
             Mode::Eval => Statistics::Running,
             Mode::BatchStatistics => Statistics::Batch,
@@ -132,6 +149,22 @@ impl BatchNorm {
             self.updates.fetch_add(1, Ordering::Relaxed);
         }
         Ok(out)
+    }
+
+    /// This layer with parameters that are not tracked.
+    pub(crate) fn constant(&self) -> kernels::BatchNorm {
+        self.norm(self.weight.detach(), self.bias.detach())
+    }
+
+    fn norm(&self, weight: Tensor, bias: Tensor) -> kernels::BatchNorm {
+        kernels::BatchNorm {
+            weight,
+            bias,
+            running_mean: self.running_mean.clone(),
+            running_var: self.running_var.clone(),
+            epsilon: 1e-5,
+            momentum: 0.1,
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! Source: <https://github.com/BorealisAI/advertorch/blob/e063e34/advertorch_examples/models.py>.
 
 use candle_core::{Result, Tensor};
+use kernels::Activation;
+use kernels::frozen::{self, Value};
 
 use crate::builder::{Builder, Init};
 use crate::layers::{Convolution, Linear, Pass};
@@ -36,5 +38,14 @@ impl Body for LeNet5 {
         let x = kernels::max_pool2d(&x, 2)?.flatten_from(1)?;
         let x = self.linear1.forward_relu(&x, pass)?;
         self.linear2.forward(&x, pass)
+    }
+
+    fn freeze(&self, make: &mut frozen::Builder, images: Value) -> Result<Value> {
+        let x = self.conv1.freeze(make, images, None, None, Activation::Relu)?;
+        let x = make.max_pool(x, 2);
+        let x = self.conv2.freeze(make, x, None, None, Activation::Relu)?;
+        let x = make.max_pool(x, 2);
+        let x = self.linear1.freeze(make, x, Activation::Relu)?;
+        self.linear2.freeze(make, x, Activation::None)
     }
 }

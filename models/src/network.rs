@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use kernels::frozen::{self, Value};
 
 use crate::builder::{Builder, State};
 use crate::layers::{Parameters, Pass};
@@ -104,6 +105,14 @@ pub enum ModelError {
 pub(crate) trait Body: Send + Sync {
     /// The logits `[B, K]` of images `[B, C, H, W]`.
     fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
+
+    /// What happens to images before the first layer.
+    fn prepare(&self, images: &Tensor) -> Result<Tensor> {
+        Ok(images.clone())
+    }
+
+    /// The layers after [`Body::prepare`] with their present parameters: from images to logits.
+    fn freeze(&self, make: &mut frozen::Builder, images: Value) -> Result<Value>;
 }
 
 impl Network {
@@ -283,10 +292,19 @@ impl Classifier for Network {
     }
 
     fn freeze(&self) -> Result<Option<Box<dyn Classifier>>> {
+        let layers = match self.dtype {
+            DType::F32 => {
+                let (mut make, images) = frozen::Builder::new(self.image);
+                self.body.freeze(&mut make, images)?;
+                Some(make.finish())
+            }
+            _ => None,
+        };
         Ok(Some(Box::new(Frozen {
             name: self.name.clone(),
             image: self.image,
             classes: self.classes,
+            layers,
             body: self.body.clone(),
         })))
     }
@@ -308,12 +326,17 @@ struct Frozen {
     name: String,
     image: [usize; 3],
     classes: usize,
+    /// In f32 and for [`Mode::Eval`]; otherwise the body with parameters that are not tracked.
+    layers: Option<frozen::Frozen>,
     body: Arc<dyn Body>,
 }
 
 impl Classifier for Frozen {
     fn logits(&self, images: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         check_images(&self.name, self.image, images)?;
+        if let (Some(layers), Mode::Eval) = (&self.layers, mode) {
+            return layers.logits(&self.body.prepare(images)?);
+        }
         let pass = Pass {
             mode,
             parameters: Parameters::Constant,

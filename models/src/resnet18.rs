@@ -5,6 +5,8 @@
 //! Deviation: the last pooling is over the whole plane, which on 32×32 images is the authors' 4×4.
 
 use candle_core::{Result, Tensor};
+use kernels::Activation;
+use kernels::frozen::{self, Value};
 
 use crate::builder::{Builder, Init};
 use crate::layers::{BatchNorm, Convolution, Linear, Pass, mean_per_channel};
@@ -80,6 +82,16 @@ impl Block {
         };
         kernels::add_relu(&out, &shortcut)
     }
+
+    fn freeze(&self, make: &mut frozen::Builder, x: Value) -> Result<Value> {
+        let out = self.conv1.freeze(make, x, Some(&self.bn1), None, Activation::Relu)?;
+        let shortcut = match &self.shortcut {
+            Some((conv, bn)) => conv.freeze(make, x, Some(bn), None, Activation::None)?,
+            None => x,
+        };
+        self.conv2
+            .freeze(make, out, Some(&self.bn2), Some(shortcut), Activation::Relu)
+    }
 }
 
 impl Body for ResNet18 {
@@ -90,5 +102,16 @@ impl Body for ResNet18 {
             x = block.forward(&x, pass)?;
         }
         self.linear.forward(&mean_per_channel(&x)?, pass)
+    }
+
+    fn freeze(&self, make: &mut frozen::Builder, images: Value) -> Result<Value> {
+        let mut x = self
+            .conv1
+            .freeze(make, images, Some(&self.bn1), None, Activation::Relu)?;
+        for block in &self.blocks {
+            x = block.freeze(make, x)?;
+        }
+        let x = make.mean_per_channel(x);
+        self.linear.freeze(make, x, Activation::None)
     }
 }

@@ -3,6 +3,8 @@
 //! Source: <https://github.com/yaodongyu/TRADES/blob/6e8e11b/models/small_cnn.py>.
 
 use candle_core::{Result, Tensor};
+use kernels::Activation;
+use kernels::frozen::{self, Value};
 
 use crate::builder::{Builder, Init};
 use crate::layers::{Convolution, Linear, Pass, dropout_half};
@@ -55,5 +57,17 @@ impl Body for SmallCnn {
         let x = dropout_half(&x, pass, 0)?;
         let x = self.fc2.forward_relu(&x, pass)?;
         self.fc3.forward(&x, pass)
+    }
+
+    fn freeze(&self, make: &mut frozen::Builder, images: Value) -> Result<Value> {
+        let x = self.conv1.freeze(make, images, None, None, Activation::Relu)?;
+        let x = self.conv2.freeze(make, x, None, None, Activation::Relu)?;
+        let x = make.max_pool(x, 2);
+        let x = self.conv3.freeze(make, x, None, None, Activation::Relu)?;
+        let x = self.conv4.freeze(make, x, None, None, Activation::Relu)?;
+        let x = make.max_pool(x, 2);
+        let x = self.fc1.freeze(make, x, Activation::Relu)?;
+        let x = self.fc2.freeze(make, x, Activation::Relu)?;
+        self.fc3.freeze(make, x, Activation::None)
     }
 }

@@ -6,6 +6,8 @@
 //! Deviation: the last pooling is over the whole plane, which on 32×32 images is the authors' 8×8.
 
 use candle_core::{D, Result, Tensor};
+use kernels::Activation;
+use kernels::frozen::{self, Value};
 
 use crate::builder::{Builder, Init};
 use crate::layers::{BatchNorm, Convolution, Linear, Pass, mean_per_channel};
@@ -116,20 +118,46 @@ impl Block {
             None => x + out,
         }
     }
+
+    fn freeze(&self, make: &mut frozen::Builder, x: Value) -> Result<Value> {
+        let active = make.norm_relu(x, &self.bn1.constant())?;
+        let out = self
+            .conv1
+            .freeze(make, active, Some(&self.bn2), None, Activation::Relu)?;
+        let shortcut = match &self.shortcut {
+            Some(shortcut) => shortcut.freeze(make, active, None, None, Activation::None)?,
+            None => x,
+        };
+        self.conv2.freeze(make, out, None, Some(shortcut), Activation::None)
+    }
 }
 
 impl Body for WideResNet {
     fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let images = match self.form {
-            Form::Mart => images.clone(),
-            Form::Mma => standardise(images)?,
-        };
+        let images = self.prepare(images)?;
         let mut x = self.conv1.forward(&images, pass)?;
         for block in &self.blocks {
             x = block.forward(&x, pass)?;
         }
         let x = self.bn1.forward_relu(&x, pass)?;
         self.fc.forward(&mean_per_channel(&x)?, pass)
+    }
+
+    fn prepare(&self, images: &Tensor) -> Result<Tensor> {
+        match self.form {
+            Form::Mart => Ok(images.clone()),
+            Form::Mma => standardise(images),
+        }
+    }
+
+    fn freeze(&self, make: &mut frozen::Builder, images: Value) -> Result<Value> {
+        let mut x = self.conv1.freeze(make, images, None, None, Activation::None)?;
+        for block in &self.blocks {
+            x = block.freeze(make, x)?;
+        }
+        let x = make.norm_relu(x, &self.bn1.constant())?;
+        let x = make.mean_per_channel(x);
+        self.fc.freeze(make, x, Activation::None)
     }
 }
 

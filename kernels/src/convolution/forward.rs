@@ -7,23 +7,23 @@ use crate::element::Element;
 use crate::product::{Packed, Sink, multiply, store};
 
 /// A stencil with its packed weights, and where its pixels lie in the output plane.
-pub(super) struct Part<T> {
-    pub(super) stencil: Stencil,
-    pub(super) weights: Packed<T>,
-    pub(super) place: Place,
+pub(crate) struct Part<T> {
+    pub(crate) stencil: Stencil,
+    pub(crate) weights: Packed<T>,
+    pub(crate) place: Place,
 }
 
 /// Pixel (i, j) of a part is pixel (i·stride + top, j·stride + left) of a plane of some width.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) top: usize,
-    pub(super) left: usize,
-    pub(super) stride: usize,
-    pub(super) plane_width: usize,
+pub(crate) struct Place {
+    pub(crate) top: usize,
+    pub(crate) left: usize,
+    pub(crate) stride: usize,
+    pub(crate) plane_width: usize,
 }
 
 /// All parts over all images; the result is `[B, rows, plane]`.
-pub(super) fn correlate<T: Element>(padded: &Padded, images: &[T], parts: &[Part<T>], plane: usize) -> Vec<T> {
+pub(crate) fn correlate<T: Element>(padded: &Padded, images: &[T], parts: &[Part<T>], plane: usize) -> Vec<T> {
     let image_len = padded.channels * padded.height * padded.width;
     let batch = images.len() / image_len;
     let rows = parts[0].weights.rows();
@@ -45,14 +45,7 @@ pub(super) fn correlate<T: Element>(padded: &Padded, images: &[T], parts: &[Part
                         len: padded.len(),
                         images: images.len() / image_len,
                     };
-                    let mut planes = Planes {
-                        out,
-                        rows,
-                        plane,
-                        pixels: part.stencil.pixels(),
-                        width: part.stencil.width,
-                        place: part.place,
-                    };
+                    let mut planes = Planes::new(out, rows, plane, part);
                     multiply(&part.weights, &patches, scratch, &mut planes);
                 }
             },
@@ -69,17 +62,35 @@ fn group(batch: usize, pixels: usize) -> usize {
 }
 
 /// The output planes of a group of images.
-struct Planes<'a, T> {
+pub(crate) struct Planes<'a, T> {
     out: &'a mut [T],
     rows: usize,
     plane: usize,
     pixels: usize,
     width: usize,
     place: Place,
+    /// Adds to what is there instead of overwriting it.
+    pub(crate) accumulate: bool,
+}
+
+impl<'a, T> Planes<'a, T> {
+    /// The pixels of a part in planes of `plane` pixels, `rows` of them per image.
+    pub(crate) fn new(out: &'a mut [T], rows: usize, plane: usize, part: &Part<T>) -> Self {
+        Self {
+            out,
+            rows,
+            plane,
+            pixels: part.stencil.pixels(),
+            width: part.stencil.width,
+            place: part.place,
+            accumulate: false,
+        }
+    }
 }
 
 impl<T: Element> Sink<T> for Planes<'_, T> {
     fn put(&mut self, row: usize, mut column: usize, is_first: bool, _: bool, mut values: &[T]) {
+        let is_first = is_first && !self.accumulate;
         while !values.is_empty() {
             let (image, pixel) = (column / self.pixels, column % self.pixels);
             let start = (image * self.rows + row) * self.plane;

@@ -10,22 +10,22 @@ use crate::product::Packed;
 
 /// The sizes of one convolution, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Geometry {
-    pub(super) batch: usize,
-    pub(super) inputs: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
-    pub(super) outputs: usize,
-    pub(super) kernel_height: usize,
-    pub(super) kernel_width: usize,
-    pub(super) stride: usize,
-    pub(super) padding: usize,
-    pub(super) out_height: usize,
-    pub(super) out_width: usize,
+pub(crate) struct Geometry {
+    pub(crate) batch: usize,
+    pub(crate) inputs: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) outputs: usize,
+    pub(crate) kernel_height: usize,
+    pub(crate) kernel_width: usize,
+    pub(crate) stride: usize,
+    pub(crate) padding: usize,
+    pub(crate) out_height: usize,
+    pub(crate) out_width: usize,
 }
 
 impl Geometry {
-    pub(super) fn new(images: &[usize], weights: &[usize], stride: usize, padding: usize) -> Result<Self> {
+    pub(crate) fn new(images: &[usize], weights: &[usize], stride: usize, padding: usize) -> Result<Self> {
         let [batch, inputs, height, width] = image_dims("conv2d", images)?;
         let &[outputs, weight_inputs, kernel_height, kernel_width] = weights else {
             bail!("conv2d: weights must be [K, C, R, S], not {weights:?}");
@@ -54,43 +54,43 @@ impl Geometry {
         })
     }
 
-    pub(super) fn input_shape(&self) -> Vec<usize> {
+    pub(crate) fn input_shape(&self) -> Vec<usize> {
         vec![self.batch, self.inputs, self.height, self.width]
     }
 
-    pub(super) fn output_shape(&self) -> Vec<usize> {
+    pub(crate) fn output_shape(&self) -> Vec<usize> {
         vec![self.batch, self.outputs, self.out_height, self.out_width]
     }
 
-    pub(super) fn weight_shape(&self) -> Vec<usize> {
+    pub(crate) fn weight_shape(&self) -> Vec<usize> {
         vec![self.outputs, self.inputs, self.kernel_height, self.kernel_width]
     }
 
     /// Numbers per input image.
-    pub(super) fn input_len(&self) -> usize {
+    pub(crate) fn input_len(&self) -> usize {
         self.inputs * self.height * self.width
     }
 
     /// Numbers per output image.
-    pub(super) fn output_len(&self) -> usize {
+    pub(crate) fn output_len(&self) -> usize {
         self.outputs * self.out_pixels()
     }
 
-    pub(super) fn out_pixels(&self) -> usize {
+    pub(crate) fn out_pixels(&self) -> usize {
         self.out_height * self.out_width
     }
 
-    pub(super) fn kernel_pixels(&self) -> usize {
+    pub(crate) fn kernel_pixels(&self) -> usize {
         self.kernel_height * self.kernel_width
     }
 
     /// Input numbers that one output number is made of.
-    pub(super) fn patch(&self) -> usize {
+    pub(crate) fn patch(&self) -> usize {
         self.inputs * self.kernel_pixels()
     }
 
     /// The input with its border.
-    pub(super) fn padded_input(&self) -> Padded {
+    pub(crate) fn padded_input(&self) -> Padded {
         Padded {
             channels: self.inputs,
             height: self.height,
@@ -101,7 +101,7 @@ impl Geometry {
     }
 
     /// Depth: input channel, kernel row, kernel column.
-    pub(super) fn stencil(&self) -> Stencil {
+    pub(crate) fn stencil(&self) -> Stencil {
         let [full_height, full_width] = self.padded_input().full;
         let mut offsets = Vec::with_capacity(self.patch());
         for channel in 0..self.inputs {
@@ -120,7 +120,7 @@ impl Geometry {
     }
 
     /// The convolution itself as one stencil.
-    pub(super) fn forward<T: Element>(&self, weights: &[T]) -> Part<T> {
+    pub(crate) fn forward<T: Element>(&self, weights: &[T]) -> Part<T> {
         let depth = self.patch();
         Part {
             stencil: self.stencil(),
@@ -137,7 +137,7 @@ impl Geometry {
     /// The gradient to the images as one stencil over the output's gradient for each remainder of the
     /// image's rows and columns modulo the stride: pixel y = stride·i + top receives kernel row r from
     /// output row i + (top + padding − r) / stride, where that divides.
-    pub(super) fn backward<T: Element>(&self, weights: &[T]) -> (Padded, Vec<Part<T>>) {
+    pub(crate) fn backward<T: Element>(&self, weights: &[T]) -> (Padded, Vec<Part<T>>) {
         let rows = Axis::new(
             self.height,
             self.kernel_height,

@@ -10,11 +10,14 @@ mod geometry;
 mod gradient;
 mod stencil;
 
+pub(crate) use forward::{Part, Planes};
+pub(crate) use geometry::Geometry;
+pub(crate) use stencil::{Padded, Patches};
+
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use crate::element::{Element, check_dtypes, dispatch, values};
 use forward::correlate;
-use geometry::Geometry;
 
 /// The convolution of `images` `[B, C, H, W]` with `weights` `[K, C, R, S]`.
 pub fn conv2d(images: &Tensor, weights: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {

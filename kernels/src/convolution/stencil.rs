@@ -9,28 +9,28 @@ use crate::element::Element;
 use crate::product::Panels;
 
 /// Numbers past the end that a copy of a whole panel row may touch.
-pub(super) const SLACK: usize = 64;
+pub(crate) const SLACK: usize = 64;
 
 /// Planes with a border of zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Padded {
-    pub(super) channels: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
+pub(crate) struct Padded {
+    pub(crate) channels: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
     /// Zeros above, and to the left.
-    pub(super) before: [usize; 2],
+    pub(crate) before: [usize; 2],
     /// Height and width with the border.
-    pub(super) full: [usize; 2],
+    pub(crate) full: [usize; 2],
 }
 
 impl Padded {
     /// Numbers per image, with the border.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.channels * self.full[0] * self.full[1]
     }
 
     /// Copies images without border one after the other.
-    pub(super) fn copy<T: Element>(&self, images: &[T], padded: &mut Vec<T>) {
+    pub(crate) fn copy<T: Element>(&self, images: &[T], padded: &mut Vec<T>) {
         let count = images.len() / (self.channels * self.height * self.width).max(1);
         padded.clear();
         padded.resize(count * self.len() + SLACK, T::zero());
@@ -47,30 +47,30 @@ impl Padded {
 
 /// Which numbers of a padded image an output pixel is made of.
 #[derive(Debug, Clone)]
-pub(super) struct Stencil {
+pub(crate) struct Stencil {
     /// For every step of the depth, counted from the pixel's corner.
-    pub(super) offsets: Vec<usize>,
+    pub(crate) offsets: Vec<usize>,
     /// From an output row to the next.
-    pub(super) row_step: usize,
+    pub(crate) row_step: usize,
     /// From an output pixel to the next.
-    pub(super) step: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
+    pub(crate) step: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
 }
 
 impl Stencil {
-    pub(super) fn pixels(&self) -> usize {
+    pub(crate) fn pixels(&self) -> usize {
         self.height * self.width
     }
 }
 
 /// The right operand of the product: a column for every output pixel of some padded images.
-pub(super) struct Patches<'a, T> {
-    pub(super) stencil: &'a Stencil,
-    pub(super) padded: &'a [T],
+pub(crate) struct Patches<'a, T> {
+    pub(crate) stencil: &'a Stencil,
+    pub(crate) padded: &'a [T],
     /// Numbers per padded image.
-    pub(super) len: usize,
-    pub(super) images: usize,
+    pub(crate) len: usize,
+    pub(crate) images: usize,
 }
 
 /// Output pixels that follow one another in the image as well.
@@ -123,7 +123,7 @@ impl<T: Element> Patches<'_, T> {
 
     /// Calls with every run of pixels in a range of columns: its place in the range, its length, its
     /// first corner.
-    pub(super) fn for_runs(&self, columns: Range<usize>, mut run: impl FnMut(usize, usize, usize)) {
+    pub(crate) fn for_runs(&self, columns: Range<usize>, mut run: impl FnMut(usize, usize, usize)) {
         let Stencil {
             height,
             width,
