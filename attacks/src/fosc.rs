@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ball::{Ball, Length, l1_norms, l2_norms, per_image};
 use crate::losses::cross_entropy;
-use crate::{Batch, BatchNorm, Norm, Perturbed, Pixels, Probe, Start, Threat};
+use crate::{Attack, Batch, BatchNorm, Description, Loss, Norm, Perturbed, Pixels, Probe, Start, Threat};
 
 /// PGD that stops where it has converged far enough.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,9 +59,8 @@ pub fn fosc(norm: Norm, epsilon: f64, origin: &Tensor, images: &Tensor, gradient
     (dual.flatten_all()? * epsilon)? - gained
 }
 
-impl FoscPgd {
-    /// Perturbed images of the batch.
-    pub fn perturb(
+impl Attack for FoscPgd {
+    fn perturb(
         &self,
         classifier: &dyn Classifier,
         batch: &Batch,
@@ -71,7 +70,20 @@ impl FoscPgd {
         self.trace(classifier, batch, threat, random, None)
     }
 
-    /// As [`perturb`](Self::perturb). `observe` is shown FOSC `[B]` and which images still move (1 or 0,
+    fn describe(&self) -> Description {
+        Description {
+            steps: Some(self.steps),
+            step_size: Some(self.step_size),
+            restarts: Some(1),
+            loss: Some(Loss::CrossEntropy.to_string()),
+            start: Some(self.start.to_string()),
+            batch_norm: Some(self.batch_norm.to_string()),
+        }
+    }
+}
+
+impl FoscPgd {
+    /// As [`Attack::perturb`]. `observe` is shown FOSC `[B]` and which images still move (1 or 0,
     /// `[B]`, u8) after each step; seeing it after the last one costs one more gradient.
     pub fn trace(
         &self,

@@ -15,7 +15,8 @@ pub enum BatchNorm {
     /// Running statistics: the network as it will be used.
     #[default]
     Eval,
-    /// The batch's own statistics; running statistics stay as they are.
+    /// The batch's own statistics, so that images depend on their companions; running statistics stay as
+    /// they are.
     BatchStatistics,
     /// The batch's own statistics, and running statistics learn from the attack's images.
     Train,

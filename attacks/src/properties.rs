@@ -181,3 +181,28 @@ fn an_attack_leaves_the_network_as_it_was() {
     attack(BatchNorm::Train);
     assert_ne!(values(&net), before, "train mode lets the running statistics learn");
 }
+
+#[test]
+fn a_real_network_gives_each_example_the_same_bits_in_any_batch() {
+    let network = models::build("tiny-cnn", [1, 8, 8], 10, &Stream::new(0)).unwrap();
+    let mut batch = waves(5, [1, 8, 8], 10);
+    batch.images = batch.images.to_dtype(DType::F32).unwrap();
+    for norm in [Norm::Linf, Norm::L2] {
+        let threat = threat(norm, "0.3");
+        let perturb = |batch: &Batch| {
+            pgd(4, "0.1")
+                .perturb(&network, batch, &threat, &Stream::new(9))
+                .unwrap()
+                .images
+        };
+        let together = perturb(&batch);
+        for row in 0..5 {
+            let alone = perturb(&batch.select(&[row]).unwrap());
+            assert_eq!(
+                doubles(&alone),
+                doubles(&together.get(row).unwrap()),
+                "{norm}, example {row}"
+            );
+        }
+    }
+}

@@ -118,10 +118,10 @@ fn check_linf(case: &Case, dtype: DType) {
                 noise.iter().map(|noise| (noise / epsilon + 1.0) / 2.0).collect(),
             ),
         };
-        let one_step = hyper.get("steps").is_none();
+        let one_step = hyper.get("steps").is_none_or(|steps| steps == 1);
         let attack = Pgd {
             steps: Some(if one_step { 1 } else { steps_of(case) }),
-            step_size: Some(if one_step {
+            step_size: Some(if hyper.get("step_size").is_none() {
                 threat.epsilon
             } else {
                 pixels(case.hyper("step_size"))
@@ -132,6 +132,20 @@ fn check_linf(case: &Case, dtype: DType) {
             ..Pgd::default()
         };
         let stream = Stream::replay(draws.into_iter().map(|draw| draw as f32).collect());
+        if one_step {
+            assert_eq!(attack.step_size, Some(threat.epsilon));
+            let fgsm = Fgsm {
+                start,
+                ..Fgsm::default()
+            };
+            let fgsm = fgsm.perturb(net, batch, &threat, &stream).unwrap();
+            assert_near(
+                "fgsm",
+                &fgsm.images,
+                &case.result("x_adv"),
+                tolerance(dtype, 1e-6, 1e-7),
+            );
+        }
         attack.trace(net, batch, &threat, &stream, &mut |iterate| {
             iterates.push(iterate.images.clone());
             Ok(())

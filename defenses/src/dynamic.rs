@@ -104,8 +104,7 @@ impl Defense for Dynamic {
             batch_norm: crate::resolved("attack.batch_norm", self.attack.batch_norm)?,
         };
         let threat = self.attack.threat(step.threat);
-        let found = attack.perturb(step.model, step.batch, &threat, &step.random)?;
-        let adversarial = step.keep(found);
+        let adversarial = step.attack(&attack, &threat)?;
         let robust_logits = step.train_logits(&adversarial)?;
         let mut losses = cross_entropy(&robust_logits, &step.batch.labels)?;
         if self.weighted_by_loss && step.epoch > 0 {

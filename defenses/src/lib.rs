@@ -32,7 +32,7 @@ mod testing;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use attacks::{Attack, Batch, Cost, Invalid, Perturbed, Registry, Setting, Threat};
+use attacks::{Attack, Batch, Cost, Invalid, Registry, Setting, Threat};
 use candle_core::{Result, Tensor};
 use models::{Classifier, Dropout, Mode};
 use random::{Purpose, Stream};
@@ -112,14 +112,9 @@ impl<'a> Step<'a> {
     /// The batch's images as an attack leaves them. They are kept in [`perturbed`](Self::perturbed).
     pub fn attack(&mut self, attack: &dyn Attack, threat: &Threat) -> Result<Tensor> {
         let found = attack.perturb(self.model, self.batch, threat, &self.random)?;
-        Ok(self.keep(found))
-    }
-
-    /// The images of an attack, its cost counted.
-    pub fn keep(&mut self, found: Perturbed) -> Tensor {
         self.cost += found.cost;
         self.perturbed = Some(found.images.clone());
-        found.images
+        Ok(found.images)
     }
 }
 
