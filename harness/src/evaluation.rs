@@ -158,3 +158,87 @@ fn check(batch: &Batch, attacked: &Tensor, threat: &Threat) -> Result<Vec<f64>, 
     }
     Ok(deltas)
 }
+
+#[cfg(test)]
+mod tests {
+    use attacks::{Description, Perturbed, Pixels};
+    use models::FromModule;
+
+    use super::*;
+
+    /// Adds the same to every pixel.
+    #[derive(Debug)]
+    struct Shift(f64);
+
+    impl Attack for Shift {
+        fn perturb(&self, _: &dyn Classifier, batch: &Batch, _: &Threat, _: &Stream) -> candle_core::Result<Perturbed> {
+            let images = (&batch.images + self.0)?;
+            Ok(Perturbed {
+                images,
+                cost: Cost::default(),
+                zero_gradients: 0,
+            })
+        }
+
+        fn describe(&self) -> Description {
+            Description::default()
+        }
+    }
+
+    /// Two images of two pixels, 0.4 and 0.6, and a classifier that compares the first pixel with ½.
+    fn shifted_by(shift: f64, epsilon: Pixels, slope: f32) -> Result<Judged, Failure> {
+        let split = Split::new([1, 1, 2], 5, vec![2, 2, 3, 3], vec![0, 1]).unwrap();
+        let threat = Threat {
+            norm: Norm::Linf,
+            epsilon,
+        };
+        let module = move |images: &Tensor| {
+            let pixel = images.flatten_from(1)?.narrow(1, 0, 1)?;
+            let other = pixel.affine(0.0, f64::from(slope) / 2.0)?;
+            Tensor::cat(&[other, (pixel * f64::from(slope))?], 1)
+        };
+        let network = FromModule {
+            module: Func(module),
+            classes: 2,
+        };
+        let random = Stream::new(0);
+        judge(
+            &network,
+            &network,
+            &Shift(shift),
+            &threat,
+            &split,
+            &[0, 1],
+            &random,
+            &Device::Cpu,
+            &Bar::hidden(),
+        )
+    }
+
+    struct Func<F>(F);
+
+    impl<F: Fn(&Tensor) -> candle_core::Result<Tensor>> candle_core::Module for Func<F> {
+        fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+            (self.0)(images)
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_counted() {
+        let judged = shifted_by(0.2, Pixels::new(1, 4), 1.0).unwrap();
+        assert_eq!((judged.clean_accuracy(), judged.accuracy()), (1.0, 0.5));
+        assert!((judged.max_delta - 0.2).abs() < 1e-6, "{}", judged.max_delta);
+    }
+
+    #[test]
+    fn what_breaks_the_rules_is_refused() {
+        let refused = |result: Result<Judged, Failure>, part: &str| match result {
+            Err(Failure::Integrity(message)) => assert!(message.contains(part), "{message}"),
+            other => panic!("{other:?}"),
+        };
+        refused(shifted_by(0.2, Pixels::new(1, 10), 1.0), "further than 0.1");
+        refused(shifted_by(0.5, Pixels::new(1, 1), 1.0), "outside [0, 1]");
+        refused(shifted_by(f64::NAN, Pixels::new(1, 1), 1.0), "NaN");
+        refused(shifted_by(0.0, Pixels::new(1, 1), f32::INFINITY), "a logit is");
+    }
+}

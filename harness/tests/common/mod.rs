@@ -1,6 +1,6 @@
 //! A small matrix and the program to run it, as a user would.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 
 use std::path::{Path, PathBuf};
 
