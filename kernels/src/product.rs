@@ -100,10 +100,34 @@ pub(crate) trait Panels<T> {
     fn fill(&self, depth: std::ops::Range<usize>, first: usize, width: usize, panel: &mut [T]);
 }
 
+/// Sums over one block of the depth.
+pub(crate) struct Tile<'a, T> {
+    values: &'a [T; LARGEST],
+    width: usize,
+    /// The first row, and how many there are.
+    pub(crate) row: usize,
+    pub(crate) rows: usize,
+    /// The first column, and how many there are.
+    pub(crate) column: usize,
+    pub(crate) columns: usize,
+    /// Whether there was no block before.
+    pub(crate) is_first: bool,
+    /// Whether there is no block after.
+    pub(crate) is_last: bool,
+}
+
+impl<T: Element> Tile<'_, T> {
+    /// Part of a row: `count` columns from `column` on, both counted in the tile.
+    #[inline]
+    pub(crate) fn row(&self, row: usize, column: usize, count: usize) -> &[T] {
+        &self.values[row * self.width + column..][..count]
+    }
+}
+
 /// Where a product goes.
 pub(crate) trait Sink<T> {
-    /// Takes the sum over the first (`is_first`) or a further block for one row and some columns.
-    fn put(&mut self, row: usize, column: usize, is_first: bool, is_last: bool, values: &[T]);
+    /// Takes the sums over one block of the depth for a tile of rows and columns.
+    fn put(&mut self, tile: &Tile<'_, T>);
 }
 
 /// Computes `left · right` and hands it to `sink` in tiles.
@@ -128,10 +152,16 @@ pub(crate) fn multiply<T: Element>(
             let columns = width.min(right.columns() - column);
             for (index, strip) in left_block.chunks_exact(depth * height).enumerate() {
                 (kernel.run)(strip, panel, &mut tile);
-                let rows = height.min(left.rows - index * height);
-                for (row, values) in tile.chunks_exact(width).take(rows).enumerate() {
-                    sink.put(index * height + row, column, is_first, is_last, &values[..columns]);
-                }
+                sink.put(&Tile {
+                    values: &tile,
+                    width,
+                    row: index * height,
+                    rows: height.min(left.rows - index * height),
+                    column,
+                    columns,
+                    is_first,
+                    is_last,
+                });
             }
         }
     }
@@ -162,9 +192,24 @@ impl<T: Element> Panels<T> for Strided<'_, T> {
             }
             return;
         }
+        // Whole rows, where the matrix goes on that far, are copied in registers.
+        let end = (depth.end - 1) * self.depth_stride + first + width;
+        match width {
+            16 if end <= self.values.len() => return self.copy::<16>(depth, first, panel),
+            32 if end <= self.values.len() => return self.copy::<32>(depth, first, panel),
+            _ => {}
+        }
         for (k, out) in depth.zip(panel.chunks_exact_mut(width)) {
             let row = &self.values[k * self.depth_stride + first..];
             out[..columns].copy_from_slice(&row[..columns]);
+        }
+    }
+}
+
+impl<T: Element> Strided<'_, T> {
+    fn copy<const W: usize>(&self, depth: std::ops::Range<usize>, first: usize, panel: &mut [T]) {
+        for (k, out) in depth.zip(panel.chunks_exact_mut(W)) {
+            out.copy_from_slice(&self.values[k * self.depth_stride + first..][..W]);
         }
     }
 }
@@ -208,15 +253,17 @@ pub(crate) fn multiply_in_columns<T: Element>(left: &Packed<T>, right: &Strided<
 }
 
 /// A result that lies in memory, row after row.
-struct Rows<'a, T> {
-    values: &'a mut [T],
-    stride: usize,
+pub(crate) struct Rows<'a, T> {
+    pub(crate) values: &'a mut [T],
+    pub(crate) stride: usize,
 }
 
 impl<T: Element> Sink<T> for Rows<'_, T> {
-    fn put(&mut self, row: usize, column: usize, is_first: bool, _: bool, values: &[T]) {
-        let out = &mut self.values[row * self.stride + column..][..values.len()];
-        store(out, values, is_first);
+    fn put(&mut self, tile: &Tile<'_, T>) {
+        for row in 0..tile.rows {
+            let out = &mut self.values[(tile.row + row) * self.stride + tile.column..][..tile.columns];
+            store(out, tile.row(row, 0, tile.columns), tile.is_first);
+        }
     }
 }
 

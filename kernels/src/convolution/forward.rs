@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::stencil::{Padded, Patches, Stencil};
 use crate::element::Element;
-use crate::product::{Packed, Sink, multiply, store};
+use crate::product::{Packed, Sink, Tile, multiply, store};
 
 /// A stencil with its packed weights, and where its pixels lie in the output plane.
 pub(crate) struct Part<T> {
@@ -89,34 +89,33 @@ impl<'a, T> Planes<'a, T> {
 }
 
 impl<T: Element> Sink<T> for Planes<'_, T> {
-    fn put(&mut self, row: usize, mut column: usize, is_first: bool, _: bool, mut values: &[T]) {
-        let is_first = is_first && !self.accumulate;
-        while !values.is_empty() {
+    fn put(&mut self, tile: &Tile<'_, T>) {
+        let is_first = tile.is_first && !self.accumulate;
+        let place = self.place;
+        let mut done = 0;
+        while done < tile.columns {
+            let column = tile.column + done;
             let (image, pixel) = (column / self.pixels, column % self.pixels);
-            let start = (image * self.rows + row) * self.plane;
-            let place = self.place;
-            let count = if place.stride == 1 {
-                let count = values.len().min(self.pixels - pixel);
-                store(&mut self.out[start + pixel..][..count], &values[..count], is_first);
-                count
-            } else {
-                let (i, j) = (pixel / self.width, pixel % self.width);
-                let count = values.len().min(self.width - j);
-                let start = start + (i * place.stride + place.top) * place.plane_width;
-                let out = self.out[start + j * place.stride + place.left..]
-                    .iter_mut()
-                    .step_by(place.stride);
-                for (out, value) in out.zip(&values[..count]) {
-                    if is_first {
-                        *out = *value;
-                    } else {
-                        *out += *value;
-                    }
+            let start = (image * self.rows + tile.row) * self.plane;
+            if place.stride == 1 {
+                let count = (tile.columns - done).min(self.pixels - pixel);
+                for row in 0..tile.rows {
+                    let out = &mut self.out[start + row * self.plane + pixel..][..count];
+                    store(out, tile.row(row, done, count), is_first);
                 }
-                count
-            };
-            values = &values[count..];
-            column += count;
+                done += count;
+                continue;
+            }
+            let (i, j) = (pixel / self.width, pixel % self.width);
+            let count = (tile.columns - done).min(self.width - j);
+            let corner = (i * place.stride + place.top) * place.plane_width + j * place.stride + place.left;
+            for row in 0..tile.rows {
+                let out = self.out[start + row * self.plane + corner..].iter_mut();
+                for (out, value) in out.step_by(place.stride).zip(tile.row(row, done, count)) {
+                    *out = if is_first { *value } else { *out + *value };
+                }
+            }
+            done += count;
         }
     }
 }

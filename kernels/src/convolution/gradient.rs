@@ -9,7 +9,7 @@ use super::Geometry;
 use super::forward::correlate;
 use super::stencil::{Patches, Stencil};
 use crate::element::{Element, dispatch, values};
-use crate::product::{Packed, Panels, Sink, multiply, store};
+use crate::product::{Packed, Panels, Sink, Tile, multiply, store};
 
 /// From the gradient of the output and the weights to the gradient of the images.
 pub(super) struct ToImages(pub(super) Geometry);
@@ -192,8 +192,10 @@ struct Sum<'a, T> {
 }
 
 impl<T: Element> Sink<T> for Sum<'_, T> {
-    fn put(&mut self, row: usize, column: usize, is_first: bool, _: bool, values: &[T]) {
-        let out = &mut self.values[row * self.columns + column..][..values.len()];
-        store(out, values, is_first && self.overwrite);
+    fn put(&mut self, tile: &Tile<'_, T>) {
+        for row in 0..tile.rows {
+            let out = &mut self.values[(tile.row + row) * self.columns + tile.column..][..tile.columns];
+            store(out, tile.row(row, 0, tile.columns), tile.is_first && self.overwrite);
+        }
     }
 }

@@ -145,8 +145,34 @@ impl<T: Element> Patches<'_, T> {
         }
     }
 
-    /// Copies `W` numbers per run, however long it is: the next run or row overwrites what is too much.
+    /// [`Self::copy_any`] with the widest registers there are.
     fn copy<const W: usize>(&self, runs: &[Run], offsets: &[usize], panel: &mut [T]) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx")]
+            fn wide<T: Element, const W: usize>(it: &Patches<'_, T>, runs: &[Run], offsets: &[usize], panel: &mut [T]) {
+                it.copy_any::<W>(runs, offsets, panel);
+            }
+            if is_x86_feature_detected!("avx") {
+                #[allow(unsafe_code, reason = "the function needs CPU features")]
+                // SAFETY: the feature has just been found on this machine.
+                unsafe {
+                    return wide::<T, W>(self, runs, offsets, panel);
+                }
+            }
+        }
+        self.copy_any::<W>(runs, offsets, panel);
+    }
+
+    /// Copies `W` numbers per run, however long it is: the next run or row overwrites what is too much.
+    #[inline(always)]
+    fn copy_any<const W: usize>(&self, runs: &[Run], offsets: &[usize], panel: &mut [T]) {
+        if let [run] = runs {
+            for (row, offset) in panel.chunks_exact_mut(W).zip(offsets) {
+                row.copy_from_slice(&self.padded[offset + run.corner..][..W]);
+            }
+            return;
+        }
         for (k, offset) in offsets.iter().enumerate() {
             for run in runs {
                 let from = &self.padded[offset + run.corner..][..W];

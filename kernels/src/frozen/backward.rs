@@ -4,11 +4,11 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::forward::{Kept, len};
-use super::{Convolution, Layer, Plan, Workspace};
+use super::{Convolution, Layer, Method, Plan, Workspace};
 use crate::bias::Activation;
 use crate::convolution::{Patches, Planes};
 use crate::element::values;
-use crate::product::multiply;
+use crate::product::{multiply, store};
 
 struct Gradient<'a> {
     plan: &'a Plan,
@@ -151,21 +151,35 @@ impl Convolution {
     fn backward(&self, gradient: &[f32], is_first: bool, out: &mut [f32], work: &mut Workspace) {
         let rows = self.padded.channels;
         let plane = self.padded.height * self.padded.width;
-        let covered: usize = self.backward.iter().map(|part| part.stencil.pixels()).sum();
-        if is_first && covered < plane {
-            out.fill(0.0);
+        let images = out.len() / (rows * plane);
+        let mut border = std::mem::take(&mut work.border);
+        self.padded_gradient.copy(gradient, &mut border);
+        match &self.backward {
+            Method::Direct(parts) => {
+                let covered: usize = parts.iter().map(|part| part.stencil.pixels()).sum();
+                if is_first && covered < plane {
+                    out.fill(0.0);
+                }
+                for part in parts {
+                    let patches = Patches {
+                        stencil: &part.stencil,
+                        padded: &border,
+                        len: self.padded_gradient.len(),
+                        images,
+                    };
+                    let mut planes = Planes::new(out, rows, plane, part);
+                    planes.accumulate = !is_first;
+                    multiply(&part.weights, &patches, &mut work.panel, &mut planes);
+                }
+            }
+            Method::Winograd(winograd) => {
+                let size = [self.padded.height, self.padded.width];
+                winograd.run(&border, images, size, work, |image, channel, row, column, values| {
+                    let start = (image * rows + channel) * plane + row * size[1] + column;
+                    store(&mut out[start..start + values.len()], values, is_first);
+                });
+            }
         }
-        self.padded_gradient.copy(gradient, &mut work.border);
-        for part in &self.backward {
-            let patches = Patches {
-                stencil: &part.stencil,
-                padded: &work.border,
-                len: self.padded_gradient.len(),
-                images: out.len() / (rows * plane),
-            };
-            let mut planes = Planes::new(out, rows, plane, part);
-            planes.accumulate = !is_first;
-            multiply(&part.weights, &patches, &mut work.panel, &mut planes);
-        }
+        work.border = border;
     }
 }

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{Convolution, Layer, Plan, Workspace};
+use super::{Convolution, Layer, Method, Plan, Workspace};
 use crate::bias::Activation;
 use crate::convolution::Patches;
 use crate::element::values;
 use crate::max_pool::first_maximum;
-use crate::product::{Sink, multiply};
+use crate::product::{Sink, Tile, multiply};
 
 /// One forward pass, and what its gradient needs of it.
 pub(super) struct Run {
@@ -170,6 +170,25 @@ fn signs(values: &[f32]) -> Vec<u8> {
     values.iter().map(|&value| u8::from(value != 0.0)).collect()
 }
 
+/// The maximum of window (i, j), and the place of the first one in the window, row by row.
+#[inline]
+fn window_maximum(plane: &[f32], width: usize, size: usize, i: usize, j: usize) -> (f32, u8) {
+    if size != 2 {
+        let at = first_maximum(plane, width, size, i, j);
+        let (row, column) = (at / width - i * size, at % width - j * size);
+        return (plane[at], (row * size + column) as u8);
+    }
+    let corner = 2 * i * width + 2 * j;
+    let (top, bottom) = (&plane[corner..corner + 2], &plane[corner + width..corner + width + 2]);
+    let (mut value, mut place) = (top[0], 0);
+    for (next, at) in [(top[1], 1), (bottom[0], 2), (bottom[1], 3)] {
+        let larger = next > value || (next.is_nan() && !value.is_nan());
+        value = if larger { next } else { value };
+        place = if larger { at } else { place };
+    }
+    (value, place)
+}
+
 /// The maxima of all windows; returns their places.
 fn max_pool(input: &[f32], size: usize, [_, height, width]: [usize; 3], out: &mut [f32]) -> Vec<u8> {
     let (rows, columns) = (height / size, width / size);
@@ -180,10 +199,9 @@ fn max_pool(input: &[f32], size: usize, [_, height, width]: [usize; 3], out: &mu
     for ((out, plane), places) in planes.zip(places.chunks_exact_mut(rows * columns)) {
         for i in 0..rows {
             for j in 0..columns {
-                let at = first_maximum(plane, width, size, i, j);
-                out[i * columns + j] = plane[at];
-                let (row, column) = (at / width - i * size, at % width - j * size);
-                places[i * columns + j] = (row * size + column) as u8;
+                let (value, place) = window_maximum(plane, width, size, i, j);
+                out[i * columns + j] = value;
+                places[i * columns + j] = place;
             }
         }
     }
@@ -192,15 +210,11 @@ fn max_pool(input: &[f32], size: usize, [_, height, width]: [usize; 3], out: &mu
 
 impl Convolution {
     fn forward(&self, input: &[f32], residual: Option<&[f32]>, out: &mut [f32], work: &mut Workspace) {
-        let pixels = self.forward.stencil.pixels();
-        let rows = self.bias.len();
-        self.padded.copy(input, &mut work.border);
-        let patches = Patches {
-            stencil: &self.forward.stencil,
-            padded: &work.border,
-            len: self.padded.len(),
-            images: out.len() / (rows * pixels),
-        };
+        let [height, width] = self.out;
+        let (rows, pixels) = (self.bias.len(), height * width);
+        let images = out.len() / (rows * pixels);
+        let mut border = std::mem::take(&mut work.border);
+        self.padded.copy(input, &mut border);
         let mut finish = Finish {
             convolution: self,
             residual,
@@ -208,7 +222,32 @@ impl Convolution {
             rows,
             pixels,
         };
-        multiply(&self.forward.weights, &patches, &mut work.panel, &mut finish);
+        match &self.forward {
+            Method::Direct(parts) => {
+                for part in parts {
+                    let patches = Patches {
+                        stencil: &part.stencil,
+                        padded: &border,
+                        len: self.padded.len(),
+                        images,
+                    };
+                    multiply(&part.weights, &patches, &mut work.panel, &mut finish);
+                }
+            }
+            Method::Winograd(winograd) => {
+                winograd.run(
+                    &border,
+                    images,
+                    self.out,
+                    work,
+                    |image, channel, row, column, values| {
+                        let start = (image * rows + channel) * pixels + row * width + column;
+                        finish.put_row(channel, start, values);
+                    },
+                );
+            }
+        }
+        work.border = border;
     }
 }
 
@@ -221,32 +260,53 @@ struct Finish<'a> {
     pixels: usize,
 }
 
+impl Finish<'_> {
+    /// Takes finished sums of a channel, whose first one lies at `start` of the result.
+    #[inline(always)]
+    fn put_row(&mut self, channel: usize, start: usize, sums: &[f32]) {
+        let bias = self.convolution.bias[channel];
+        let out = &mut self.out[start..start + sums.len()];
+        out.iter_mut().zip(sums).for_each(|(out, &sum)| *out = sum + bias);
+        self.complete(start, sums.len());
+    }
+
+    /// Adds the residual to a run of sums and applies the ReLU.
+    #[inline(always)]
+    fn complete(&mut self, start: usize, count: usize) {
+        let out = &mut self.out[start..start + count];
+        if let Some(residual) = self.residual {
+            let residual = &residual[start..start + count];
+            out.iter_mut().zip(residual).for_each(|(out, &value)| *out += value);
+        }
+        if self.convolution.activation == Activation::Relu {
+            out.iter_mut()
+                .for_each(|out| *out = if *out <= 0.0 { 0.0 } else { *out });
+        }
+    }
+}
+
 impl Sink<f32> for Finish<'_> {
-    fn put(&mut self, row: usize, mut column: usize, is_first: bool, is_last: bool, mut values: &[f32]) {
-        let bias = self.convolution.bias[row];
-        while !values.is_empty() {
+    fn put(&mut self, tile: &Tile<'_, f32>) {
+        let mut done = 0;
+        while done < tile.columns {
+            let column = tile.column + done;
             let (image, pixel) = (column / self.pixels, column % self.pixels);
-            let count = values.len().min(self.pixels - pixel);
-            let start = (image * self.rows + row) * self.pixels + pixel;
-            let (now, later) = values.split_at(count);
-            let out = &mut self.out[start..start + count];
-            if is_first {
-                out.iter_mut().zip(now).for_each(|(out, &value)| *out = value + bias);
-            } else {
-                out.iter_mut().zip(now).for_each(|(out, &value)| *out += value);
-            }
-            if is_last {
-                if let Some(residual) = self.residual {
-                    let residual = &residual[start..start + count];
-                    out.iter_mut().zip(residual).for_each(|(out, &value)| *out += value);
+            let count = (tile.columns - done).min(self.pixels - pixel);
+            let start = (image * self.rows + tile.row) * self.pixels + pixel;
+            for row in 0..tile.rows {
+                let bias = self.convolution.bias[tile.row + row];
+                let range = start + row * self.pixels..start + row * self.pixels + count;
+                let out = &mut self.out[range.clone()];
+                let now = out.iter_mut().zip(tile.row(row, done, count));
+                match tile.is_first {
+                    true => now.for_each(|(out, &value)| *out = value + bias),
+                    false => now.for_each(|(out, &value)| *out += value),
                 }
-                if self.convolution.activation == Activation::Relu {
-                    out.iter_mut()
-                        .for_each(|out| *out = if *out <= 0.0 { 0.0 } else { *out });
+                if tile.is_last {
+                    self.complete(range.start, count);
                 }
             }
-            values = later;
-            column += count;
+            done += count;
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod backward;
 mod forward;
+mod winograd;
 mod workspace;
 
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,7 @@ use candle_core::{DType, Result, Tensor, bail};
 use crate::batch_norm::BatchNorm;
 use crate::bias::Activation;
 use crate::convolution::{Geometry, Padded, Part};
+use winograd::Winograd;
 use workspace::Workspace;
 
 /// An intermediate result of a [`Builder`].
@@ -63,12 +65,21 @@ enum Layer {
 /// relu(w ∗ x + bias + residual), the last two and the ReLU if there are any.
 struct Convolution {
     padded: Padded,
-    forward: Part<f32>,
+    forward: Method,
     padded_gradient: Padded,
-    backward: Vec<Part<f32>>,
+    backward: Method,
+    /// Height and width of the result.
+    out: [usize; 2],
     bias: Vec<f32>,
     residual: Option<usize>,
     activation: Activation,
+}
+
+/// How a correlation of padded images is computed.
+enum Method {
+    /// As products with image columns.
+    Direct(Vec<Part<f32>>),
+    Winograd(Winograd),
 }
 
 impl Builder {
@@ -124,11 +135,29 @@ impl Builder {
             }
         }
         let (padded_gradient, backward) = geometry.backward(&weights);
+        let (outputs, inputs) = (geometry.outputs, geometry.inputs);
+        let small = outputs.min(inputs) < 64;
+        let three = (geometry.kernel_height, geometry.kernel_width, stride) == (3, 3, 1);
+        let even = |[height, width]: [usize; 2]| height % 2 == 0 && width % 2 == 0;
+        let out = [geometry.out_height, geometry.out_width];
+        let forward = match three && !small && even(out) {
+            true => Method::Winograd(Winograd::new(outputs, inputs, |k, c, at| {
+                weights[(k * inputs + c) * 9 + at]
+            })),
+            false => Method::Direct(vec![geometry.forward(&weights)]),
+        };
+        let backward = match three && !small && padding < 3 && even([height, width]) {
+            true => Method::Winograd(Winograd::new(inputs, outputs, |c, k, at| {
+                weights[(k * inputs + c) * 9 + 8 - at]
+            })),
+            false => Method::Direct(backward),
+        };
         let convolution = Convolution {
             padded: geometry.padded_input(),
-            forward: geometry.forward(&weights),
+            forward,
             padded_gradient,
             backward,
+            out,
             bias: biases,
             residual: residual.map(|it| it.0),
             activation,

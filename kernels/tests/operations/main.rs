@@ -1,5 +1,6 @@
 //! The operations against naive ones, finite differences and themselves.
 
+mod frozen;
 mod gradients;
 mod naive;
 mod properties;
