@@ -180,7 +180,7 @@ pub(crate) fn train(
         at.epoch += 1;
         let last = at.step == total_steps;
         let rate = rate(at.epoch - 1, at.step - 1);
-        let selected = match last || at.epoch % cell.selection.every == 0 {
+        let selected = match last || at.epoch.is_multiple_of(cell.selection.every) {
             true => select(cell, data, &network, &root, at.epoch, device, bar)?,
             false => None,
         };

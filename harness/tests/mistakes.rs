@@ -146,7 +146,7 @@ fn what_is_not_a_matrix_is_refused() {
 #[test]
 fn command_line_mistakes_are_refused() {
     let place = Place::new(SMALL);
-    let mut check = |arguments: &[&str], code: i32, part: &str| {
+    let check = |arguments: &[&str], code: i32, part: &str| {
         let (_, err) = place.expect(code, arguments);
         assert!(err.contains(part), "{arguments:?}: {err}");
     };

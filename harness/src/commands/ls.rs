@@ -67,14 +67,19 @@ fn of_registry<T: ?Sized + 'static>(registry: &Registry<T>) -> Vec<Value> {
 
 /// An entry as it stands in a matrix: `{ name: pgd, steps: 20 }`.
 fn example(name: &str, fields: &str) -> String {
-    let fields: Value = serde_json::from_str(fields).unwrap_or_default();
-    let fields = fields
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| match value {
-            Value::String(text) => format!(", {key}: {text}"),
-            other => format!(", {key}: {other}"),
-        });
-    format!("{{ name: {name}{} }}", fields.collect::<String>())
+    let mut entry = serde_json::Map::from_iter([("name".to_string(), json!(name))]);
+    entry.extend(serde_json::from_str::<serde_json::Map<_, _>>(fields).unwrap_or_default());
+    // The name comes first whatever order the map keeps.
+    let name = entry.remove("name").map(|name| ("name".to_string(), name));
+    flow(name.into_iter().chain(entry))
+}
+
+/// A map in YAML's flow form.
+fn flow(fields: impl IntoIterator<Item = (String, Value)>) -> String {
+    let field = |(key, value): (String, Value)| match value {
+        Value::String(text) => format!("{key}: {text}"),
+        Value::Object(map) => format!("{key}: {}", flow(map)),
+        other => format!("{key}: {other}"),
+    };
+    format!("{{ {} }}", fields.into_iter().map(field).collect::<Vec<_>>().join(", "))
 }
