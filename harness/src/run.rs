@@ -223,6 +223,7 @@ impl Board {
                 State::New | State::Begun | State::Failed(_) => board.waiting.push((cell, plan.parents(cell))),
             }
         }
+        board.fail_children_of_failed(runner);
         Ok(board)
     }
 

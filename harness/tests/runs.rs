@@ -168,6 +168,14 @@ fn a_diverged_training_is_a_failure_and_not_ten_percent() {
     // It would diverge again, so it is not tried again.
     let (out, _) = place.expect(3, &["m.yaml"]);
     assert!(out.contains("0 cells computed") && out.contains("--force"), "{out}");
+    // What is asked of it later has failed with it.
+    let more = "attacks=[fgsm, { name: pgd, steps: 3, step_size: 0.05 }, mi-fgsm]";
+    let (out, _) = place.expect(3, &["m.yaml", "--set", more]);
+    assert!(
+        out.contains("standard-s0-best-mi-fgsm: digits-tiny-cnn-standard-s0 failed: training diverged"),
+        "{out}"
+    );
+    assert!(out.contains("1 cells computed"), "{out}");
     // The finished cells are as they were, and the mended one is computed alone.
     let (out, _) = place.expect(0, &["m.yaml", "--set", "defenses[1].recipe.optimizer.rate=0.01"]);
     assert!(out.contains("5 cells computed, 6 kept from before"), "{out}");
