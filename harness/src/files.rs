@@ -12,7 +12,11 @@ use serde::de::DeserializeOwned;
 pub(crate) fn write(file: &Path, bytes: &[u8]) -> Result<()> {
     let folder = file.parent().context("a file without a folder")?;
     let wrote = || -> std::io::Result<()> {
-        let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+        let mut builder = tempfile::Builder::new();
+        // Readable by whom the user lets read, as any other file; a temporary file is private.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut temporary = builder.tempfile_in(folder)?;
         temporary.write_all(bytes)?;
         temporary.as_file().sync_all()?;
         temporary.persist(file)?;
