@@ -55,7 +55,7 @@ pub(crate) fn correlate<T: Element>(padded: &Padded, images: &[T], parts: &[Part
 
 /// Images per task: enough pixels to be worth a pass over the weights, but work for every thread. The
 /// result does not depend on it.
-fn group(batch: usize, pixels: usize) -> usize {
+pub(crate) fn group(batch: usize, pixels: usize) -> usize {
     const PIXELS: usize = 512;
     let share = batch.div_ceil(rayon::current_num_threads());
     PIXELS.div_ceil(pixels.max(1)).clamp(1, share)

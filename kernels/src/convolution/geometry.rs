@@ -138,21 +138,8 @@ impl Geometry {
     /// image's rows and columns modulo the stride: pixel y = stride·i + top receives kernel row r from
     /// output row i + (top + padding − r) / stride, where that divides.
     pub(crate) fn backward<T: Element>(&self, weights: &[T]) -> (Padded, Vec<Part<T>>) {
-        let rows = Axis::new(
-            self.height,
-            self.kernel_height,
-            self.stride,
-            self.padding,
-            self.out_height,
-        );
-        let columns = Axis::new(self.width, self.kernel_width, self.stride, self.padding, self.out_width);
-        let padded = Padded {
-            channels: self.outputs,
-            height: self.out_height,
-            width: self.out_width,
-            before: [rows.before, columns.before],
-            full: [rows.full, columns.full],
-        };
+        let (rows, columns) = self.axes();
+        let padded = self.padded_gradient();
         let mut parts = Vec::new();
         for (top, vertical) in rows.taps.iter().enumerate() {
             for (left, horizontal) in columns.taps.iter().enumerate() {
@@ -193,6 +180,26 @@ impl Geometry {
             }
         }
         (padded, parts)
+    }
+
+    /// The output's gradient with the border that [`Self::backward`] reads.
+    pub(crate) fn padded_gradient(&self) -> Padded {
+        let (rows, columns) = self.axes();
+        Padded {
+            channels: self.outputs,
+            height: self.out_height,
+            width: self.out_width,
+            before: [rows.before, columns.before],
+            full: [rows.full, columns.full],
+        }
+    }
+
+    fn axes(&self) -> (Axis, Axis) {
+        let axis = |size, kernel, out| Axis::new(size, kernel, self.stride, self.padding, out);
+        (
+            axis(self.height, self.kernel_height, self.out_height),
+            axis(self.width, self.kernel_width, self.out_width),
+        )
     }
 }
 

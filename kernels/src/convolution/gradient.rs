@@ -5,9 +5,9 @@ use std::ops::Range;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape};
 use rayon::prelude::*;
 
-use super::Geometry;
 use super::forward::correlate;
 use super::stencil::{Patches, Stencil};
+use super::{Geometry, Winograd};
 use crate::element::{Element, dispatch, values};
 use crate::product::{Packed, Panels, Sink, Tile, multiply, store};
 
@@ -20,7 +20,15 @@ impl CustomOp2 for ToImages {
     }
 
     fn cpu_fwd(&self, g: &CpuStorage, lg: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
-        dispatch!(g, self.name(), to_images(&self.0, g, lg, w, lw))
+        let geometry = &self.0;
+        if let (CpuStorage::F32(_), CpuStorage::F32(_)) = (g, w)
+            && let Some(winograd) = Winograd::backward(geometry, values(w, lw)?)
+        {
+            let padded = geometry.padded_gradient();
+            let out = winograd.batch(&padded, values(g, lg)?, [geometry.height, geometry.width]);
+            return Ok((CpuStorage::F32(out), geometry.input_shape().into()));
+        }
+        dispatch!(g, self.name(), to_images(geometry, g, lg, w, lw))
     }
 }
 

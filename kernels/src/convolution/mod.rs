@@ -9,10 +9,12 @@ mod forward;
 mod geometry;
 mod gradient;
 mod stencil;
+mod winograd;
 
 pub(crate) use forward::{Part, Planes};
 pub(crate) use geometry::Geometry;
 pub(crate) use stencil::{Padded, Patches};
+pub(crate) use winograd::{Scratch, Winograd};
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
@@ -36,7 +38,15 @@ impl CustomOp2 for Convolution {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
-        dispatch!(x, "conv2d", forward(&self.0, x, lx, w, lw))
+        let geometry = &self.0;
+        if let (CpuStorage::F32(_), CpuStorage::F32(_)) = (x, w)
+            && let Some(winograd) = Winograd::forward(geometry, values(w, lw)?)
+        {
+            let out = [geometry.out_height, geometry.out_width];
+            let out = winograd.batch(&geometry.padded_input(), values(x, lx)?, out);
+            return Ok((CpuStorage::F32(out), geometry.output_shape().into()));
+        }
+        dispatch!(x, "conv2d", forward(geometry, x, lx, w, lw))
     }
 
     fn bwd(

@@ -174,10 +174,16 @@ impl Convolution {
             }
             Method::Winograd(winograd) => {
                 let size = [self.padded.height, self.padded.width];
-                winograd.run(&border, images, size, work, |image, channel, row, column, values| {
-                    let start = (image * rows + channel) * plane + row * size[1] + column;
-                    store(&mut out[start..start + values.len()], values, is_first);
-                });
+                winograd.run(
+                    &border,
+                    images,
+                    size,
+                    &mut work.winograd,
+                    |image, channel, row, column, values| {
+                        let start = (image * rows + channel) * plane + row * size[1] + column;
+                        store(&mut out[start..start + values.len()], values, is_first);
+                    },
+                );
             }
         }
         work.border = border;

@@ -239,7 +239,7 @@ impl Convolution {
                     &border,
                     images,
                     self.out,
-                    work,
+                    &mut work.winograd,
                     |image, channel, row, column, values| {
                         let start = (image * rows + channel) * pixels + row * width + column;
                         finish.put_row(channel, start, values);

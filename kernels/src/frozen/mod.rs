@@ -7,7 +7,6 @@
 
 mod backward;
 mod forward;
-mod winograd;
 mod workspace;
 
 use std::sync::{Arc, Mutex};
@@ -16,8 +15,7 @@ use candle_core::{DType, Result, Tensor, bail};
 
 use crate::batch_norm::BatchNorm;
 use crate::bias::Activation;
-use crate::convolution::{Geometry, Padded, Part};
-use winograd::Winograd;
+use crate::convolution::{Geometry, Padded, Part, Winograd};
 use workspace::Workspace;
 
 /// An intermediate result of a [`Builder`].
@@ -135,29 +133,20 @@ impl Builder {
             }
         }
         let (padded_gradient, backward) = geometry.backward(&weights);
-        let (outputs, inputs) = (geometry.outputs, geometry.inputs);
-        let small = outputs.min(inputs) < 64;
-        let three = (geometry.kernel_height, geometry.kernel_width, stride) == (3, 3, 1);
-        let even = |[height, width]: [usize; 2]| height % 2 == 0 && width % 2 == 0;
-        let out = [geometry.out_height, geometry.out_width];
-        let forward = match three && !small && even(out) {
-            true => Method::Winograd(Winograd::new(outputs, inputs, |k, c, at| {
-                weights[(k * inputs + c) * 9 + at]
-            })),
-            false => Method::Direct(vec![geometry.forward(&weights)]),
+        let forward = match Winograd::forward(&geometry, &weights) {
+            Some(winograd) => Method::Winograd(winograd),
+            None => Method::Direct(vec![geometry.forward(&weights)]),
         };
-        let backward = match three && !small && padding < 3 && even([height, width]) {
-            true => Method::Winograd(Winograd::new(inputs, outputs, |c, k, at| {
-                weights[(k * inputs + c) * 9 + 8 - at]
-            })),
-            false => Method::Direct(backward),
+        let backward = match Winograd::backward(&geometry, &weights) {
+            Some(winograd) => Method::Winograd(winograd),
+            None => Method::Direct(backward),
         };
         let convolution = Convolution {
             padded: geometry.padded_input(),
             forward,
             padded_gradient,
             backward,
-            out,
+            out: [geometry.out_height, geometry.out_width],
             bias: biases,
             residual: residual.map(|it| it.0),
             activation,

@@ -1,5 +1,7 @@
 //! Memory of one task, used again by the next.
 
+use crate::convolution::Scratch;
+
 /// Buffers that outlive a task.
 #[derive(Default)]
 pub(super) struct Workspace {
@@ -8,6 +10,7 @@ pub(super) struct Workspace {
     pub(super) border: Vec<f32>,
     /// A panel of a product.
     pub(super) panel: Vec<f32>,
+    pub(super) winograd: Scratch,
 }
 
 impl Workspace {

@@ -5,15 +5,25 @@
 //! layer becomes sixteen matrix products over channels. It rounds a little more than the direct sum:
 //! about 1e-6 of the largest number instead of 3e-7.
 
-use super::Workspace;
+use rayon::prelude::*;
+
+use super::{Geometry, Padded};
 use crate::product::{Packed, Rows, Strided, multiply};
 
 /// The transformed weights G g Gᵀ of one convolution.
-pub(super) struct Winograd {
+pub(crate) struct Winograd {
     /// One matrix `[outputs, inputs]` for each of the sixteen places of a tile.
     weights: Vec<Packed<f32>>,
     inputs: usize,
     outputs: usize,
+}
+
+/// Memory that outlives a call.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    transformed: Vec<f32>,
+    products: Vec<f32>,
+    panel: Vec<f32>,
 }
 
 /// The most tiles side by side that are worked on together. Loops run over a fixed number of tiles, so
@@ -33,37 +43,78 @@ macro_rules! per_run {
 
 impl Winograd {
     /// For weights `[outputs, inputs, 3, 3]`, given number by number.
-    pub(super) fn new(outputs: usize, inputs: usize, weight: impl Fn(usize, usize, usize) -> f32) -> Self {
+    fn new(outputs: usize, inputs: usize, weight: impl Fn(usize, usize, usize) -> f32 + Sync) -> Self {
         const G: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
-        let mut transformed = vec![vec![0.0; outputs * inputs]; 16];
-        for k in 0..outputs {
-            for c in 0..inputs {
-                let g: [f64; 9] = std::array::from_fn(|at| f64::from(weight(k, c, at)));
-                for (i, row) in G.iter().enumerate() {
-                    let half: [f64; 3] = std::array::from_fn(|s| row[0] * g[s] + row[1] * g[3 + s] + row[2] * g[6 + s]);
-                    for (j, column) in G.iter().enumerate() {
-                        let sum = half[0] * column[0] + half[1] * column[1] + half[2] * column[2];
-                        transformed[4 * i + j][k * inputs + c] = sum as f32;
-                    }
-                }
-            }
-        }
-        let pack = |matrix: &Vec<f32>| Packed::new(outputs, inputs, |k, c| matrix[k * inputs + c]);
+        let weights = (0..16).into_par_iter().map(|place| {
+            let factors: [f64; 9] = std::array::from_fn(|at| G[place / 4][at / 3] * G[place % 4][at % 3]);
+            Packed::new(outputs, inputs, |k, c| {
+                let terms = factors.iter().enumerate();
+                terms
+                    .map(|(at, factor)| factor * f64::from(weight(k, c, at)))
+                    .sum::<f64>() as f32
+            })
+        });
         Self {
-            weights: transformed.iter().map(pack).collect(),
+            weights: weights.collect(),
             inputs,
             outputs,
         }
     }
 
+    /// For a convolution, if it can be computed so and gains by it.
+    pub(crate) fn forward(g: &Geometry, weights: &[f32]) -> Option<Self> {
+        let suits = Self::suits(g, [g.out_height, g.out_width]);
+        let weight = |k: usize, c: usize, at: usize| weights[(k * g.inputs + c) * 9 + at];
+        suits.then(|| Self::new(g.outputs, g.inputs, weight))
+    }
+
+    /// For the gradient to its images, likewise: the kernels turned by 180°.
+    pub(crate) fn backward(g: &Geometry, weights: &[f32]) -> Option<Self> {
+        let suits = g.padding < 3 && Self::suits(g, [g.height, g.width]);
+        let weight = |c: usize, k: usize, at: usize| weights[(k * g.inputs + c) * 9 + 8 - at];
+        suits.then(|| Self::new(g.inputs, g.outputs, weight))
+    }
+
+    fn suits(g: &Geometry, [height, width]: [usize; 2]) -> bool {
+        const CHANNELS: usize = 64;
+        (g.kernel_height, g.kernel_width, g.stride) == (3, 3, 1)
+            && g.inputs.min(g.outputs) >= CHANNELS
+            && height % 2 == 0
+            && width % 2 == 0
+    }
+
+    /// Convolves a batch of images without border, a group per task: `[B, outputs, height, width]`.
+    pub(crate) fn batch(&self, padded: &Padded, images: &[f32], [height, width]: [usize; 2]) -> Vec<f32> {
+        let image_len = padded.channels * padded.height * padded.width;
+        let out_len = self.outputs * height * width;
+        let batch = images.len() / image_len;
+        let mut out = vec![0.0; batch * out_len];
+        let group = super::forward::group(batch, height * width);
+        out.par_chunks_mut(group * out_len)
+            .zip(images.par_chunks(group * image_len))
+            .for_each_init(
+                || (Vec::new(), Scratch::default()),
+                |(border, scratch), (out, images)| {
+                    padded.copy(images, border);
+                    let count = images.len() / image_len;
+                    let finish = |image: usize, channel: usize, row: usize, column: usize, values: &[f32]| {
+                        let start = image * out_len + (channel * height + row) * width + column;
+                        out[start..start + values.len()].copy_from_slice(values);
+                    };
+                    self.run(border, count, [height, width], scratch, finish);
+                },
+            );
+        out
+    }
+
     /// Convolves images with a border (two rows and columns more than `height` and `width`, which are
     /// even). `finish` gets each part of an output row: image, channel, row, first column, numbers.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         padded: &[f32],
         images: usize,
         [height, width]: [usize; 2],
-        work: &mut Workspace,
+        scratch: &mut Scratch,
         mut finish: impl FnMut(usize, usize, usize, usize, &[f32]),
     ) {
         let [rows, columns] = [height / 2, width / 2];
@@ -74,8 +125,13 @@ impl Winograd {
             .clamp(32, 256)
             .min(tiles);
         let stride = chunk + RUN;
-        let mut transformed = work.take(16 * self.inputs * stride);
-        let mut products = work.take(16 * self.outputs * stride);
+        let Scratch {
+            transformed,
+            products,
+            panel,
+        } = scratch;
+        transformed.resize(16 * self.inputs * stride, 0.0);
+        products.resize(16 * self.outputs * stride, 0.0);
         for first in (0..tiles).step_by(chunk) {
             let count = chunk.min(tiles - first);
             let mut runs = Vec::new();
@@ -97,7 +153,7 @@ impl Winograd {
                 wide(|| {
                     per_run!(
                         columns,
-                        self.transform(padded, [height + 2, width + 2], run, &mut transformed, stride)
+                        self.transform(padded, [height + 2, width + 2], run, transformed, stride)
                     )
                 });
             }
@@ -111,14 +167,12 @@ impl Winograd {
                     column_stride: 1,
                 };
                 let mut sink = Rows { values: output, stride };
-                multiply(weights, &right, &mut work.panel, &mut sink);
+                multiply(weights, &right, panel, &mut sink);
             }
             for run in &runs {
-                wide(|| per_run!(columns, self.untransform(&products, run, stride, &mut finish)));
+                wide(|| per_run!(columns, self.untransform(products, run, stride, &mut finish)));
             }
         }
-        work.give(transformed);
-        work.give(products);
     }
 
     /// Bᵀ d B of every channel for a run of tiles.
