@@ -4,6 +4,7 @@
 mod cli;
 mod commands;
 
+mod key;
 mod matrix;
 mod plan;
 mod recipe;
