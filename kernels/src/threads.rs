@@ -5,8 +5,7 @@
 ///
 /// Candle 0.11 gives operations of 65,536 numbers and more to a pool whose threads wait by spinning.
 /// Where several networks are at work at once, or the machine is shared, that wait costs more than the
-/// operation: a third of the time of an attack on a small network. Our own operations do not use that
-/// pool. A user who sets `CANDLE_NUM_THREADS` decides otherwise.
+/// operation. Our own operations do not use that pool. A user who sets `CANDLE_NUM_THREADS` decides otherwise.
 #[expect(unsafe_code, reason = "Candle reads the setting from the environment alone")]
 pub fn keep_candle_on_one_thread() {
     const SETTING: &str = "CANDLE_NUM_THREADS";
