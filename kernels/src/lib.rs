@@ -8,8 +8,10 @@
 //! on the other rows (batch statistics aside).
 
 mod element;
+mod frame;
 mod product;
 mod tile;
+mod wide;
 
 mod average_pool;
 mod batch_norm;

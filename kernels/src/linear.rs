@@ -1,10 +1,12 @@
 //! The fully connected layer: y = x · wᵀ.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
 
 use crate::bias::{Activation, add_bias};
 use crate::element::{Element, check_dtypes, dispatch, values};
-use crate::product::{Packed, Strided, multiply_in_columns};
+use crate::product::{CHAIN, Packed, SLACK, multiply, multiply_columns};
+use crate::tile::Columns;
 
 /// `inputs` `[B, I]` times the transpose of `weights` `[O, I]`, plus `bias` `[O]`: `[B, O]`.
 pub fn linear(inputs: &Tensor, weights: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -113,18 +115,14 @@ fn forward<T: Element>(
     lw: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
     let (inputs, weights) = (values::<T>(x, lx)?, values::<T>(w, lw)?);
-    let mut left = Packed::empty();
-    left.fill(sizes.batch, sizes.features, |row, k| {
-        &inputs[row * sizes.features + k..]
-    });
-    let right = Strided {
-        values: weights,
-        columns: sizes.outputs,
-        depth_stride: 1,
-        column_stride: sizes.features,
-    };
-    let out = multiply_in_columns(&left, &right);
-    Ok((T::to_cpu_storage_owned(out), (sizes.batch, sizes.outputs).into()))
+    let Sizes {
+        batch,
+        features,
+        outputs,
+    } = sizes;
+    let right = Packed::new(&[0], features, outputs, |k, output| weights[output * features + k]);
+    let out = rows_times(inputs, [batch, features], &right);
+    Ok((T::to_cpu_storage_owned(out), (batch, outputs).into()))
 }
 
 /// g · w.
@@ -136,18 +134,32 @@ fn to_inputs<T: Element>(
     lw: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
     let (gradient, weights) = (values::<T>(g, lg)?, values::<T>(w, lw)?);
-    let mut left = Packed::empty();
-    left.fill(sizes.batch, sizes.outputs, |row, k| {
-        &gradient[row * sizes.outputs + k..]
-    });
-    let right = Strided {
-        values: weights,
-        columns: sizes.features,
-        depth_stride: sizes.features,
-        column_stride: 1,
-    };
-    let out = multiply_in_columns(&left, &right);
-    Ok((T::to_cpu_storage_owned(out), (sizes.batch, sizes.features).into()))
+    let Sizes {
+        batch,
+        features,
+        outputs,
+    } = sizes;
+    let right = Packed::new(&[0], outputs, features, |k, feature| weights[k * features + feature]);
+    let out = rows_times(gradient, [batch, outputs], &right);
+    Ok((T::to_cpu_storage_owned(out), (batch, features).into()))
+}
+
+/// The product of rows `[rows, depth]` with a packed right operand, some rows per task.
+fn rows_times<T: Element>(rows: &[T], [count, depth]: [usize; 2], right: &Packed<T>) -> Vec<T> {
+    const ROWS: usize = 24;
+    let columns = right.columns();
+    let mut out = vec![T::zero(); count * columns];
+    out.par_chunks_mut(ROWS * columns)
+        .zip(rows.par_chunks(ROWS * depth))
+        .for_each(|(out, rows)| {
+            let starts: Vec<usize> = (0..rows.len()).step_by(depth).collect();
+            multiply(rows, &starts, right, |tile| {
+                for row in tile.rows.clone() {
+                    out[row * columns + tile.column..][..tile.columns].copy_from_slice(tile.row(row));
+                }
+            });
+        });
+    out
 }
 
 /// gᵀ · x.
@@ -158,14 +170,35 @@ fn to_weights<T: Element>(
     g: &CpuStorage,
     lg: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
+    const ROWS: usize = 24;
     let (inputs, gradient) = (values::<T>(x, lx)?, values::<T>(g, lg)?);
-    let left = Packed::new(sizes.outputs, sizes.batch, |row, k| gradient[k * sizes.outputs + row]);
-    let right = Strided {
-        values: inputs,
-        columns: sizes.features,
-        depth_stride: sizes.features,
-        column_stride: 1,
-    };
-    let out = multiply_in_columns(&left, &right);
-    Ok((T::to_cpu_storage_owned(out), (sizes.outputs, sizes.features).into()))
+    let Sizes { features, outputs, .. } = sizes;
+    // The last tile may read past the last row.
+    let mut padded = Vec::with_capacity(inputs.len() + SLACK);
+    padded.extend_from_slice(inputs);
+    padded.resize(inputs.len() + SLACK, T::zero());
+    let mut out = vec![T::zero(); outputs * features];
+    out.par_chunks_mut(ROWS * features).enumerate().for_each(|(task, out)| {
+        let rows = out.len() / features;
+        // As many examples as one chain may sum, in order.
+        for first in (0..sizes.batch).step_by(CHAIN) {
+            let operands = Columns {
+                left: &gradient[task * ROWS..],
+                right: &padded,
+                starts: &[(first * outputs, first * features)],
+                count: CHAIN.min(sizes.batch - first),
+                left_step: outputs,
+                right_step: features,
+            };
+            multiply_columns(&operands, rows, features, |tile| {
+                for row in tile.rows.clone() {
+                    let out = &mut out[row * features + tile.column..][..tile.columns];
+                    out.iter_mut()
+                        .zip(tile.row(row))
+                        .for_each(|(out, &value)| *out += value);
+                }
+            });
+        }
+    });
+    Ok((T::to_cpu_storage_owned(out), (outputs, features).into()))
 }

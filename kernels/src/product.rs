@@ -1,280 +1,235 @@
-//! Matrix products whose right operand is made on the fly, a narrow panel at a time.
+//! Matrix products in register tiles.
 //!
-//! The left operand (weights) is packed once. The right one is asked for in panels as wide as a tile
-//! and as deep as a block, which stay in the first-level cache while all rows go past. A number of the
-//! result is summed over the blocks of the depth in order, whatever else is computed with it.
+//! The right operand (weights) is packed once into panels as wide as a tile. The left one is read where
+//! it lies: every row is a start, and the same pieces ("taps") from there on. So a convolution over
+//! images whose channels lie side by side needs no matrix of image columns.
+//!
+//! A number of the result is summed in blocks of the depth, each a chain of its own, added in order,
+//! whatever else is computed with it.
 
-use rayon::prelude::*;
+use std::ops::Range;
 
 use crate::element::Element;
-use crate::tile::LARGEST;
+use crate::tile::{Columns, LARGEST, Rows, Store};
+use crate::wide::wide;
 
-/// The depth of a block: a panel of it fills half of a first-level cache.
-const DEPTH: usize = 256;
+/// The most depth that is summed as one chain: keeps rounding small, and a panel of it in the caches.
+pub(crate) const CHAIN: usize = 512;
 
-/// The left operand, in the order in which tiles read it.
+/// Numbers past the end of a right operand that a tile may read.
+pub(crate) const SLACK: usize = 64;
+
+/// A right operand `[depth, columns]`, in the order in which tiles read it, and where its depth lies in
+/// the rows of the left one.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed<T> {
     values: Vec<T>,
-    rows: usize,
+    columns: usize,
     depth: usize,
+    blocks: Vec<Block>,
 }
 
-/// How a depth is cut into blocks of nearly equal size.
-fn blocks(depth: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let size = depth.div_ceil(depth.div_ceil(DEPTH).max(1)).max(1);
-    (0..depth)
-        .step_by(size)
-        .map(move |start| start..depth.min(start + size))
+/// Taps of one length that are summed as one chain.
+#[derive(Debug, Clone)]
+struct Block {
+    taps: Vec<usize>,
+    run: usize,
+    /// Their place in the depth.
+    depth: Range<usize>,
+}
+
+fn blocks(taps: &[usize], run: usize) -> Vec<Block> {
+    let piece = run.div_ceil(run.div_ceil(CHAIN).max(1)).max(1);
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut depth = 0;
+    for &tap in taps {
+        for start in (0..run).step_by(piece) {
+            let length = piece.min(run - start);
+            match blocks.last_mut() {
+                Some(block) if block.run == length && block.depth.len() + length <= CHAIN => {
+                    block.taps.push(tap + start);
+                    block.depth.end += length;
+                }
+                _ => blocks.push(Block {
+                    taps: vec![tap + start],
+                    run: length,
+                    depth: depth..depth + length,
+                }),
+            }
+            depth += length;
+        }
+    }
+    blocks
+}
+
+/// A panel of columns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Panel {
+    pub(crate) column: usize,
+    /// Columns there are.
+    pub(crate) columns: usize,
+    /// Columns of the tile: those there are, and zeros.
+    width: usize,
 }
 
 impl<T: Element> Packed<T> {
-    /// Packs the matrix `[rows, depth]` of `value(row, k)`.
-    pub(crate) fn new(rows: usize, depth: usize, value: impl Fn(usize, usize) -> T) -> Self {
-        let height = T::kernel().rows;
-        let mut values = Vec::with_capacity(rows.next_multiple_of(height) * depth);
-        for block in blocks(depth) {
-            for first in (0..rows).step_by(height) {
-                for k in block.clone() {
-                    let column = (first..first + height).map(|row| match row < rows {
-                        true => value(row, k),
-                        false => T::zero(),
-                    });
-                    values.extend(column);
+    /// Packs `value(k, column)` for rows in which depth k lies at tap `k / run`, place `k % run`.
+    pub(crate) fn new(taps: &[usize], run: usize, columns: usize, value: impl Fn(usize, usize) -> T) -> Self {
+        let mut packed = Self::zeros(taps, run, columns);
+        for panel in panels::<T>(columns) {
+            let rows = packed.values[panel.column * packed.depth..].chunks_exact_mut(panel.width);
+            for (k, row) in rows.take(packed.depth).enumerate() {
+                for (column, number) in row[..panel.columns].iter_mut().enumerate() {
+                    *number = value(k, panel.column + column);
                 }
             }
         }
-        Self { values, rows, depth }
+        packed
     }
 
-    pub(crate) fn empty() -> Self {
+    /// As [`new`](Self::new) with zeros, to be set by [`set`](Self::set).
+    pub(crate) fn zeros(taps: &[usize], run: usize, columns: usize) -> Self {
+        let depth = taps.len() * run;
+        let width = panels::<T>(columns)
+            .last()
+            .map_or(0, |panel| panel.column + panel.width);
         Self {
-            values: Vec::new(),
-            rows: 0,
-            depth: 0,
+            values: vec![T::zero(); width * depth],
+            columns,
+            depth,
+            blocks: blocks(taps, run),
         }
     }
 
-    /// Packs the matrix `[rows, depth]` whose numbers from `(row, k)` on, at least one, are
-    /// `run(row, k)`.
-    pub(crate) fn fill<'a>(&mut self, rows: usize, depth: usize, run: impl Fn(usize, usize) -> &'a [T]) {
-        let height = T::kernel().rows;
-        let padded_rows = rows.next_multiple_of(height);
-        self.values.resize(padded_rows * depth, T::zero());
-        (self.rows, self.depth) = (rows, depth);
-        for block in blocks(depth) {
-            let strips = &mut self.values[padded_rows * block.start..padded_rows * block.end];
-            for (index, strip) in strips.chunks_exact_mut(block.len() * height).enumerate() {
-                for i in 0..height {
-                    let row = index * height + i;
-                    let mut k = block.start;
-                    while k < block.end {
-                        let out = strip[(k - block.start) * height + i..].iter_mut().step_by(height);
-                        if row >= rows {
-                            out.for_each(|out| *out = T::zero());
-                            break;
-                        }
-                        let from = run(row, k);
-                        let count = from.len().min(block.end - k);
-                        for (out, value) in out.zip(&from[..count]) {
-                            *out = *value;
-                        }
-                        k += count;
-                    }
-                }
-            }
-        }
+    /// Sets numbers of depth k from a column on; they must lie in one panel.
+    pub(crate) fn set(&mut self, k: usize, column: usize, numbers: &[T]) {
+        let wide = T::kernel().columns();
+        let first = column / wide * wide;
+        let width = width_of::<T>(self.columns - first);
+        debug_assert!(column - first + numbers.len() <= width);
+        let start = first * self.depth + k * width + column - first;
+        self.values[start..start + numbers.len()].copy_from_slice(numbers);
     }
 
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-}
-
-/// The right operand `[depth, columns]`.
-pub(crate) trait Panels<T> {
-    fn columns(&self) -> usize;
-
-    /// Writes columns `first..` (as many as a tile has; those past the end may be anything) of the rows
-    /// in `depth` to `panel`, row after row, `width` apart. May write up to `width` numbers too many.
-    fn fill(&self, depth: std::ops::Range<usize>, first: usize, width: usize, panel: &mut [T]);
-}
-
-/// Sums over one block of the depth.
-pub(crate) struct Tile<'a, T> {
-    values: &'a [T; LARGEST],
-    width: usize,
-    /// The first row, and how many there are.
-    pub(crate) row: usize,
-    pub(crate) rows: usize,
-    /// The first column, and how many there are.
-    pub(crate) column: usize,
-    pub(crate) columns: usize,
-    /// Whether there was no block before.
-    pub(crate) is_first: bool,
-    /// Whether there is no block after.
-    pub(crate) is_last: bool,
-}
-
-impl<T: Element> Tile<'_, T> {
-    /// Part of a row: `count` columns from `column` on, both counted in the tile.
-    #[inline]
-    pub(crate) fn row(&self, row: usize, column: usize, count: usize) -> &[T] {
-        &self.values[row * self.width + column..][..count]
-    }
-}
-
-/// Where a product goes.
-pub(crate) trait Sink<T> {
-    /// Takes the sums over one block of the depth for a tile of rows and columns.
-    fn put(&mut self, tile: &Tile<'_, T>);
-}
-
-/// Computes `left · right` and hands it to `sink` in tiles.
-pub(crate) fn multiply<T: Element>(
-    left: &Packed<T>,
-    right: &impl Panels<T>,
-    scratch: &mut Vec<T>,
-    sink: &mut impl Sink<T>,
-) {
-    let kernel = T::kernel();
-    let (height, width) = (kernel.rows, kernel.columns);
-    scratch.resize((DEPTH + 1) * width, T::zero());
-    let mut tile = [T::zero(); LARGEST];
-    let padded_rows = left.rows.next_multiple_of(height);
-    for block in blocks(left.depth) {
-        let depth = block.len();
-        let (is_first, is_last) = (block.start == 0, block.end == left.depth);
-        let left_block = &left.values[padded_rows * block.start..padded_rows * block.end];
-        for column in (0..right.columns()).step_by(width) {
-            right.fill(block.clone(), column, width, scratch);
-            let panel = &scratch[..depth * width];
-            let columns = width.min(right.columns() - column);
-            for (index, strip) in left_block.chunks_exact(depth * height).enumerate() {
-                (kernel.run)(strip, panel, &mut tile);
-                sink.put(&Tile {
-                    values: &tile,
-                    width,
-                    row: index * height,
-                    rows: height.min(left.rows - index * height),
-                    column,
-                    columns,
-                    is_first,
-                    is_last,
-                });
-            }
-        }
-    }
-}
-
-/// A right operand that lies in memory: element `(k, column)` at `k · depth_stride + column · column_stride`,
-/// one of which is 1.
-pub(crate) struct Strided<'a, T> {
-    pub(crate) values: &'a [T],
-    pub(crate) columns: usize,
-    pub(crate) depth_stride: usize,
-    pub(crate) column_stride: usize,
-}
-
-impl<T: Element> Panels<T> for Strided<'_, T> {
-    fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.columns
     }
 
-    fn fill(&self, depth: std::ops::Range<usize>, first: usize, width: usize, panel: &mut [T]) {
-        let columns = width.min(self.columns - first);
-        if self.depth_stride == 1 {
-            for column in 0..columns {
-                let from = &self.values[(first + column) * self.column_stride..][depth.clone()];
-                for (out, value) in panel[column..].iter_mut().step_by(width).zip(from) {
-                    *out = *value;
-                }
-            }
-            return;
-        }
-        // Whole rows, where the matrix goes on that far, are copied in registers.
-        let end = (depth.end - 1) * self.depth_stride + first + width;
-        match width {
-            16 if end <= self.values.len() => return self.copy::<16>(depth, first, panel),
-            32 if end <= self.values.len() => return self.copy::<32>(depth, first, panel),
-            _ => {}
-        }
-        for (k, out) in depth.zip(panel.chunks_exact_mut(width)) {
-            let row = &self.values[k * self.depth_stride + first..];
-            out[..columns].copy_from_slice(&row[..columns]);
-        }
+    pub(crate) fn panels(&self) -> impl Iterator<Item = Panel> + use<T> {
+        panels::<T>(self.columns)
     }
 }
 
-impl<T: Element> Strided<'_, T> {
-    fn copy<const W: usize>(&self, depth: std::ops::Range<usize>, first: usize, panel: &mut [T]) {
-        for (k, out) in depth.zip(panel.chunks_exact_mut(W)) {
-            out.copy_from_slice(&self.values[k * self.depth_stride + first..][..W]);
-        }
-    }
-}
-
-/// The whole product `[rows, columns]`, a block of columns per task.
-pub(crate) fn multiply_in_columns<T: Element>(left: &Packed<T>, right: &Strided<'_, T>) -> Vec<T> {
-    const COLUMNS: usize = 64;
-    const SMALL: usize = 1 << 17;
-    let (rows, columns) = (left.rows, right.columns);
-    let width = match rows * columns * left.depth <= SMALL {
-        true => columns.max(1),
-        false => COLUMNS,
-    };
-    let task = |first: usize| {
-        let part = Strided {
-            values: &right.values[first * right.column_stride..],
-            columns: width.min(columns - first),
-            ..*right
-        };
-        let mut values = vec![T::zero(); rows * part.columns];
-        let mut sink = Rows {
-            values: &mut values,
-            stride: part.columns,
-        };
-        multiply(left, &part, &mut Vec::new(), &mut sink);
-        values
-    };
-    if width == columns {
-        return task(0);
-    }
-    let starts: Vec<usize> = (0..columns).step_by(width).collect();
-    let parts: Vec<Vec<T>> = starts.par_iter().map(|&first| task(first)).collect();
-    let mut out = Vec::with_capacity(rows * columns);
-    for row in 0..rows {
-        for part in &parts {
-            let width = part.len() / rows;
-            out.extend_from_slice(&part[row * width..(row + 1) * width]);
-        }
-    }
-    out
-}
-
-/// A result that lies in memory, row after row.
-pub(crate) struct Rows<'a, T> {
-    pub(crate) values: &'a mut [T],
-    pub(crate) stride: usize,
-}
-
-impl<T: Element> Sink<T> for Rows<'_, T> {
-    fn put(&mut self, tile: &Tile<'_, T>) {
-        for row in 0..tile.rows {
-            let out = &mut self.values[(tile.row + row) * self.stride + tile.column..][..tile.columns];
-            store(out, tile.row(row, 0, tile.columns), tile.is_first);
-        }
-    }
-}
-
-/// Writes a block's sum, or adds it to the blocks before.
-#[inline]
-pub(crate) fn store<T: Element>(out: &mut [T], values: &[T], is_first: bool) {
-    if is_first {
-        out.copy_from_slice(values);
+fn width_of<T: Element>(columns: usize) -> usize {
+    let kernel = T::kernel();
+    if columns <= kernel.lanes {
+        kernel.lanes
     } else {
-        for (out, value) in out.iter_mut().zip(values) {
-            *out += *value;
+        kernel.columns()
+    }
+}
+
+fn panels<T: Element>(columns: usize) -> impl Iterator<Item = Panel> {
+    let wide = T::kernel().columns();
+    (0..columns).step_by(wide).map(move |column| Panel {
+        column,
+        columns: wide.min(columns - column),
+        width: width_of::<T>(columns - column),
+    })
+}
+
+/// Part of a product.
+pub(crate) struct Tile<'a, T> {
+    values: &'a [T; LARGEST],
+    width: usize,
+    /// Its rows in the product.
+    pub(crate) rows: Range<usize>,
+    /// Its first column, and how many there are.
+    pub(crate) column: usize,
+    pub(crate) columns: usize,
+}
+
+impl<T> Tile<'_, T> {
+    /// The numbers of a row of the product.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &[T] {
+        &self.values[(row - self.rows.start) * self.width..][..self.columns]
+    }
+}
+
+/// Computes the product for rows that begin at `starts`, for all columns, and hands it out in tiles.
+pub(crate) fn multiply<T: Element>(
+    values: &[T],
+    starts: &[usize],
+    right: &Packed<T>,
+    mut sink: impl FnMut(&Tile<'_, T>),
+) {
+    for panel in right.panels() {
+        multiply_panel(values, starts, right, panel, &mut sink);
+    }
+}
+
+/// As [`multiply`], for the columns of one panel.
+pub(crate) fn multiply_panel<T: Element>(
+    values: &[T],
+    starts: &[usize],
+    right: &Packed<T>,
+    panel: Panel,
+    mut sink: impl FnMut(&Tile<'_, T>),
+) {
+    let kernel = T::kernel();
+    let mut tile = [T::zero(); LARGEST];
+    let width = panel.width;
+    let numbers = &right.values[panel.column * right.depth..];
+    for rows in kernel.cut(starts.len()) {
+        for (index, block) in right.blocks.iter().enumerate() {
+            let left = Rows {
+                values,
+                starts: &starts[rows.clone()],
+                taps: &block.taps,
+                run: block.run,
+            };
+            let store = if index == 0 { Store::Replace } else { Store::Add };
+            let numbers = &numbers[block.depth.start * width..block.depth.end * width];
+            (kernel.dots)(&left, numbers, width, store, &mut tile);
+        }
+        let tile = Tile {
+            values: &tile,
+            width,
+            rows,
+            column: panel.column,
+            columns: panel.columns,
+        };
+        wide(|| sink(&tile));
+    }
+}
+
+/// Computes the product of two operands whose rows are the depth, `rows` by `columns`, as one chain.
+/// Reads up to [`SLACK`] numbers past the last column of the right operand.
+pub(crate) fn multiply_columns<T: Element>(
+    operands: &Columns<'_, T>,
+    rows: usize,
+    columns: usize,
+    mut sink: impl FnMut(&Tile<'_, T>),
+) {
+    let kernel = T::kernel();
+    let mut tile = [T::zero(); LARGEST];
+    for panel in panels::<T>(columns) {
+        for rows in kernel.cut(rows) {
+            let part = Columns {
+                left: &operands.left[rows.start..],
+                right: &operands.right[panel.column..],
+                ..*operands
+            };
+            (kernel.outer)(&part, rows.len(), panel.width, &mut tile);
+            let tile = Tile {
+                values: &tile,
+                width: panel.width,
+                rows,
+                column: panel.column,
+                columns: panel.columns,
+            };
+            wide(|| sink(&tile));
         }
     }
 }

@@ -1,203 +1,367 @@
-//! The innermost loop: a small tile of a matrix product, kept in registers.
+//! The innermost loops: small tiles of matrix products, kept in registers.
 //!
-//! Every number of a tile is one chain of multiply-adds over the depth, in order. So it does not
-//! depend on where in its matrix, or in which tile, it lies.
+//! A tile has some rows and one or two vectors of columns. Every number of it is one chain of
+//! multiply-adds over the depth, in order. So it does not depend on where in its matrix, or in which
+//! tile, it lies, nor on the rows beside it.
+
+/// The most rows of a tile on any machine.
+pub(crate) const MOST_ROWS: usize = 12;
 
 /// Room for the largest tile.
-pub(crate) const LARGEST: usize = 12 * 32;
+pub(crate) const LARGEST: usize = MOST_ROWS * 32;
 
-/// The tile of one number type on this machine.
+/// The heights a tile may have, in the order in which rows are cut.
+const HEIGHTS: [usize; 5] = [12, 6, 4, 2, 1];
+
+/// Rows of a left operand that lie anywhere in memory, each in pieces: row i of the product is made
+/// of `values[starts[i] + taps[t] + k]` for every t, then every k below `run`.
 #[derive(Clone, Copy)]
-pub(crate) struct Kernel<T> {
-    /// Rows of a tile.
-    pub(crate) rows: usize,
-    /// Columns of a tile.
-    pub(crate) columns: usize,
-    /// tile[i, j] = Σ_k a[k, i] · b[k, j] for `a` `[depth, rows]`, `b` `[depth, columns]`.
-    pub(crate) run: fn(a: &[T], b: &[T], tile: &mut [T; LARGEST]),
+pub(crate) struct Rows<'a, T> {
+    pub(crate) values: &'a [T],
+    pub(crate) starts: &'a [usize],
+    pub(crate) taps: &'a [usize],
+    pub(crate) run: usize,
 }
 
-/// The fastest tile for `f32` that this machine can run.
+/// Two operands whose rows are the depth: for every pair of starts, `count` steps from there on.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns<'a, T> {
+    pub(crate) left: &'a [T],
+    pub(crate) right: &'a [T],
+    pub(crate) starts: &'a [(usize, usize)],
+    pub(crate) count: usize,
+    pub(crate) left_step: usize,
+    pub(crate) right_step: usize,
+}
+
+/// Whether sums are added to what a tile holds, or take its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    Replace,
+    Add,
+}
+
+/// The tiles of one number type on this machine.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernel<T: 'static> {
+    /// The most rows of a tile.
+    pub(crate) rows: usize,
+    /// Numbers in a vector: the columns of a narrow tile. A wide one has twice as many.
+    pub(crate) lanes: usize,
+    /// tile[i, j] = Σ_{t, k} left row i · panel[t, k, j], for `panel` `[taps, run, columns]`.
+    pub(crate) dots: fn(left: &Rows<'_, T>, panel: &[T], columns: usize, store: Store, tile: &mut [T; LARGEST]),
+    /// tile[i, j] = Σ_p left[p, i] · right[p, j], for `rows` rows.
+    pub(crate) outer: fn(operands: &Columns<'_, T>, rows: usize, columns: usize, tile: &mut [T; LARGEST]),
+}
+
+impl<T> Kernel<T> {
+    /// Columns of a wide tile.
+    pub(crate) fn columns(&self) -> usize {
+        2 * self.lanes
+    }
+
+    /// The heights of the tiles that cover `rows` rows.
+    pub(crate) fn cut(&self, rows: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let most = self.rows;
+        let mut start = 0;
+        std::iter::from_fn(move || {
+            let height = HEIGHTS.into_iter().find(|&height| height <= most.min(rows - start))?;
+            start += height;
+            Some(start - height..start)
+        })
+    }
+}
+
+/// The fastest tiles for `f32` that this machine can run.
 pub(crate) fn single() -> Kernel<f32> {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {
-            return Kernel {
-                rows: 12,
-                columns: 32,
-                run: x86::avx512,
-            };
+            return x86::AVX512;
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return Kernel {
-                rows: 6,
-                columns: 16,
-                run: x86::avx2,
-            };
+            return x86::AVX2;
         }
     }
-    Kernel {
-        rows: 4,
-        columns: 16,
-        run: portable::<f32, 4, 16>,
-    }
+    PORTABLE
 }
 
-/// The fastest tile for `f64` that this machine can run.
+/// The fastest tiles for `f64` that this machine can run.
 pub(crate) fn double() -> Kernel<f64> {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        return Kernel {
-            rows: 6,
-            columns: 8,
-            run: x86::avx2_double,
-        };
+        return x86::AVX2_DOUBLE;
     }
-    Kernel {
-        rows: 4,
-        columns: 8,
-        run: portable::<f64, 4, 8>,
+    PORTABLE_DOUBLE
+}
+
+/// Defines a [`Kernel`] over vectors of some type. `$features` are those that its functions are
+/// compiled for; whoever offers the kernel has found them on this machine.
+macro_rules! kernel {
+    ($kernel:ident, $module:ident, $number:ty, $lanes:literal, $rows:literal, $vector:ty, [$($features:literal)?],
+     $load:expr, $store:expr, $broadcast:expr, $fused:expr, $add:expr) => {
+        pub(super) const $kernel: Kernel<$number> = Kernel {
+            rows: $rows,
+            lanes: $lanes,
+            dots: $module::dots,
+            outer: $module::outer,
+        };
+
+        mod $module {
+            #[allow(unused_imports, reason = "the portable kernels need none of it")]
+            use super::*;
+
+            const LANES: usize = $lanes;
+
+            pub(super) fn dots(
+                left: &Rows<'_, $number>,
+                panel: &[$number],
+                columns: usize,
+                how: Store,
+                tile: &mut [$number; LARGEST],
+            ) {
+                #[allow(unsafe_code, unused_unsafe, reason = "the functions may need CPU features")]
+                // SAFETY: whoever offers the kernel has found its features on this machine.
+                unsafe {
+                    match (left.starts.len(), columns / LANES) {
+                        ($rows, 2) => dots_of::<$rows, 2>(left, panel, how, tile),
+                        #[allow(unreachable_patterns, reason = "where the tallest tile has 6 rows")]
+                        (6, 2) => dots_of::<6, 2>(left, panel, how, tile),
+                        (4, 2) => dots_of::<4, 2>(left, panel, how, tile),
+                        (2, 2) => dots_of::<2, 2>(left, panel, how, tile),
+                        (1, 2) => dots_of::<1, 2>(left, panel, how, tile),
+                        ($rows, 1) => dots_of::<$rows, 1>(left, panel, how, tile),
+                        #[allow(unreachable_patterns, reason = "as above")]
+                        (6, 1) => dots_of::<6, 1>(left, panel, how, tile),
+                        (4, 1) => dots_of::<4, 1>(left, panel, how, tile),
+                        (2, 1) => dots_of::<2, 1>(left, panel, how, tile),
+                        (1, 1) => dots_of::<1, 1>(left, panel, how, tile),
+                        (rows, vectors) => unreachable!("no tile of {rows} rows and {vectors} vectors"),
+                    }
+                }
+            }
+
+            pub(super) fn outer(
+                it: &Columns<'_, $number>,
+                rows: usize,
+                columns: usize,
+                tile: &mut [$number; LARGEST],
+            ) {
+                #[allow(unsafe_code, unused_unsafe, reason = "the functions may need CPU features")]
+                // SAFETY: as in `dots`.
+                unsafe {
+                    match (rows, columns / LANES) {
+                        ($rows, 2) => outer_of::<$rows, 2>(it, tile),
+                        #[allow(unreachable_patterns, reason = "as in `dots`")]
+                        (6, 2) => outer_of::<6, 2>(it, tile),
+                        (4, 2) => outer_of::<4, 2>(it, tile),
+                        (2, 2) => outer_of::<2, 2>(it, tile),
+                        (1, 2) => outer_of::<1, 2>(it, tile),
+                        ($rows, 1) => outer_of::<$rows, 1>(it, tile),
+                        #[allow(unreachable_patterns, reason = "as in `dots`")]
+                        (6, 1) => outer_of::<6, 1>(it, tile),
+                        (4, 1) => outer_of::<4, 1>(it, tile),
+                        (2, 1) => outer_of::<2, 1>(it, tile),
+                        (1, 1) => outer_of::<1, 1>(it, tile),
+                        (rows, vectors) => unreachable!("no tile of {rows} rows and {vectors} vectors"),
+                    }
+                }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn dots_of<const ROWS: usize, const VECTORS: usize>(
+                left: &Rows<'_, $number>,
+                panel: &[$number],
+                how: Store,
+                tile: &mut [$number; LARGEST],
+            ) {
+                let starts: &[usize; ROWS] = left.starts.try_into().expect("as many rows as the tile has");
+                let mut sums = [[$broadcast(0.0); VECTORS]; ROWS];
+                let (panel, _) = panel.as_chunks::<LANES>();
+                for (&tap, panel) in left.taps.iter().zip(panel.chunks_exact(left.run * VECTORS)) {
+                    let rows: [&[$number]; ROWS] =
+                        std::array::from_fn(|i| &left.values[starts[i] + tap..][..left.run]);
+                    let (panel, _) = panel.as_chunks::<VECTORS>();
+                    for (k, vectors) in (0..left.run).zip(panel) {
+                        let vectors: [$vector; VECTORS] = std::array::from_fn(|v| $load(&vectors[v]));
+                        for i in 0..ROWS {
+                            let number = $broadcast(rows[i][k]);
+                            for v in 0..VECTORS {
+                                sums[i][v] = $fused(number, vectors[v], sums[i][v]);
+                            }
+                        }
+                    }
+                }
+                put(&sums, how, tile);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn outer_of<const ROWS: usize, const VECTORS: usize>(
+                it: &Columns<'_, $number>,
+                tile: &mut [$number; LARGEST],
+            ) {
+                let mut sums = [[$broadcast(0.0); VECTORS]; ROWS];
+                for &(left, right) in it.starts {
+                    let (left, right) = (&it.left[left..], &it.right[right..]);
+                    for p in 0..it.count {
+                        let left: &[$number; ROWS] = left[p * it.left_step..].first_chunk().expect("a row of the tile");
+                        let right = &right[p * it.right_step..][..LANES * VECTORS];
+                        let (right, _) = right.as_chunks::<LANES>();
+                        let vectors: [$vector; VECTORS] = std::array::from_fn(|v| $load(&right[v]));
+                        for i in 0..ROWS {
+                            let number = $broadcast(left[i]);
+                            for v in 0..VECTORS {
+                                sums[i][v] = $fused(number, vectors[v], sums[i][v]);
+                            }
+                        }
+                    }
+                }
+                put(&sums, Store::Replace, tile);
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn put<const ROWS: usize, const VECTORS: usize>(
+                sums: &[[$vector; VECTORS]; ROWS],
+                how: Store,
+                tile: &mut [$number; LARGEST],
+            ) {
+                let (out, _) = tile.as_chunks_mut::<LANES>();
+                for (out, &sum) in out.iter_mut().zip(sums.as_flattened()) {
+                    *out = $store(match how {
+                        Store::Replace => sum,
+                        Store::Add => $add($load(out), sum),
+                    });
+                }
+            }
+        }
+    };
+}
+
+/// Arithmetic on arrays, for machines without the vectors below.
+mod plain {
+    pub(super) fn broadcast<T: Copy, const N: usize>(value: T) -> [T; N] {
+        [value; N]
+    }
+
+    pub(super) fn fused<T, const N: usize>(a: [T; N], b: [T; N], c: [T; N]) -> [T; N]
+    where
+        T: Copy + std::ops::Mul<Output = T> + std::ops::Add<Output = T>,
+    {
+        std::array::from_fn(|i| c[i] + a[i] * b[i])
+    }
+
+    pub(super) fn add<T, const N: usize>(a: [T; N], b: [T; N]) -> [T; N]
+    where
+        T: Copy + std::ops::Add<Output = T>,
+    {
+        std::array::from_fn(|i| a[i] + b[i])
     }
 }
 
-fn portable<T, const ROWS: usize, const COLUMNS: usize>(a: &[T], b: &[T], tile: &mut [T; LARGEST])
-where
-    T: Copy + Default + std::ops::Mul<Output = T> + std::ops::Add<Output = T>,
-{
-    let mut sums = [[T::default(); COLUMNS]; ROWS];
-    for (a, b) in a.chunks_exact(ROWS).zip(b.chunks_exact(COLUMNS)) {
-        for (sums, &a) in sums.iter_mut().zip(a) {
-            for (sum, &b) in sums.iter_mut().zip(b) {
-                *sum = *sum + a * b;
-            }
-        }
-    }
-    for (out, sums) in tile.chunks_exact_mut(COLUMNS).zip(&sums) {
-        out.copy_from_slice(sums);
-    }
+mod portable {
+    use super::plain::{add, broadcast, fused};
+    use super::{Columns, Kernel, LARGEST, Rows, Store};
+
+    kernel!(
+        SINGLE,
+        single,
+        f32,
+        8,
+        6,
+        [f32; 8],
+        [],
+        |v: &[f32; 8]| *v,
+        |v| v,
+        broadcast::<f32, 8>,
+        fused,
+        add
+    );
+    kernel!(
+        DOUBLE,
+        double,
+        f64,
+        4,
+        6,
+        [f64; 4],
+        [],
+        |v: &[f64; 4]| *v,
+        |v| v,
+        broadcast::<f64, 4>,
+        fused,
+        add
+    );
 }
+
+const PORTABLE: Kernel<f32> = portable::SINGLE;
+const PORTABLE_DOUBLE: Kernel<f64> = portable::DOUBLE;
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::LARGEST;
+    use super::{Columns, Kernel, LARGEST, Rows, Store};
 
-    /// Wraps a loop over vector registers in a safe function of slices.
-    macro_rules! kernel {
-        ($name:ident, $number:ty, $vector:ty, $features:literal, $rows:literal, $lanes:literal, $broadcast:ident,
-         $fused:ident) => {
-            pub(super) fn $name(a: &[$number], b: &[$number], tile: &mut [$number; LARGEST]) {
-                const COLUMNS: usize = 2 * $lanes;
-                const { assert!($rows * COLUMNS <= LARGEST) };
+    /// A vector register from an array and back.
+    macro_rules! register {
+        ($load:ident, $store:ident, $number:ty, $lanes:literal, $vector:ty) => {
+            #[allow(unsafe_code, reason = "a vector register from an array")]
+            fn $load(values: &[$number; $lanes]) -> $vector {
+                // SAFETY: both are as many numbers without padding, and every bit pattern is one.
+                unsafe { std::mem::transmute(*values) }
+            }
 
-                fn load(values: &[$number; $lanes]) -> $vector {
-                    #[allow(unsafe_code, reason = "a vector register from an array")]
-                    // SAFETY: both are $lanes numbers without padding, and every bit pattern is one.
-                    unsafe {
-                        std::mem::transmute(*values)
-                    }
-                }
-
-                fn store(vector: $vector) -> [$number; $lanes] {
-                    #[allow(unsafe_code, reason = "an array from a vector register")]
-                    // SAFETY: as in `load`.
-                    unsafe {
-                        std::mem::transmute(vector)
-                    }
-                }
-
-                #[target_feature(enable = $features)]
-                fn run(a: &[$number], b: &[$number], tile: &mut [$number; LARGEST]) {
-                    let (a, _) = a.as_chunks::<$rows>();
-                    let (b, _) = b.as_chunks::<COLUMNS>();
-                    let zero = $broadcast(0.0);
-                    let mut sums = [[zero; 2]; $rows];
-                    for (a, b) in a.iter().zip(b) {
-                        let (halves, _) = b.as_chunks::<$lanes>();
-                        let (left, right) = (load(&halves[0]), load(&halves[1]));
-                        for (sums, &a) in sums.iter_mut().zip(a) {
-                            let a = $broadcast(a);
-                            sums[0] = $fused(a, left, sums[0]);
-                            sums[1] = $fused(a, right, sums[1]);
-                        }
-                    }
-                    let (out, _) = tile.as_chunks_mut::<$lanes>();
-                    for (out, sum) in out.iter_mut().zip(sums.as_flattened()) {
-                        *out = store(*sum);
-                    }
-                }
-                #[allow(unsafe_code, reason = "the function needs CPU features")]
-                // SAFETY: the selection of kernels found the features on this machine.
-                unsafe {
-                    run(a, b, tile);
-                }
+            #[allow(unsafe_code, reason = "an array from a vector register")]
+            fn $store(vector: $vector) -> [$number; $lanes] {
+                // SAFETY: as for loading.
+                unsafe { std::mem::transmute(vector) }
             }
         };
     }
 
-    kernel!(avx512, f32, __m512, "avx512f", 12, 16, _mm512_set1_ps, _mm512_fmadd_ps);
-    kernel!(avx2, f32, __m256, "avx2,fma", 6, 8, _mm256_set1_ps, _mm256_fmadd_ps);
+    register!(load16, store16, f32, 16, __m512);
+    register!(load8, store8, f32, 8, __m256);
+    register!(load4, store4, f64, 4, __m256d);
+
     kernel!(
+        AVX512,
+        avx512,
+        f32,
+        16,
+        12,
+        __m512,
+        ["avx512f"],
+        load16,
+        store16,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps,
+        _mm512_add_ps
+    );
+    kernel!(
+        AVX2,
+        avx2,
+        f32,
+        8,
+        6,
+        __m256,
+        ["avx2,fma"],
+        load8,
+        store8,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps,
+        _mm256_add_ps
+    );
+    kernel!(
+        AVX2_DOUBLE,
         avx2_double,
         f64,
-        __m256d,
-        "avx2,fma",
-        6,
         4,
+        6,
+        __m256d,
+        ["avx2,fma"],
+        load4,
+        store4,
         _mm256_set1_pd,
-        _mm256_fmadd_pd
+        _mm256_fmadd_pd,
+        _mm256_add_pd
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Runs a kernel on small integers, whose products are exact in any order.
-    fn check<T: From<i8> + Copy + PartialEq + std::fmt::Debug + Default>(kernel: Kernel<T>) {
-        let number = |i: usize| (i * 7 % 11) as i8 - 5;
-        for depth in [0, 1, 2, 37] {
-            let a: Vec<T> = (0..depth * kernel.rows).map(|i| number(i).into()).collect();
-            let b: Vec<T> = (0..depth * kernel.columns).map(|i| number(i + 3).into()).collect();
-            let mut tile = [T::default(); LARGEST];
-            (kernel.run)(&a, &b, &mut tile);
-            for i in 0..kernel.rows {
-                for j in 0..kernel.columns {
-                    let products = (0..depth).map(|k| {
-                        i32::from(number(k * kernel.rows + i)) * i32::from(number(k * kernel.columns + j + 3))
-                    });
-                    let expected: i32 = products.sum();
-                    assert_eq!(
-                        format!("{:?}", tile[i * kernel.columns + j]),
-                        format!("{expected}.0").replace("-0.0", "0.0")
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_kernel_multiplies() {
-        check(single());
-        check(double());
-        check(Kernel {
-            rows: 4,
-            columns: 16,
-            run: portable::<f32, 4, 16>,
-        });
-        check(Kernel {
-            rows: 4,
-            columns: 8,
-            run: portable::<f64, 4, 8>,
-        });
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            check(Kernel {
-                rows: 6,
-                columns: 16,
-                run: x86::avx2,
-            });
-        }
-    }
 }

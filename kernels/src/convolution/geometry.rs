@@ -2,11 +2,10 @@
 
 use candle_core::{Result, bail};
 
-use super::forward::{Part, Place};
 use super::image_dims;
-use super::stencil::{Padded, Stencil};
+use super::part::{Grid, Part, Place};
 use crate::element::Element;
-use crate::product::Packed;
+use crate::frame::Frame;
 
 /// The sizes of one convolution, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,9 +88,9 @@ impl Geometry {
         self.inputs * self.kernel_pixels()
     }
 
-    /// The input with its border.
-    pub(crate) fn padded_input(&self) -> Padded {
-        Padded {
+    /// Images with the border that [`Self::forward`] reads.
+    pub(crate) fn input_frame(&self) -> Frame {
+        Frame {
             channels: self.inputs,
             height: self.height,
             width: self.width,
@@ -100,92 +99,84 @@ impl Geometry {
         }
     }
 
-    /// Depth: input channel, kernel row, kernel column.
-    pub(crate) fn stencil(&self) -> Stencil {
-        let [full_height, full_width] = self.padded_input().full;
-        let mut offsets = Vec::with_capacity(self.patch());
-        for channel in 0..self.inputs {
-            for r in 0..self.kernel_height {
-                let row = (channel * full_height + r) * full_width;
-                offsets.extend((0..self.kernel_width).map(|s| row + s));
-            }
-        }
-        Stencil {
-            offsets,
-            row_step: self.stride * full_width,
-            step: self.stride,
+    /// The convolution itself, over frames with this border or more.
+    pub(crate) fn forward<T: Element>(&self, weights: &[T], frame: &Frame) -> Part<T> {
+        let (row, inputs) = (frame.row_step(), self.inputs);
+        // A kernel row's pixels lie side by side, channels and all.
+        let taps: Vec<usize> = (0..self.kernel_height).map(|r| r * row).collect();
+        let value = |k: usize, output: usize| {
+            let (r, rest) = (k / (self.kernel_width * inputs), k % (self.kernel_width * inputs));
+            let (s, c) = (rest / inputs, rest % inputs);
+            weights[((output * inputs + c) * self.kernel_height + r) * self.kernel_width + s]
+        };
+        let grid = Grid {
+            origin: (frame.before[0] - self.padding) * row + (frame.before[1] - self.padding) * inputs,
+            row_step: self.stride * row,
+            step: self.stride * inputs,
             height: self.out_height,
             width: self.out_width,
-        }
-    }
-
-    /// The convolution itself as one stencil.
-    pub(crate) fn forward<T: Element>(&self, weights: &[T]) -> Part<T> {
-        let depth = self.patch();
-        Part {
-            stencil: self.stencil(),
-            weights: Packed::new(self.outputs, depth, |row, k| weights[row * depth + k]),
             place: Place {
                 top: 0,
                 left: 0,
                 stride: 1,
-                plane_width: self.out_width,
             },
-        }
+        };
+        Part::new(grid, &taps, self.kernel_width * inputs, self.outputs, value)
     }
 
-    /// The gradient to the images as one stencil over the output's gradient for each remainder of the
-    /// image's rows and columns modulo the stride: pixel y = stride·i + top receives kernel row r from
-    /// output row i + (top + padding − r) / stride, where that divides.
-    pub(crate) fn backward<T: Element>(&self, weights: &[T]) -> (Padded, Vec<Part<T>>) {
+    /// The gradient to the images, over frames of the output's gradient with the border of
+    /// [`Self::gradient_frame`] or more: one part for each remainder of the image's rows and columns modulo the stride. Pixel
+    /// y = stride·i + top receives kernel row r from output row i + (top + padding − r) / stride, where
+    /// that divides.
+    pub(crate) fn backward<T: Element>(&self, weights: &[T], frame: &Frame) -> Vec<Part<T>> {
         let (rows, columns) = self.axes();
-        let padded = self.padded_gradient();
+        let [above, beside] = [frame.before[0] - rows.before, frame.before[1] - columns.before];
         let mut parts = Vec::new();
         for (top, vertical) in rows.taps.iter().enumerate() {
             for (left, horizontal) in columns.taps.iter().enumerate() {
-                let taps: Vec<(usize, usize)> = vertical
-                    .iter()
-                    .flat_map(|&(r, dy)| {
-                        horizontal
-                            .iter()
-                            .map(move |&(s, dx)| (r * self.kernel_width + s, dy * columns.full + dx))
-                    })
-                    .collect();
-                let area = rows.full * columns.full;
-                let offsets = (0..self.outputs).flat_map(|k| taps.iter().map(move |&(_, offset)| k * area + offset));
-                let stencil = Stencil {
-                    offsets: offsets.collect(),
-                    row_step: columns.full,
-                    step: 1,
-                    height: (self.height - top.min(self.height)).div_ceil(self.stride),
-                    width: (self.width - left.min(self.width)).div_ceil(self.stride),
-                };
-                if taps.is_empty() || stencil.pixels() == 0 {
+                let height = (self.height - top.min(self.height)).div_ceil(self.stride);
+                let width = (self.width - left.min(self.width)).div_ceil(self.stride);
+                if vertical.is_empty() || horizontal.is_empty() || height * width == 0 {
                     continue;
                 }
-                let value = |channel: usize, depth: usize| {
-                    let (k, (kernel, _)) = (depth / taps.len(), taps[depth % taps.len()]);
-                    weights[(k * self.inputs + channel) * self.kernel_pixels() + kernel]
+                // From left to right in memory, so that neighbours are one run.
+                let mut horizontal = horizontal.clone();
+                horizontal.sort_by_key(|&(_, distance)| distance);
+                let first = horizontal[0].1;
+                debug_assert!(horizontal.iter().enumerate().all(|(i, &(_, at))| at == first + i));
+                let taps: Vec<usize> = vertical
+                    .iter()
+                    .map(|&(_, down)| down * frame.row_step() + first * self.outputs)
+                    .collect();
+                let run = horizontal.len() * self.outputs;
+                let value = |depth: usize, channel: usize| {
+                    let (r, _) = vertical[depth / run];
+                    let (s, _) = horizontal[depth % run / self.outputs];
+                    let k = depth % self.outputs;
+                    weights[((k * self.inputs + channel) * self.kernel_height + r) * self.kernel_width + s]
                 };
-                parts.push(Part {
-                    weights: Packed::new(self.inputs, self.outputs * taps.len(), value),
-                    stencil,
+                let grid = Grid {
+                    origin: above * frame.row_step() + beside * self.outputs,
+                    row_step: frame.row_step(),
+                    step: self.outputs,
+                    height,
+                    width,
                     place: Place {
                         top,
                         left,
                         stride: self.stride,
-                        plane_width: self.width,
                     },
-                });
+                };
+                parts.push(Part::new(grid, &taps, run, self.inputs, value));
             }
         }
-        (padded, parts)
+        parts
     }
 
     /// The output's gradient with the border that [`Self::backward`] reads.
-    pub(crate) fn padded_gradient(&self) -> Padded {
+    pub(crate) fn gradient_frame(&self) -> Frame {
         let (rows, columns) = self.axes();
-        Padded {
+        Frame {
             channels: self.outputs,
             height: self.out_height,
             width: self.out_width,

@@ -5,11 +5,12 @@ use std::ops::Range;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape};
 use rayon::prelude::*;
 
-use super::forward::correlate;
-use super::stencil::{Patches, Stencil};
+use super::part::correlate;
 use super::{Geometry, Winograd};
 use crate::element::{Element, dispatch, values};
-use crate::product::{Packed, Panels, Sink, Tile, multiply, store};
+use crate::frame::Frame;
+use crate::product::multiply_columns;
+use crate::tile::Columns;
 
 /// From the gradient of the output and the weights to the gradient of the images.
 pub(super) struct ToImages(pub(super) Geometry);
@@ -21,11 +22,11 @@ impl CustomOp2 for ToImages {
 
     fn cpu_fwd(&self, g: &CpuStorage, lg: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
         let geometry = &self.0;
+        let frame = geometry.gradient_frame();
         if let (CpuStorage::F32(_), CpuStorage::F32(_)) = (g, w)
-            && let Some(winograd) = Winograd::backward(geometry, values(w, lw)?)
+            && let Some(winograd) = Winograd::backward(geometry, values(w, lw)?, &frame)
         {
-            let padded = geometry.padded_gradient();
-            let out = winograd.batch(&padded, values(g, lg)?, [geometry.height, geometry.width]);
+            let out = winograd.batch(&frame, values(g, lg)?);
             return Ok((CpuStorage::F32(out), geometry.input_shape().into()));
         }
         dispatch!(g, self.name(), to_images(geometry, g, lg, w, lw))
@@ -53,32 +54,30 @@ fn to_images<T: Element>(
     lw: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
     let (gradient, weights) = (values::<T>(g, lg)?, values::<T>(w, lw)?);
-    let (padded, parts) = geometry.backward(weights);
-    let plane = geometry.height * geometry.width;
-    let out = match parts.is_empty() {
-        // No output pixel sees the image: all of them lie in the padding.
-        true => vec![T::zero(); geometry.batch * geometry.input_len()],
-        false => correlate(&padded, gradient, &parts, plane),
-    };
+    // Without parts, no output pixel sees the image: all of them lie in the padding.
+    let frame = geometry.gradient_frame();
+    let parts = geometry.backward(weights, &frame);
+    let image = [geometry.inputs, geometry.height, geometry.width];
+    let out = correlate(&frame, gradient, &parts, image);
     Ok((T::to_cpu_storage_owned(out), geometry.input_shape().into()))
 }
 
-/// How the sum over images and pixels is cut into tasks: by shape alone. A task owns some input
-/// channels and adds up one run of images; the runs are then added in order.
+/// How the gradient of the weights is cut into tasks: by shape alone. A task owns some output channels
+/// and adds up one run of images; the runs are then added in order.
 struct Cut {
-    channels: usize,
+    outputs: usize,
     images: usize,
 }
 
 impl Cut {
     fn new(g: &Geometry) -> Self {
-        const COLUMNS: usize = 1152;
-        const TASKS: usize = 8;
-        let channels = COLUMNS.div_ceil(g.kernel_pixels()).clamp(1, g.inputs);
-        let slices = g.inputs.div_ceil(channels);
+        const NUMBERS: usize = 1 << 19;
+        const TASKS: usize = 16;
+        let outputs = (NUMBERS / g.patch()).next_multiple_of(12).clamp(12, g.outputs.max(12));
+        let slices = g.outputs.div_ceil(outputs);
         let runs = TASKS.div_ceil(slices).clamp(1, g.batch.max(1));
         Self {
-            channels,
+            outputs,
             images: g.batch.div_ceil(runs).max(1),
         }
     }
@@ -94,116 +93,90 @@ fn to_weights<T: Element>(
     let (images, gradient) = (values::<T>(x, lx)?, values::<T>(g, lg)?);
     let g = geometry;
     let cut = Cut::new(g);
-    let tasks: Vec<(usize, usize)> = (0..g.inputs)
-        .step_by(cut.channels)
-        .flat_map(|channel| (0..g.batch).step_by(cut.images).map(move |image| (channel, image)))
+    let starts: Vec<usize> = (0..g.batch).step_by(cut.images).collect();
+    let slices: Vec<Range<usize>> = (0..g.outputs)
+        .step_by(cut.outputs)
+        .map(|first| first..g.outputs.min(first + cut.outputs))
         .collect();
-    let stencil = g.stencil();
+    let tasks: Vec<(&Range<usize>, usize)> = slices
+        .iter()
+        .flat_map(|slice| starts.iter().map(move |&start| (slice, start)))
+        .collect();
     let parts: Vec<Vec<T>> = tasks
         .par_iter()
-        .map(|&(channel, image)| {
-            let channels = channel..g.inputs.min(channel + cut.channels);
-            let range = image..g.batch.min(image + cut.images);
+        .map(|&(outputs, start)| {
+            let range = start..g.batch.min(start + cut.images);
             let images = &images[range.start * g.input_len()..range.end * g.input_len()];
             let gradient = &gradient[range.start * g.output_len()..range.end * g.output_len()];
-            part(g, &stencil, channels, images, gradient)
+            part(g, outputs.clone(), images, gradient)
         })
         .collect();
     let mut out = vec![T::zero(); g.outputs * g.patch()];
-    for (&(channel, _), part) in tasks.iter().zip(&parts) {
-        let width = part.len() / g.outputs;
-        let rows = out.chunks_mut(g.patch()).zip(part.chunks(width));
-        for (out, part) in rows {
-            let out = &mut out[channel * g.kernel_pixels()..][..width];
-            for (out, part) in out.iter_mut().zip(part) {
-                *out += *part;
-            }
-        }
-    }
-    Ok((T::to_cpu_storage_owned(out), geometry.weight_shape().into()))
-}
-
-/// The gradient `[K, channels·R·S]` for some input channels, summed over a run of images.
-fn part<T: Element>(g: &Geometry, stencil: &Stencil, channels: Range<usize>, images: &[T], gradient: &[T]) -> Vec<T> {
-    let columns = channels.len() * g.kernel_pixels();
-    let offsets = &stencil.offsets[channels.start * g.kernel_pixels()..][..columns];
-    let mut sum = vec![T::zero(); g.outputs * columns];
-    let (padded, pixels) = (g.padded_input(), g.out_pixels());
-    // Small planes: several images at once, so that a product is deep enough. By shape alone.
-    let group = 64usize.div_ceil(pixels);
-    let (mut border, mut scratch, mut packed) = (Vec::new(), Vec::new(), Packed::empty());
-    let groups = images.chunks(group * g.input_len());
-    for (index, (images, gradient)) in groups.zip(gradient.chunks(group * g.output_len())).enumerate() {
-        padded.copy(images, &mut border);
-        let count = images.len() / g.input_len();
-        let row = |row: usize, depth: usize| {
-            let (image, pixel) = (depth / pixels, depth % pixels);
-            let start = (image * g.outputs + row) * pixels + pixel;
-            &gradient[start..start + pixels - pixel]
-        };
-        packed.fill(g.outputs, count * pixels, row);
-        let patches = Patches {
-            stencil,
-            padded: &border,
-            len: padded.len(),
-            images: count,
-        };
-        let right = Transposed { patches, offsets };
-        let mut sink = Sum {
-            values: &mut sum,
-            columns,
-            overwrite: index == 0,
-        };
-        multiply(&packed, &right, &mut scratch, &mut sink);
-    }
-    sum
-}
-
-/// Patches with depth and columns exchanged: a column for every offset, the pixels as depth.
-struct Transposed<'a, T> {
-    patches: Patches<'a, T>,
-    offsets: &'a [usize],
-}
-
-impl<T: Element> Panels<T> for Transposed<'_, T> {
-    fn columns(&self) -> usize {
-        self.offsets.len()
-    }
-
-    fn fill(&self, depth: Range<usize>, first: usize, width: usize, panel: &mut [T]) {
-        let offsets = &self.offsets[first..self.offsets.len().min(first + width)];
-        let step = self.patches.stencil.step;
-        self.patches.for_runs(depth, |at, count, corner| {
-            let panel = &mut panel[at * width..(at + count) * width];
-            for (column, offset) in offsets.iter().enumerate() {
-                let from = &self.patches.padded[offset + corner..];
-                let out = panel[column..].iter_mut().step_by(width);
-                if step == 1 {
-                    for (out, value) in out.zip(&from[..count]) {
-                        *out = *value;
-                    }
-                } else {
-                    for (out, value) in out.zip(from.iter().step_by(step)) {
-                        *out = *value;
+    let per_slice = starts.len().max(1);
+    // Every number of the result belongs to one slice, so slices need not wait for each other.
+    out.par_chunks_mut(cut.outputs * g.patch())
+        .zip(parts.par_chunks(per_slice))
+        .for_each(|(out, parts)| {
+            for (k, out) in out.chunks_exact_mut(g.patch()).enumerate() {
+                for part in parts {
+                    // From kernel row, kernel column, channel to channel, kernel row, kernel column.
+                    let row = &part[k * g.patch()..][..g.patch()];
+                    for (place, channels) in row.chunks_exact(g.inputs).enumerate() {
+                        for (c, value) in channels.iter().enumerate() {
+                            out[c * g.kernel_pixels() + place] += *value;
+                        }
                     }
                 }
             }
         });
-    }
+    Ok((T::to_cpu_storage_owned(out), geometry.weight_shape().into()))
 }
 
-/// A running sum `[rows, columns]`.
-struct Sum<'a, T> {
-    values: &'a mut [T],
-    columns: usize,
-    overwrite: bool,
-}
-
-impl<T: Element> Sink<T> for Sum<'_, T> {
-    fn put(&mut self, tile: &Tile<'_, T>) {
-        for row in 0..tile.rows {
-            let out = &mut self.values[(tile.row + row) * self.columns + tile.column..][..tile.columns];
-            store(out, tile.row(row, 0, tile.columns), tile.is_first && self.overwrite);
+/// The gradient `[outputs, R, S, C]` for some output channels, summed over a run of images.
+fn part<T: Element>(g: &Geometry, outputs: Range<usize>, images: &[T], gradient: &[T]) -> Vec<T> {
+    // The depth of a product, in pixels: deep enough to be worth adding its result to the sum, short
+    // enough that both operands stay in the second cache. By shape alone.
+    const DEPTH: usize = 512;
+    let input = g.input_frame();
+    let output = Frame::bare([outputs.len(), g.out_height, g.out_width]);
+    let mut sum = vec![T::zero(); outputs.len() * g.patch()];
+    let (mut frames, mut gradients) = (Vec::new(), Vec::new());
+    let group = DEPTH.div_ceil(g.out_pixels());
+    let rows_at_once = (DEPTH / g.out_width).max(1);
+    let columns = g.kernel_width * g.inputs;
+    let groups = images.chunks(group * g.input_len());
+    for (images, gradient) in groups.zip(gradient.chunks(group * g.output_len())) {
+        input.gather(images, &mut frames);
+        output.gather_channels(gradient, g.outputs, outputs.clone(), &mut gradients);
+        let count = images.len() / g.input_len();
+        let rows: Vec<(usize, usize)> = (0..count)
+            .flat_map(|image| {
+                (0..g.out_height).map(move |i| {
+                    let left = image * output.len() + output.at(i, 0);
+                    (left, image * input.len() + i * g.stride * input.row_step())
+                })
+            })
+            .collect();
+        for rows in rows.chunks(rows_at_once) {
+            for r in 0..g.kernel_height {
+                let operands = Columns {
+                    left: &gradients,
+                    right: &frames[r * input.row_step()..],
+                    starts: rows,
+                    count: g.out_width,
+                    left_step: outputs.len(),
+                    right_step: g.stride * g.inputs,
+                };
+                multiply_columns(&operands, outputs.len(), columns, |tile| {
+                    for row in tile.rows.clone() {
+                        let start = row * g.patch() + r * columns + tile.column;
+                        for (out, value) in sum[start..start + tile.columns].iter_mut().zip(tile.row(row)) {
+                            *out += *value;
+                        }
+                    }
+                });
+            }
         }
     }
+    sum
 }

@@ -5,21 +5,19 @@
 //! Images `[B, C, H, W]`, weights `[K, C, R, S]`, result `[B, K, H′, W′]` with
 //! H′ = (H + 2·padding − R) / stride + 1, rounded down.
 
-mod forward;
 mod geometry;
 mod gradient;
-mod stencil;
+mod part;
 mod winograd;
 
-pub(crate) use forward::{Part, Planes};
 pub(crate) use geometry::Geometry;
-pub(crate) use stencil::{Padded, Patches};
+pub(crate) use part::Part;
 pub(crate) use winograd::{Scratch, Winograd};
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use crate::element::{Element, check_dtypes, dispatch, values};
-use forward::correlate;
+use part::correlate;
 
 /// The convolution of `images` `[B, C, H, W]` with `weights` `[K, C, R, S]`.
 pub fn conv2d(images: &Tensor, weights: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
@@ -39,11 +37,11 @@ impl CustomOp2 for Convolution {
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
         let geometry = &self.0;
+        let frame = geometry.input_frame();
         if let (CpuStorage::F32(_), CpuStorage::F32(_)) = (x, w)
-            && let Some(winograd) = Winograd::forward(geometry, values(w, lw)?)
+            && let Some(winograd) = Winograd::forward(geometry, values(w, lw)?, &frame)
         {
-            let out = [geometry.out_height, geometry.out_width];
-            let out = winograd.batch(&geometry.padded_input(), values(x, lx)?, out);
+            let out = winograd.batch(&frame, values(x, lx)?);
             return Ok((CpuStorage::F32(out), geometry.output_shape().into()));
         }
         dispatch!(x, "conv2d", forward(geometry, x, lx, w, lw))
@@ -77,8 +75,10 @@ fn forward<T: Element>(
     lw: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
     let (images, weights) = (values::<T>(x, lx)?, values::<T>(w, lw)?);
-    let part = geometry.forward(weights);
-    let out = correlate(&geometry.padded_input(), images, &[part], geometry.out_pixels());
+    let frame = geometry.input_frame();
+    let part = geometry.forward(weights, &frame);
+    let out = [geometry.outputs, geometry.out_height, geometry.out_width];
+    let out = correlate(&frame, images, &[part], out);
     Ok((T::to_cpu_storage_owned(out), geometry.output_shape().into()))
 }
 

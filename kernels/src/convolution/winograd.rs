@@ -7,15 +7,22 @@
 
 use rayon::prelude::*;
 
-use super::{Geometry, Padded};
-use crate::product::{Packed, Rows, Strided, multiply};
+use super::Geometry;
+use super::part::in_groups;
+use crate::frame::Frame;
+use crate::product::{Packed, multiply_panel};
+use crate::wide::wide;
 
 /// The transformed weights G g Gᵀ of one convolution.
 pub(crate) struct Winograd {
-    /// One matrix `[outputs, inputs]` for each of the sixteen places of a tile.
+    /// One matrix `[inputs, outputs]` for each of the sixteen places of a tile.
     weights: Vec<Packed<f32>>,
     inputs: usize,
     outputs: usize,
+    /// Rows and columns of zeros that the transform skips where frames have more than it reads.
+    skip: [usize; 2],
+    height: usize,
+    width: usize,
 }
 
 /// Memory that outlives a call.
@@ -23,261 +30,252 @@ pub(crate) struct Winograd {
 pub(crate) struct Scratch {
     transformed: Vec<f32>,
     products: Vec<f32>,
-    panel: Vec<f32>,
 }
 
-/// The most tiles side by side that are worked on together. Loops run over a fixed number of tiles, so
-/// rows of transformed numbers lie this much further apart than they need to.
-const RUN: usize = 16;
+/// Channels that are transformed side by side.
+const LANES: usize = 16;
 
-/// Calls a function generic over the tiles per run with the least that cover a row of tiles.
-macro_rules! per_run {
-    ($columns:expr, $object:ident . $function:ident ( $($argument:expr),* )) => {
-        match $columns {
-            0..=4 => $object.$function::<4>($($argument),*),
-            5..=8 => $object.$function::<8>($($argument),*),
-            _ => $object.$function::<RUN>($($argument),*),
-        }
-    };
-}
+type Lanes = [f32; LANES];
 
 impl Winograd {
     /// For weights `[outputs, inputs, 3, 3]`, given number by number.
     fn new(outputs: usize, inputs: usize, weight: impl Fn(usize, usize, usize) -> f32 + Sync) -> Self {
-        const G: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
-        let weights = (0..16).into_par_iter().map(|place| {
-            let factors: [f64; 9] = std::array::from_fn(|at| G[place / 4][at / 3] * G[place % 4][at % 3]);
-            Packed::new(outputs, inputs, |k, c| {
-                let terms = factors.iter().enumerate();
-                terms
-                    .map(|(at, factor)| factor * f64::from(weight(k, c, at)))
-                    .sum::<f64>() as f32
+        // Sixteen outputs at a time, so that the arithmetic is side by side.
+        let columns: Vec<Vec<[Lanes; 16]>> = (0..outputs / LANES)
+            .into_par_iter()
+            .map(|block| {
+                let of = |c: usize| {
+                    wide(|| {
+                        let g: [Lanes; 9] =
+                            std::array::from_fn(|at| std::array::from_fn(|lane| weight(block * LANES + lane, c, at)));
+                        transform_weights(&g)
+                    })
+                };
+                (0..inputs).map(of).collect()
             })
+            .collect();
+        let weights = (0..16).into_par_iter().map(|place| {
+            let mut packed = Packed::zeros(&[0], inputs, outputs);
+            for (block, column) in columns.iter().enumerate() {
+                for (c, places) in column.iter().enumerate() {
+                    packed.set(c, block * LANES, &places[place]);
+                }
+            }
+            packed
         });
         Self {
             weights: weights.collect(),
             inputs,
             outputs,
+            skip: [0; 2],
+            height: 0,
+            width: 0,
         }
     }
 
-    /// For a convolution, if it can be computed so and gains by it.
-    pub(crate) fn forward(g: &Geometry, weights: &[f32]) -> Option<Self> {
+    /// For a convolution over frames with its border or more, if it can be computed so and gains by it.
+    pub(crate) fn forward(g: &Geometry, weights: &[f32], frame: &Frame) -> Option<Self> {
         let suits = Self::suits(g, [g.out_height, g.out_width]);
         let weight = |k: usize, c: usize, at: usize| weights[(k * g.inputs + c) * 9 + at];
-        suits.then(|| Self::new(g.outputs, g.inputs, weight))
+        suits.then(|| Self {
+            skip: frame.before.map(|before| before - g.padding),
+            height: g.out_height,
+            width: g.out_width,
+            ..Self::new(g.outputs, g.inputs, weight)
+        })
     }
 
     /// For the gradient to its images, likewise: the kernels turned by 180°.
-    pub(crate) fn backward(g: &Geometry, weights: &[f32]) -> Option<Self> {
+    pub(crate) fn backward(g: &Geometry, weights: &[f32], frame: &Frame) -> Option<Self> {
+        let least = g.gradient_frame().before;
         let suits = g.padding < 3 && Self::suits(g, [g.height, g.width]);
         let weight = |c: usize, k: usize, at: usize| weights[(k * g.inputs + c) * 9 + 8 - at];
-        suits.then(|| Self::new(g.inputs, g.outputs, weight))
+        suits.then(|| Self {
+            skip: std::array::from_fn(|axis| frame.before[axis] - least[axis]),
+            height: g.height,
+            width: g.width,
+            ..Self::new(g.inputs, g.outputs, weight)
+        })
     }
 
     fn suits(g: &Geometry, [height, width]: [usize; 2]) -> bool {
-        const CHANNELS: usize = 64;
         (g.kernel_height, g.kernel_width, g.stride) == (3, 3, 1)
-            && g.inputs.min(g.outputs) >= CHANNELS
+            && g.inputs % LANES == 0
+            && g.outputs % LANES == 0
+            && g.inputs.min(g.outputs) >= 32
             && height % 2 == 0
             && width % 2 == 0
     }
 
-    /// Convolves a batch of images without border, a group per task: `[B, outputs, height, width]`.
-    pub(crate) fn batch(&self, padded: &Padded, images: &[f32], [height, width]: [usize; 2]) -> Vec<f32> {
-        let image_len = padded.channels * padded.height * padded.width;
-        let out_len = self.outputs * height * width;
-        let batch = images.len() / image_len;
-        let mut out = vec![0.0; batch * out_len];
-        let group = super::forward::group(batch, height * width);
-        out.par_chunks_mut(group * out_len)
-            .zip(images.par_chunks(group * image_len))
-            .for_each_init(
-                || (Vec::new(), Scratch::default()),
-                |(border, scratch), (out, images)| {
-                    padded.copy(images, border);
-                    let count = images.len() / image_len;
-                    let finish = |image: usize, channel: usize, row: usize, column: usize, values: &[f32]| {
-                        let start = image * out_len + (channel * height + row) * width + column;
-                        out[start..start + values.len()].copy_from_slice(values);
-                    };
-                    self.run(border, count, [height, width], scratch, finish);
-                },
-            );
-        out
+    /// Convolves a batch of images without border: `[N, outputs, height, width]`.
+    pub(crate) fn batch(&self, input: &Frame, images: &[f32]) -> Vec<f32> {
+        let out = Frame::bare([self.outputs, self.height, self.width]);
+        thread_local! {
+            static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
+        }
+        in_groups(input, images, &out, |frames, count, results| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                self.run(frames, count, input, &out, scratch, |start, channel, sums| {
+                    results[start + channel..start + channel + LANES].copy_from_slice(sums);
+                });
+            });
+        })
     }
 
-    /// Convolves images with a border (two rows and columns more than `height` and `width`, which are
-    /// even). `finish` gets each part of an output row: image, channel, row, first column, numbers.
+    /// Convolves images in frames. `sink` gets where a pixel begins in frames `out`, the first output
+    /// channel, and the sums.
+    #[inline(always)]
     pub(crate) fn run(
         &self,
-        padded: &[f32],
+        values: &[f32],
         images: usize,
-        [height, width]: [usize; 2],
+        input: &Frame,
+        out: &Frame,
         scratch: &mut Scratch,
-        mut finish: impl FnMut(usize, usize, usize, usize, &[f32]),
+        mut sink: impl FnMut(usize, usize, &Lanes),
     ) {
-        let [rows, columns] = [height / 2, width / 2];
+        // As many tiles as let their transforms stay in the second cache, but enough to be worth a pass
+        // over the weights.
+        const NUMBERS: usize = 1 << 17;
+        let chunk = (NUMBERS / (16 * self.inputs)).clamp(48, 192) / 12 * 12;
+        let [rows, columns] = [self.height / 2, self.width / 2];
         let tiles = images * rows * columns;
-        // As many tiles as let both transforms stay in the caches.
-        let chunk = ((1 << 18) / (16 * (self.inputs + self.outputs)))
-            .next_multiple_of(16)
-            .clamp(32, 256)
-            .min(tiles);
-        let stride = chunk + RUN;
-        let Scratch {
-            transformed,
-            products,
-            panel,
-        } = scratch;
-        transformed.resize(16 * self.inputs * stride, 0.0);
-        products.resize(16 * self.outputs * stride, 0.0);
+        let chunk = chunk.min(tiles);
+        let Scratch { transformed, products } = scratch;
+        transformed.resize(16 * chunk * self.inputs, 0.0);
+        let (mut starts, mut places) = (Vec::with_capacity(chunk), Vec::with_capacity(chunk));
+        let lines: Vec<usize> = (0..chunk).map(|tile| tile * self.inputs).collect();
         for first in (0..tiles).step_by(chunk) {
-            let count = chunk.min(tiles - first);
-            let mut runs = Vec::new();
-            let mut tile = first;
-            while tile < first + count {
+            starts.clear();
+            places.clear();
+            for tile in first..tiles.min(first + chunk) {
                 let (image, place) = (tile / (rows * columns), tile % (rows * columns));
-                let (row, column) = (place / columns, place % columns);
-                let length = (columns - column).min(first + count - tile).min(RUN);
-                runs.push(Run {
-                    at: tile - first,
-                    image,
-                    row,
-                    column,
-                    length,
-                });
-                tile += length;
+                let (i, j) = (2 * (place / columns), 2 * (place % columns));
+                let corner = (i + self.skip[0]) * input.row_step() + (j + self.skip[1]) * self.inputs;
+                starts.push(image * input.len() + corner);
+                places.push(image * out.len() + out.at(i, j));
             }
-            for run in &runs {
-                wide(|| {
-                    per_run!(
-                        columns,
-                        self.transform(padded, [height + 2, width + 2], run, transformed, stride)
-                    )
-                });
-            }
-            let inputs = transformed.chunks_exact(self.inputs * stride);
-            let outputs = products.chunks_exact_mut(self.outputs * stride);
-            for (weights, (input, output)) in self.weights.iter().zip(inputs.zip(outputs)) {
-                let right = Strided {
-                    values: input,
-                    columns: count,
-                    depth_stride: stride,
-                    column_stride: 1,
-                };
-                let mut sink = Rows { values: output, stride };
-                multiply(weights, &right, panel, &mut sink);
-            }
-            for run in &runs {
-                wide(|| per_run!(columns, self.untransform(products, run, stride, &mut finish)));
-            }
-        }
-    }
-
-    /// Bᵀ d B of every channel for a run of tiles.
-    #[inline(always)]
-    fn transform<const N: usize>(
-        &self,
-        padded: &[f32],
-        [height, width]: [usize; 2],
-        run: &Run,
-        out: &mut [f32],
-        stride: usize,
-    ) {
-        let start = run.image * self.inputs * height * width + 2 * run.row * width + 2 * run.column;
-        for channel in 0..self.inputs {
-            let mut d = [[[0.0; N]; 4]; 4];
-            for r in 0..4 {
-                let row = &padded[start + (channel * height + r) * width..][..2 * N + 2];
-                for j in 0..N {
-                    for c in 0..4 {
-                        d[c][r][j] = row[2 * j + c];
-                    }
-                }
-            }
-            let vertical = d.map(|d: [[f32; N]; 4]| -> [[f32; N]; 4] {
-                [
-                    std::array::from_fn(|j| d[0][j] - d[2][j]),
-                    std::array::from_fn(|j| d[1][j] + d[2][j]),
-                    std::array::from_fn(|j| d[2][j] - d[1][j]),
-                    std::array::from_fn(|j| d[1][j] - d[3][j]),
-                ]
+            let count = starts.len();
+            let size = count * self.inputs;
+            wide(|| {
+                transform(
+                    values,
+                    &starts,
+                    input.row_step(),
+                    self.inputs,
+                    &mut transformed[..16 * size],
+                )
             });
-            let [first, second, third, fourth] = vertical;
-            let rows = first.iter().zip(second.iter().zip(third.iter().zip(&fourth)));
-            for (i, (a, (b, (c, d)))) in rows.enumerate() {
-                let row: [[f32; N]; 4] = [
-                    std::array::from_fn(|j| a[j] - c[j]),
-                    std::array::from_fn(|j| b[j] + c[j]),
-                    std::array::from_fn(|j| c[j] - b[j]),
-                    std::array::from_fn(|j| b[j] - d[j]),
-                ];
-                for (j, values) in row.iter().enumerate() {
-                    let start = ((4 * i + j) * self.inputs + channel) * stride + run.at;
-                    out[start..start + N].copy_from_slice(values);
+            for panel in self.weights[0].panels() {
+                let width = panel.columns;
+                products.resize(16 * count * width, 0.0);
+                for ((weights, input), output) in self
+                    .weights
+                    .iter()
+                    .zip(transformed.chunks_exact(size))
+                    .zip(products.chunks_exact_mut(count * width))
+                {
+                    multiply_panel(input, &lines[..count], weights, panel, |tile| {
+                        for row in tile.rows.clone() {
+                            output[row * width..][..width].copy_from_slice(tile.row(row));
+                        }
+                    });
                 }
-            }
-        }
-    }
-
-    /// Aᵀ m A of every channel for a run of tiles: two output rows.
-    #[inline(always)]
-    fn untransform<const N: usize>(
-        &self,
-        products: &[f32],
-        run: &Run,
-        stride: usize,
-        finish: &mut impl FnMut(usize, usize, usize, usize, &[f32]),
-    ) {
-        for channel in 0..self.outputs {
-            let mut m = [[0.0; N]; 16];
-            for (place, m) in m.iter_mut().enumerate() {
-                let start = (place * self.outputs + channel) * stride + run.at;
-                m.copy_from_slice(&products[start..start + N]);
-            }
-            let top: [[f32; N]; 4] =
-                std::array::from_fn(|c| std::array::from_fn(|j| m[c][j] + m[4 + c][j] + m[8 + c][j]));
-            let bottom: [[f32; N]; 4] =
-                std::array::from_fn(|c| std::array::from_fn(|j| m[4 + c][j] - m[8 + c][j] - m[12 + c][j]));
-            for (r, y) in [top, bottom].iter().enumerate() {
-                let mut row = [[0.0; 2]; N];
-                for (j, pair) in row.iter_mut().enumerate() {
-                    *pair = [y[0][j] + y[1][j] + y[2][j], y[1][j] - y[2][j] - y[3][j]];
-                }
-                let row = &row.as_flattened()[..2 * run.length];
-                finish(run.image, channel, 2 * run.row + r, 2 * run.column, row);
+                wide(|| {
+                    untransform(
+                        products,
+                        width,
+                        &places,
+                        [out.row_step(), out.channels],
+                        |start, channel, sums| {
+                            sink(start, panel.column + channel, sums);
+                        },
+                    );
+                });
             }
         }
     }
 }
 
-/// Tiles of one row of tiles.
-struct Run {
-    /// The first one's place among the tiles in work.
-    at: usize,
-    image: usize,
-    row: usize,
-    column: usize,
-    length: usize,
-}
-
-/// Runs a loop compiled for the widest registers there are.
+/// G g Gᵀ, in double precision, for kernels side by side.
 #[inline(always)]
-fn wide(run: impl FnOnce()) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2")]
-        fn compiled(run: impl FnOnce()) {
-            run();
-        }
-        if is_x86_feature_detected!("avx2") {
-            #[allow(unsafe_code, reason = "the function needs CPU features")]
-            // SAFETY: the feature has just been found on this machine.
-            unsafe {
-                return compiled(run);
+fn transform_weights(g: &[Lanes; 9]) -> [Lanes; 16] {
+    let mut out = [[0.0; LANES]; 16];
+    for lane in 0..LANES {
+        let g: [f64; 9] = std::array::from_fn(|at| f64::from(g[at][lane]));
+        let column = |a: f64, b: f64, c: f64| [a, (a + b + c) * 0.5, (a - b + c) * 0.5, c];
+        let rows: [[f64; 4]; 3] = std::array::from_fn(|j| column(g[j], g[3 + j], g[6 + j]));
+        for i in 0..4 {
+            for (j, value) in column(rows[0][i], rows[1][i], rows[2][i]).into_iter().enumerate() {
+                out[4 * i + j][lane] = value as f32;
             }
         }
     }
-    run();
+    out
+}
+
+/// Bᵀ d B of every channel of every tile: `[16, tiles, channels]`.
+#[inline(always)]
+fn transform(values: &[f32], starts: &[usize], row_step: usize, channels: usize, out: &mut [f32]) {
+    let size = starts.len() * channels;
+    for (tile, &start) in starts.iter().enumerate() {
+        for channel in (0..channels).step_by(LANES) {
+            let mut columns = [[[0.0; LANES]; 4]; 4];
+            for (s, column) in columns.iter_mut().enumerate() {
+                let d: [Lanes; 4] = std::array::from_fn(|r| {
+                    *values[start + r * row_step + s * channels + channel..]
+                        .first_chunk()
+                        .expect("a tile inside its frame")
+                });
+                *column = [sub(d[0], d[2]), add(d[1], d[2]), sub(d[2], d[1]), sub(d[1], d[3])];
+            }
+            for r in 0..4 {
+                let [a, b, c, d] = [columns[0][r], columns[1][r], columns[2][r], columns[3][r]];
+                for (s, value) in [sub(a, c), add(b, c), sub(c, b), sub(b, d)].iter().enumerate() {
+                    let at = (4 * r + s) * size + tile * channels + channel;
+                    out[at..at + LANES].copy_from_slice(value);
+                }
+            }
+        }
+    }
+}
+
+/// Aᵀ m A of every channel of every tile, handed on pixel by pixel.
+#[inline(always)]
+fn untransform(
+    products: &[f32],
+    channels: usize,
+    places: &[usize],
+    [down, right]: [usize; 2],
+    mut sink: impl FnMut(usize, usize, &Lanes),
+) {
+    let size = places.len() * channels;
+    for (tile, &place) in places.iter().enumerate() {
+        for channel in (0..channels).step_by(LANES) {
+            let mut rows = [[[0.0; LANES]; 4]; 2];
+            for s in 0..4 {
+                let m: [Lanes; 4] = std::array::from_fn(|r| {
+                    *products[(4 * r + s) * size + tile * channels + channel..]
+                        .first_chunk()
+                        .expect("whole lanes")
+                });
+                rows[0][s] = add(add(m[0], m[1]), m[2]);
+                rows[1][s] = sub(sub(m[1], m[2]), m[3]);
+            }
+            for (i, [a, b, c, d]) in rows.into_iter().enumerate() {
+                sink(place + i * down, channel, &add(add(a, b), c));
+                sink(place + i * down + right, channel, &sub(sub(b, c), d));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add(a: Lanes, b: Lanes) -> Lanes {
+    std::array::from_fn(|i| a[i] + b[i])
+}
+
+#[inline(always)]
+fn sub(a: Lanes, b: Lanes) -> Lanes {
+    std::array::from_fn(|i| a[i] - b[i])
 }

@@ -3,12 +3,12 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::forward::{Kept, len};
+use super::forward::{Kept, Marks, add, rows};
 use super::{Convolution, Layer, Method, Plan, Workspace};
 use crate::bias::Activation;
-use crate::convolution::{Patches, Planes};
 use crate::element::values;
-use crate::product::{multiply, store};
+use crate::frame::Frame;
+use crate::wide::wide;
 
 struct Gradient<'a> {
     plan: &'a Plan,
@@ -26,7 +26,7 @@ impl CustomOp1 for Gradient<'_> {
         let (plan, group) = (self.plan, self.kept.group);
         let classes = layout.dims()[1];
         let mut out = vec![0.0; self.images.elem_count()];
-        out.par_chunks_mut(group * len(plan.shapes[0]))
+        out.par_chunks_mut(group * plan.frames[0].bare_len())
             .zip(gradient.par_chunks(group * classes).zip(&self.kept.marks))
             .for_each(|(out, (gradient, marks))| {
                 plan.with_workspace(|work| plan.backward(gradient, marks, out, work));
@@ -46,146 +46,158 @@ impl Plan {
     }
 
     /// From the gradient of a group's logits to that of its images.
-    fn backward(&self, gradient: &[f32], marks: &[Vec<u8>], out: &mut [f32], work: &mut Workspace) {
-        let count = out.len() / len(self.shapes[0]);
-        let mut gradients: Vec<Option<Vec<f32>>> = vec![None; self.shapes.len()];
-        let mut last = work.take(gradient.len());
-        last.copy_from_slice(gradient);
-        gradients[self.shapes.len() - 1] = Some(last);
+    fn backward(&self, gradient: &[f32], marks: &[Marks], out: &mut [f32], work: &mut Workspace) {
+        let frames = &self.gradient_frames;
+        let count = out.len() / frames[0].bare_len();
+        let mut gradients: Vec<Option<Vec<f32>>> = vec![None; frames.len()];
+        let last = frames.len() - 1;
+        let mut logits = work.take(&frames[last], count);
+        frames[last].fill(gradient, &mut logits);
+        gradients[last] = Some(logits);
         for (index, step) in self.steps.iter().enumerate().rev() {
             // A value that nothing reads has no gradient.
             let Some(mut gradient) = gradients[index + 1].take() else {
                 continue;
             };
-            let (shape, mark) = (self.shapes[step.input], &marks[index]);
+            let (frame, to_frame) = (&frames[index + 1], &frames[step.input]);
+            let (value, mark) = (&self.frames[index + 1], &marks[index]);
             let earlier = gradients[step.input].take();
             let is_first = earlier.is_none();
-            let mut to_input = earlier.unwrap_or_else(|| work.take(count * len(shape)));
+            let mut to_input = earlier.unwrap_or_else(|| work.take(to_frame, count));
             match &step.layer {
                 Layer::Convolution(convolution) => {
                     if convolution.activation == Activation::Relu {
-                        mask(&mut gradient, mark);
+                        mask(&mut gradient, frame, mark, value, count);
                     }
-                    convolution.backward(&gradient, is_first, &mut to_input, work);
+                    convolution.backward(&gradient, count, frame, is_first, to_frame, &mut to_input, work);
                     if let Some(residual) = convolution.residual {
-                        // The gradient's own buffer goes on, unless there is one already.
+                        // The gradient's own buffer goes on, unless there is one already. Both have the
+                        // same frame.
                         match &mut gradients[residual] {
-                            Some(sum) => add(sum, &gradient),
+                            Some(sum) => wide(|| add(sum, &gradient)),
                             none => *none = Some(std::mem::take(&mut gradient)),
                         }
                     }
                 }
                 Layer::ScaleShiftRelu { scale, .. } => {
-                    mask(&mut gradient, mark);
-                    let area = shape[1] * shape[2];
-                    let planes = to_input.chunks_exact_mut(area).zip(gradient.chunks_exact(area));
-                    for ((to_input, gradient), &scale) in planes.zip(scale.iter().cycle()) {
-                        let pairs = to_input.iter_mut().zip(gradient);
-                        match is_first {
-                            true => pairs.for_each(|(out, &g)| *out = g * scale),
-                            false => pairs.for_each(|(out, &g)| *out += g * scale),
-                        }
+                    mask(&mut gradient, frame, mark, value, count);
+                    for (image, i) in rows(count, frame) {
+                        let from = &gradient[image * frame.len()..][frame.row(i)];
+                        let to = &mut to_input[image * to_frame.len()..][to_frame.row(i)];
+                        wide(|| {
+                            let pixels = to.chunks_exact_mut(scale.len()).zip(from.chunks_exact(scale.len()));
+                            for (to, from) in pixels {
+                                let pairs = to.iter_mut().zip(from).zip(scale);
+                                match is_first {
+                                    true => pairs.for_each(|((to, &g), &scale)| *to = g * scale),
+                                    false => pairs.for_each(|((to, &g), &scale)| *to += g * scale),
+                                }
+                            }
+                        });
                     }
                 }
                 Layer::MaxPool(size) => {
                     if is_first {
-                        to_input.fill(0.0);
+                        clear(&mut to_input, to_frame, count);
                     }
-                    max_pool(&gradient, mark, *size, shape, &mut to_input);
+                    for image in 0..count {
+                        let from = &gradient[image * frame.len()..];
+                        let to = &mut to_input[image * to_frame.len()..];
+                        let mark = &mark[image * frame.bare_len()..];
+                        wide(|| max_pool(from, frame, mark, *size, to, to_frame));
+                    }
                 }
                 Layer::MeanPerChannel => {
-                    let area = shape[1] * shape[2];
-                    let scale = 1.0 / area as f32;
-                    for (plane, &gradient) in to_input.chunks_exact_mut(area).zip(&gradient) {
-                        match is_first {
-                            true => plane.fill(gradient * scale),
-                            false => plane.iter_mut().for_each(|out| *out += gradient * scale),
+                    let scale = 1.0 / (to_frame.height * to_frame.width) as f32;
+                    for (image, i) in rows(count, to_frame) {
+                        let from = &gradient[image * frame.len()..][frame.row(0)];
+                        let to = &mut to_input[image * to_frame.len()..][to_frame.row(i)];
+                        for to in to.chunks_exact_mut(from.len()) {
+                            let pairs = to.iter_mut().zip(from);
+                            match is_first {
+                                true => pairs.for_each(|(to, &g)| *to = g * scale),
+                                false => pairs.for_each(|(to, &g)| *to += g * scale),
+                            }
                         }
                     }
                 }
-                Layer::Flatten => match is_first {
-                    true => to_input.copy_from_slice(&gradient),
-                    false => add(&mut to_input, &gradient),
-                },
             }
             if !gradient.is_empty() {
-                work.give(gradient);
+                work.give(frame, gradient);
             }
             gradients[step.input] = Some(to_input);
         }
         let images = gradients[0].take().expect("the first layer reads the images");
-        out.copy_from_slice(&images);
-        work.give(images);
+        frames[0].scatter(&images[..count * frames[0].len()], out);
+        work.give(&frames[0], images);
     }
 }
 
-fn add(sum: &mut [f32], gradient: &[f32]) {
-    sum.iter_mut().zip(gradient).for_each(|(sum, &g)| *sum += g);
+/// Zero inside the border.
+fn clear(gradient: &mut [f32], frame: &Frame, images: usize) {
+    for (image, i) in rows(images, frame) {
+        gradient[image * frame.len()..][frame.row(i)].fill(0.0);
+    }
 }
 
-/// Zero where the ReLU was off.
-fn mask(gradient: &mut [f32], signs: &[u8]) {
-    for (gradient, &sign) in gradient.iter_mut().zip(signs) {
-        *gradient = if sign == 0 { 0.0 } else { *gradient };
+/// Zero where the ReLU was off. Marks lie as the value does.
+fn mask(gradient: &mut [f32], frame: &Frame, marks: &[u8], value: &Frame, images: usize) {
+    for (image, i) in rows(images, frame) {
+        let gradient = &mut gradient[image * frame.len()..][frame.row(i)];
+        let marks = &marks[image * value.len()..][value.row(i)];
+        wide(|| {
+            for (gradient, &mark) in gradient.iter_mut().zip(marks) {
+                *gradient = if mark == 0 { 0.0 } else { *gradient };
+            }
+        });
     }
 }
 
 /// Adds every window's gradient where its maximum was.
-fn max_pool(gradient: &[f32], places: &[u8], size: usize, [_, height, width]: [usize; 3], out: &mut [f32]) {
-    let (rows, columns) = (height / size, width / size);
-    let windows = gradient
-        .chunks_exact(rows * columns)
-        .zip(places.chunks_exact(rows * columns));
-    for (plane, (gradient, places)) in out.chunks_exact_mut(height * width).zip(windows) {
-        for i in 0..rows {
-            for j in 0..columns {
-                let place = usize::from(places[i * columns + j]);
-                let (row, column) = (i * size + place / size, j * size + place % size);
-                plane[row * width + column] += gradient[i * columns + j];
+#[inline(always)]
+fn max_pool(from: &[f32], frame: &Frame, places: &[u8], size: usize, to: &mut [f32], to_frame: &Frame) {
+    let channels = frame.channels;
+    for i in 0..frame.height {
+        for j in 0..frame.width {
+            let start = frame.at(i, j);
+            let gradient = &from[start..start + channels];
+            let places = &places[(i * frame.width + j) * channels..][..channels];
+            for place in 0..size * size {
+                let start = to_frame.at(i * size + place / size, j * size + place % size);
+                let to = &mut to[start..start + channels];
+                for ((to, &gradient), &at) in to.iter_mut().zip(gradient).zip(places) {
+                    *to += if usize::from(at) == place { gradient } else { 0.0 };
+                }
             }
         }
     }
 }
 
 impl Convolution {
-    fn backward(&self, gradient: &[f32], is_first: bool, out: &mut [f32], work: &mut Workspace) {
-        let rows = self.padded.channels;
-        let plane = self.padded.height * self.padded.width;
-        let images = out.len() / (rows * plane);
-        let mut border = std::mem::take(&mut work.border);
-        self.padded_gradient.copy(gradient, &mut border);
-        match &self.backward {
-            Method::Direct(parts) => {
-                let covered: usize = parts.iter().map(|part| part.stencil.pixels()).sum();
-                if is_first && covered < plane {
-                    out.fill(0.0);
-                }
-                for part in parts {
-                    let patches = Patches {
-                        stencil: &part.stencil,
-                        padded: &border,
-                        len: self.padded_gradient.len(),
-                        images,
-                    };
-                    let mut planes = Planes::new(out, rows, plane, part);
-                    planes.accumulate = !is_first;
-                    multiply(&part.weights, &patches, &mut work.panel, &mut planes);
-                }
-            }
-            Method::Winograd(winograd) => {
-                let size = [self.padded.height, self.padded.width];
-                winograd.run(
-                    &border,
-                    images,
-                    size,
-                    &mut work.winograd,
-                    |image, channel, row, column, values| {
-                        let start = (image * rows + channel) * plane + row * size[1] + column;
-                        store(&mut out[start..start + values.len()], values, is_first);
-                    },
-                );
+    #[expect(clippy::too_many_arguments, reason = "each is a different buffer")]
+    fn backward(
+        &self,
+        gradient: &[f32],
+        images: usize,
+        frame: &Frame,
+        is_first: bool,
+        to_frame: &Frame,
+        to: &mut [f32],
+        work: &mut Workspace,
+    ) {
+        if let Method::Direct(parts) = &self.backward {
+            let covered: usize = parts.iter().map(|part| part.pixels()).sum();
+            if is_first && covered < to_frame.height * to_frame.width {
+                clear(to, to_frame, images);
             }
         }
-        work.border = border;
+        self.backward
+            .run(gradient, images, frame, to_frame, work, |start, channel, sums| {
+                let to = &mut to[start + channel..start + channel + sums.len()];
+                match is_first {
+                    true => to.copy_from_slice(sums),
+                    false => add(to, sums),
+                }
+            });
     }
 }

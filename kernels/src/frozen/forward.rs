@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{Convolution, Layer, Method, Plan, Workspace};
+use super::{Convolution, Layer, Plan, Workspace};
 use crate::bias::Activation;
-use crate::convolution::Patches;
 use crate::element::values;
-use crate::max_pool::first_maximum;
-use crate::product::{Sink, Tile, multiply};
+use crate::frame::Frame;
+use crate::wide::wide;
 
 /// One forward pass, and what its gradient needs of it.
 pub(super) struct Run {
@@ -25,10 +24,13 @@ pub(super) struct Run {
 pub(super) struct Kept {
     /// Images per group.
     pub(super) group: usize,
-    /// For every group, for every step: the signs after a ReLU (0 or 1), or the place of a maximum in
-    /// its window.
-    pub(super) marks: Vec<Vec<Vec<u8>>>,
+    /// For every group, for every step.
+    pub(super) marks: Vec<Vec<Marks>>,
 }
+
+/// After a ReLU, for every number of the result's frames, 1 where it is not zero. After a maximum, its
+/// place in the window, without border. Else empty.
+pub(super) type Marks = Vec<u8>;
 
 impl Run {
     pub(super) fn new(plan: Arc<Plan>, keep: bool) -> Self {
@@ -49,10 +51,10 @@ impl CustomOp1 for Run {
         let images = values::<f32>(storage, layout)?;
         let batch = layout.dims()[0];
         let plan = &*self.plan;
-        let classes = len(plan.shapes[plan.shapes.len() - 1]);
+        let classes = plan.frames[plan.frames.len() - 1].bare_len();
         let mut logits = vec![0.0; batch * classes];
         let group = plan.group.min(batch.div_ceil(rayon::current_num_threads())).max(1);
-        let image_len = len(plan.shapes[0]);
+        let image_len = plan.frames[0].bare_len();
         let marks = logits
             .par_chunks_mut(group * classes)
             .zip(images.par_chunks(group * image_len))
@@ -69,11 +71,6 @@ impl CustomOp1 for Run {
     }
 }
 
-/// Numbers in a value of one image.
-pub(super) fn len(shape: [usize; 3]) -> usize {
-    shape.iter().product()
-}
-
 impl Plan {
     /// Runs with a workspace that nobody else uses.
     pub(super) fn with_workspace<R>(&self, run: impl FnOnce(&mut Workspace) -> R) -> R {
@@ -87,7 +84,7 @@ impl Plan {
 
     /// The last step that reads each value.
     fn last_uses(&self) -> Vec<usize> {
-        let mut last = vec![usize::MAX; self.shapes.len()];
+        let mut last = vec![usize::MAX; self.frames.len()];
         for (index, step) in self.steps.iter().enumerate() {
             last[step.input] = index;
             if let Layer::Convolution(convolution) = &step.layer
@@ -100,213 +97,184 @@ impl Plan {
     }
 
     /// The logits of one group of images, and what the gradient needs.
-    fn forward(&self, images: &[f32], logits: &mut [f32], keep: bool, work: &mut Workspace) -> Vec<Vec<u8>> {
-        let count = images.len() / len(self.shapes[0]);
+    fn forward(&self, images: &[f32], logits: &mut [f32], keep: bool, work: &mut Workspace) -> Vec<Marks> {
+        let count = images.len() / self.frames[0].bare_len();
         let last_uses = self.last_uses();
-        let mut buffers: Vec<Option<Vec<f32>>> = vec![None; self.shapes.len()];
+        let mut buffers: Vec<Option<Vec<f32>>> = vec![None; self.frames.len()];
+        let mut first = work.take(&self.frames[0], count);
+        self.frames[0].fill(images, &mut first);
+        buffers[0] = Some(first);
         let mut marks = Vec::with_capacity(self.steps.len());
         for (index, step) in self.steps.iter().enumerate() {
-            let output = index + 1;
-            let mut out = work.take(count * len(self.shapes[output]));
-            let value = |id: usize| match id {
-                0 => images,
-                _ => buffers[id].as_deref().expect("a value is computed before its use"),
-            };
+            let (frame, out_frame) = (&self.frames[step.input], &self.frames[index + 1]);
+            let mut out = work.take(out_frame, count);
+            let value = |index: usize| buffers[index].as_deref().expect("a value that is still read");
             let input = value(step.input);
-            let mark = match &step.layer {
+            let mut mark = Marks::new();
+            match &step.layer {
                 Layer::Convolution(convolution) => {
                     let residual = convolution.residual.map(value);
-                    convolution.forward(input, residual, &mut out, work);
-                    match convolution.activation {
-                        Activation::Relu if keep => signs(&out),
-                        _ => Vec::new(),
+                    if keep && convolution.activation == Activation::Relu {
+                        mark.resize(count * out_frame.len(), 0);
                     }
+                    convolution.forward(input, count, frame, residual, out_frame, &mut out, &mut mark, work);
                 }
                 Layer::ScaleShiftRelu { scale, shift } => {
-                    let area = self.shapes[output][1] * self.shapes[output][2];
-                    let planes = out.chunks_exact_mut(area).zip(input.chunks_exact(area));
-                    let channels = scale.iter().zip(shift).cycle();
-                    for ((out, x), (&scale, &shift)) in planes.zip(channels) {
-                        for (out, &x) in out.iter_mut().zip(x) {
-                            let y = x * scale + shift;
-                            *out = if y <= 0.0 { 0.0 } else { y };
+                    if keep {
+                        mark.resize(count * out_frame.len(), 0);
+                    }
+                    for (image, i) in rows(count, out_frame) {
+                        let from = &input[image * frame.len()..][frame.row(i)];
+                        let range = image * out_frame.len() + out_frame.row(i).start;
+                        let out = &mut out[range..range + from.len()];
+                        wide(|| scale_shift_relu(from, scale, shift, out));
+                        if keep {
+                            wide(|| signs(out, &mut mark[range..range + from.len()]));
                         }
                     }
-                    if keep { signs(&out) } else { Vec::new() }
                 }
-                Layer::MaxPool(size) => max_pool(input, *size, self.shapes[step.input], &mut out),
-                Layer::MeanPerChannel => {
-                    let [_, height, width] = self.shapes[step.input];
-                    let scale = 1.0 / (height * width) as f32;
-                    for (out, plane) in out.iter_mut().zip(input.chunks_exact(height * width)) {
-                        *out = plane.iter().sum::<f32>() * scale;
+                Layer::MaxPool(size) => {
+                    mark.resize(count * out_frame.bare_len(), 0);
+                    for image in 0..count {
+                        let input = &input[image * frame.len()..];
+                        let out = &mut out[image * out_frame.len()..];
+                        let mark = &mut mark[image * out_frame.bare_len()..];
+                        wide(|| max_pool(input, frame, *size, out, out_frame, mark));
                     }
-                    Vec::new()
                 }
-                Layer::Flatten => {
-                    out.copy_from_slice(input);
-                    Vec::new()
+                Layer::MeanPerChannel => {
+                    let scale = 1.0 / (frame.height * frame.width) as f32;
+                    for image in 0..count {
+                        let input = &input[image * frame.len()..];
+                        let out = &mut out[image * out_frame.len()..][out_frame.row(0)];
+                        out.fill(0.0);
+                        for i in 0..frame.height {
+                            for pixel in input[frame.row(i)].chunks_exact(frame.channels) {
+                                add(out, pixel);
+                            }
+                        }
+                        out.iter_mut().for_each(|sum| *sum *= scale);
+                    }
                 }
-            };
-            marks.push(mark);
-            buffers[output] = Some(out);
-            for (buffer, &last) in buffers.iter_mut().zip(&last_uses) {
+            }
+            marks.push(if keep { mark } else { Marks::new() });
+            buffers[index + 1] = Some(out);
+            for (value, (buffer, &last)) in buffers.iter_mut().zip(&last_uses).enumerate() {
                 if last == index
                     && let Some(buffer) = buffer.take()
                 {
-                    work.give(buffer);
+                    work.give(&self.frames[value], buffer);
                 }
             }
         }
         let last = buffers.pop().flatten().expect("a network has a layer");
-        logits.copy_from_slice(&last);
-        work.give(last);
+        let frame = &self.frames[self.frames.len() - 1];
+        frame.scatter(&last[..count * frame.len()], logits);
+        work.give(frame, last);
         marks
     }
 }
 
-/// 1 where a number is positive (or not a number), else 0.
-fn signs(values: &[f32]) -> Vec<u8> {
-    values.iter().map(|&value| u8::from(value != 0.0)).collect()
+/// Every row of pixels: image, row.
+pub(super) fn rows(images: usize, frame: &Frame) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let height = frame.height;
+    (0..images).flat_map(move |image| (0..height).map(move |i| (image, i)))
 }
 
-/// The maximum of window (i, j), and the place of the first one in the window, row by row.
-#[inline]
-fn window_maximum(plane: &[f32], width: usize, size: usize, i: usize, j: usize) -> (f32, u8) {
-    if size != 2 {
-        let at = first_maximum(plane, width, size, i, j);
-        let (row, column) = (at / width - i * size, at % width - j * size);
-        return (plane[at], (row * size + column) as u8);
+/// 1 where a number is not zero, else 0.
+#[inline(always)]
+fn signs(values: &[f32], marks: &mut [u8]) {
+    for (mark, &value) in marks.iter_mut().zip(values) {
+        *mark = u8::from(value != 0.0);
     }
-    let corner = 2 * i * width + 2 * j;
-    let (top, bottom) = (&plane[corner..corner + 2], &plane[corner + width..corner + width + 2]);
-    let (mut value, mut place) = (top[0], 0);
-    for (next, at) in [(top[1], 1), (bottom[0], 2), (bottom[1], 3)] {
-        let larger = next > value || (next.is_nan() && !value.is_nan());
-        value = if larger { next } else { value };
-        place = if larger { at } else { place };
-    }
-    (value, place)
 }
 
-/// The maxima of all windows; returns their places.
-fn max_pool(input: &[f32], size: usize, [_, height, width]: [usize; 3], out: &mut [f32]) -> Vec<u8> {
-    let (rows, columns) = (height / size, width / size);
-    let mut places = vec![0; out.len()];
-    let planes = out
-        .chunks_exact_mut(rows * columns)
-        .zip(input.chunks_exact(height * width));
-    for ((out, plane), places) in planes.zip(places.chunks_exact_mut(rows * columns)) {
-        for i in 0..rows {
-            for j in 0..columns {
-                let (value, place) = window_maximum(plane, width, size, i, j);
-                out[i * columns + j] = value;
-                places[i * columns + j] = place;
+#[inline(always)]
+pub(super) fn add(sums: &mut [f32], values: &[f32]) {
+    sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value);
+}
+
+/// For pixels side by side.
+#[inline(always)]
+fn scale_shift_relu(from: &[f32], scale: &[f32], shift: &[f32], out: &mut [f32]) {
+    let channels = scale.len();
+    for (from, out) in from.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
+        for ((out, &x), (&scale, &shift)) in out.iter_mut().zip(from).zip(scale.iter().zip(shift)) {
+            let y = x * scale + shift;
+            *out = if y <= 0.0 { 0.0 } else { y };
+        }
+    }
+}
+
+/// The maxima of all windows of one image, and their places: row by row, the first of equal ones. A NaN
+/// counts as the maximum.
+#[inline(always)]
+fn max_pool(input: &[f32], frame: &Frame, size: usize, out: &mut [f32], out_frame: &Frame, places: &mut [u8]) {
+    let channels = frame.channels;
+    for i in 0..out_frame.height {
+        for j in 0..out_frame.width {
+            let start = out_frame.at(i, j);
+            let out = &mut out[start..start + channels];
+            let places = &mut places[(i * out_frame.width + j) * channels..][..channels];
+            for place in 0..size * size {
+                let start = frame.at(i * size + place / size, j * size + place % size);
+                let pixel = &input[start..start + channels];
+                if place == 0 {
+                    out.copy_from_slice(pixel);
+                    places.fill(0);
+                    continue;
+                }
+                for ((out, at), &next) in out.iter_mut().zip(places.iter_mut()).zip(pixel) {
+                    let larger = next > *out || (next.is_nan() && !out.is_nan());
+                    *out = if larger { next } else { *out };
+                    *at = if larger { place as u8 } else { *at };
+                }
             }
         }
     }
-    places
 }
 
 impl Convolution {
-    fn forward(&self, input: &[f32], residual: Option<&[f32]>, out: &mut [f32], work: &mut Workspace) {
-        let [height, width] = self.out;
-        let (rows, pixels) = (self.bias.len(), height * width);
-        let images = out.len() / (rows * pixels);
-        let mut border = std::mem::take(&mut work.border);
-        self.padded.copy(input, &mut border);
-        let mut finish = Finish {
-            convolution: self,
-            residual,
-            out,
-            rows,
-            pixels,
-        };
-        match &self.forward {
-            Method::Direct(parts) => {
-                for part in parts {
-                    let patches = Patches {
-                        stencil: &part.stencil,
-                        padded: &border,
-                        len: self.padded.len(),
-                        images,
-                    };
-                    multiply(&part.weights, &patches, &mut work.panel, &mut finish);
+    #[expect(clippy::too_many_arguments, reason = "each is a different buffer")]
+    fn forward(
+        &self,
+        input: &[f32],
+        images: usize,
+        frame: &Frame,
+        residual: Option<&[f32]>,
+        out_frame: &Frame,
+        out: &mut [f32],
+        marks: &mut [u8],
+        work: &mut Workspace,
+    ) {
+        let relu = self.activation == Activation::Relu;
+        self.forward
+            .run(input, images, frame, out_frame, work, |start, channel, sums| {
+                let range = start + channel..start + channel + sums.len();
+                let out = &mut out[range.clone()];
+                let bias = &self.bias[channel..channel + sums.len()];
+                match residual {
+                    // The residual lies as the result does.
+                    Some(residual) => {
+                        let residual = &residual[range.clone()];
+                        for ((out, &sum), (&bias, &residual)) in out.iter_mut().zip(sums).zip(bias.iter().zip(residual))
+                        {
+                            *out = sum + bias + residual;
+                        }
+                    }
+                    None => {
+                        for ((out, &sum), &bias) in out.iter_mut().zip(sums).zip(bias) {
+                            *out = sum + bias;
+                        }
+                    }
                 }
-            }
-            Method::Winograd(winograd) => {
-                winograd.run(
-                    &border,
-                    images,
-                    self.out,
-                    &mut work.winograd,
-                    |image, channel, row, column, values| {
-                        let start = (image * rows + channel) * pixels + row * width + column;
-                        finish.put_row(channel, start, values);
-                    },
-                );
-            }
-        }
-        work.border = border;
-    }
-}
-
-/// Adds bias and residual to the products and applies the ReLU.
-struct Finish<'a> {
-    convolution: &'a Convolution,
-    residual: Option<&'a [f32]>,
-    out: &'a mut [f32],
-    rows: usize,
-    pixels: usize,
-}
-
-impl Finish<'_> {
-    /// Takes finished sums of a channel, whose first one lies at `start` of the result.
-    #[inline(always)]
-    fn put_row(&mut self, channel: usize, start: usize, sums: &[f32]) {
-        let bias = self.convolution.bias[channel];
-        let out = &mut self.out[start..start + sums.len()];
-        out.iter_mut().zip(sums).for_each(|(out, &sum)| *out = sum + bias);
-        self.complete(start, sums.len());
-    }
-
-    /// Adds the residual to a run of sums and applies the ReLU.
-    #[inline(always)]
-    fn complete(&mut self, start: usize, count: usize) {
-        let out = &mut self.out[start..start + count];
-        if let Some(residual) = self.residual {
-            let residual = &residual[start..start + count];
-            out.iter_mut().zip(residual).for_each(|(out, &value)| *out += value);
-        }
-        if self.convolution.activation == Activation::Relu {
-            out.iter_mut()
-                .for_each(|out| *out = if *out <= 0.0 { 0.0 } else { *out });
-        }
-    }
-}
-
-impl Sink<f32> for Finish<'_> {
-    fn put(&mut self, tile: &Tile<'_, f32>) {
-        let mut done = 0;
-        while done < tile.columns {
-            let column = tile.column + done;
-            let (image, pixel) = (column / self.pixels, column % self.pixels);
-            let count = (tile.columns - done).min(self.pixels - pixel);
-            let start = (image * self.rows + tile.row) * self.pixels + pixel;
-            for row in 0..tile.rows {
-                let bias = self.convolution.bias[tile.row + row];
-                let range = start + row * self.pixels..start + row * self.pixels + count;
-                let out = &mut self.out[range.clone()];
-                let now = out.iter_mut().zip(tile.row(row, done, count));
-                match tile.is_first {
-                    true => now.for_each(|(out, &value)| *out = value + bias),
-                    false => now.for_each(|(out, &value)| *out += value),
+                if relu {
+                    out.iter_mut()
+                        .for_each(|out| *out = if *out <= 0.0 { 0.0 } else { *out });
                 }
-                if tile.is_last {
-                    self.complete(range.start, count);
+                if !marks.is_empty() {
+                    signs(out, &mut marks[range]);
                 }
-            }
-            done += count;
-        }
+            });
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! While an attack runs, the network is a constant. Its weights are packed once, batch normalisation is
 //! folded into the convolution before it or becomes one scale and shift, and a group of images goes
-//! through all layers before the next one starts, so that activations stay in the cache. For the
-//! gradient only the signs of the activations are kept.
+//! through all layers before the next one starts, so that activations stay in the caches. Between layers
+//! channels lie side by side, inside the border of zeros that the next convolution reads. For the gradient only
+//! the signs of the activations are kept.
 
 mod backward;
 mod forward;
@@ -15,7 +16,8 @@ use candle_core::{DType, Result, Tensor, bail};
 
 use crate::batch_norm::BatchNorm;
 use crate::bias::Activation;
-use crate::convolution::{Geometry, Padded, Part, Winograd};
+use crate::convolution::{Geometry, Part, Winograd};
+use crate::frame::Frame;
 use workspace::Workspace;
 
 /// An intermediate result of a [`Builder`].
@@ -27,7 +29,23 @@ pub struct Value(usize);
 pub struct Builder {
     /// Channels, height and width of every value; the first is the image.
     shapes: Vec<[usize; 3]>,
-    steps: Vec<Step>,
+    /// The layer that makes each value but the first, and the value it reads.
+    layers: Vec<(usize, Draft)>,
+}
+
+/// A layer before anybody knows how its input lies in memory.
+enum Draft {
+    Convolution(Box<Convolving>),
+    /// Everything else: layers that read pixel by pixel.
+    Other(Layer),
+}
+
+struct Convolving {
+    geometry: Geometry,
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    residual: Option<usize>,
+    activation: Activation,
 }
 
 /// A frozen network.
@@ -35,7 +53,9 @@ pub struct Builder {
 pub struct Frozen(Arc<Plan>);
 
 struct Plan {
-    shapes: Vec<[usize; 3]>,
+    /// How each value lies in memory, and its gradient.
+    frames: Vec<Frame>,
+    gradient_frames: Vec<Frame>,
     steps: Vec<Step>,
     /// Images that go through all layers together.
     group: usize,
@@ -57,25 +77,20 @@ enum Layer {
     },
     MaxPool(usize),
     MeanPerChannel,
-    Flatten,
 }
 
 /// relu(w ∗ x + bias + residual), the last two and the ReLU if there are any.
 struct Convolution {
-    padded: Padded,
     forward: Method,
-    padded_gradient: Padded,
     backward: Method,
-    /// Height and width of the result.
-    out: [usize; 2],
     bias: Vec<f32>,
     residual: Option<usize>,
     activation: Activation,
 }
 
-/// How a correlation of padded images is computed.
+/// How a correlation of frames is computed.
 enum Method {
-    /// As products with image columns.
+    /// As products with the frame's numbers where they lie.
     Direct(Vec<Part<f32>>),
     Winograd(Winograd),
 }
@@ -85,13 +100,13 @@ impl Builder {
     pub fn new(image: [usize; 3]) -> (Self, Value) {
         let builder = Self {
             shapes: vec![image],
-            steps: Vec::new(),
+            layers: Vec::new(),
         };
         (builder, Value(0))
     }
 
-    fn push(&mut self, input: Value, layer: Layer, shape: [usize; 3]) -> Value {
-        self.steps.push(Step { input: input.0, layer });
+    fn push(&mut self, input: Value, layer: Draft, shape: [usize; 3]) -> Value {
+        self.layers.push((input.0, layer));
         self.shapes.push(shape);
         Value(self.shapes.len() - 1)
     }
@@ -132,26 +147,14 @@ impl Builder {
                 *bias = *bias * scale + shift;
             }
         }
-        let (padded_gradient, backward) = geometry.backward(&weights);
-        let forward = match Winograd::forward(&geometry, &weights) {
-            Some(winograd) => Method::Winograd(winograd),
-            None => Method::Direct(vec![geometry.forward(&weights)]),
-        };
-        let backward = match Winograd::backward(&geometry, &weights) {
-            Some(winograd) => Method::Winograd(winograd),
-            None => Method::Direct(backward),
-        };
-        let convolution = Convolution {
-            padded: geometry.padded_input(),
-            forward,
-            padded_gradient,
-            backward,
-            out: [geometry.out_height, geometry.out_width],
+        let convolving = Convolving {
+            geometry,
+            weights,
             bias: biases,
             residual: residual.map(|it| it.0),
             activation,
         };
-        Ok(self.push(input, Layer::Convolution(Box::new(convolution)), shape))
+        Ok(self.push(input, Draft::Convolution(Box::new(convolving)), shape))
     }
 
     /// A fully connected layer over the flattened `input`.
@@ -163,61 +166,176 @@ impl Builder {
         activation: Activation,
     ) -> Result<Value> {
         let [channels, height, width] = self.shapes[input.0];
-        let flat = match (height, width) {
-            (1, 1) => input,
-            _ => self.push(input, Layer::Flatten, [channels * height * width, 1, 1]),
-        };
         let (outputs, features) = weight.dims2()?;
-        let weight = weight.reshape((outputs, features, 1, 1))?;
-        self.convolution(flat, &weight, bias, (1, 0), None, None, activation)
+        if features != channels * height * width {
+            bail!("frozen: {features} features from a value of [{channels}, {height}, {width}]");
+        }
+        // A convolution whose kernel is as large as the image.
+        let weight = weight.reshape((outputs, channels, height, width))?;
+        self.convolution(input, &weight, bias, (1, 0), None, None, activation)
     }
 
     /// Batch normalisation by running statistics, then ReLU.
     pub fn norm_relu(&mut self, input: Value, norm: &BatchNorm) -> Result<Value> {
         let (scale, shift) = scale_and_shift(norm)?;
         let shape = self.shapes[input.0];
-        Ok(self.push(input, Layer::ScaleShiftRelu { scale, shift }, shape))
+        Ok(self.push(input, Draft::Other(Layer::ScaleShiftRelu { scale, shift }), shape))
     }
 
     /// The maximum of every `size` × `size` window.
     pub fn max_pool(&mut self, input: Value, size: usize) -> Value {
         let [channels, height, width] = self.shapes[input.0];
-        self.push(input, Layer::MaxPool(size), [channels, height / size, width / size])
+        let shape = [channels, height / size, width / size];
+        self.push(input, Draft::Other(Layer::MaxPool(size)), shape)
     }
 
     /// The mean of every channel.
     pub fn mean_per_channel(&mut self, input: Value) -> Value {
         let shape = [self.shapes[input.0][0], 1, 1];
-        self.push(input, Layer::MeanPerChannel, shape)
+        self.push(input, Draft::Other(Layer::MeanPerChannel), shape)
     }
 
     /// The network whose logits are the last value.
     pub fn finish(self) -> Frozen {
-        const COLUMNS: usize = 128;
-        let convolved = self
-            .steps
-            .iter()
-            .zip(&self.shapes[1..])
-            .filter_map(|(step, shape)| matches!(step.layer, Layer::Convolution(_)).then_some(shape[1] * shape[2]));
-        let fewest = convolved.filter(|&pixels| pixels > 1).min().unwrap_or(1);
+        let (frames, gradient_frames) = self.frames();
+        let group = self.group();
+        let steps = self.layers.into_iter().enumerate().map(|(index, (input, draft))| Step {
+            input,
+            layer: match draft {
+                Draft::Other(layer) => layer,
+                Draft::Convolution(it) => {
+                    Layer::Convolution(Box::new(it.pack(&frames[input], &gradient_frames[index + 1])))
+                }
+            },
+        });
         Frozen(Arc::new(Plan {
-            group: COLUMNS.div_ceil(fewest).clamp(1, 16),
-            shapes: self.shapes,
-            steps: self.steps,
+            steps: steps.collect(),
+            frames,
+            gradient_frames,
+            group,
             workspaces: Mutex::default(),
         }))
+    }
+
+    /// The border that each value needs for the convolutions that read it, and each gradient for the
+    /// convolution that made its value. A residual lies as the value it is added to.
+    fn frames(&self) -> (Vec<Frame>, Vec<Frame>) {
+        let bare: Vec<Frame> = self.shapes.iter().map(|&shape| Frame::bare(shape)).collect();
+        let (mut frames, mut gradients) = (bare.clone(), bare);
+        let convolutions = || {
+            self.layers
+                .iter()
+                .enumerate()
+                .filter_map(|(index, (input, draft))| match draft {
+                    Draft::Convolution(it) => Some((index + 1, *input, it)),
+                    Draft::Other(_) => None,
+                })
+        };
+        for (output, input, convolution) in convolutions() {
+            frames[input] = frames[input].union(&convolution.geometry.input_frame());
+            gradients[output] = gradients[output].union(&convolution.geometry.gradient_frame());
+        }
+        // A chain of residuals needs as many rounds as it is long.
+        loop {
+            let before = (frames.clone(), gradients.clone());
+            for (output, _, convolution) in convolutions() {
+                if let Some(residual) = convolution.residual {
+                    for frames in [&mut frames, &mut gradients] {
+                        let both = frames[output].union(&frames[residual]);
+                        (frames[output], frames[residual]) = (both, both);
+                    }
+                }
+            }
+            if before == (frames.clone(), gradients.clone()) {
+                return (frames, gradients);
+            }
+        }
+    }
+
+    /// Enough images that the smallest planes fill tiles.
+    fn group(&self) -> usize {
+        const PIXELS: usize = 192;
+        let planes = self
+            .layers
+            .iter()
+            .zip(&self.shapes[1..])
+            .filter_map(|((_, draft), shape)| matches!(draft, Draft::Convolution(_)).then_some(shape[1] * shape[2]));
+        let fewest = planes.filter(|&pixels| pixels > 1).min().unwrap_or(1);
+        PIXELS.div_ceil(fewest).clamp(4, 16)
+    }
+}
+
+impl Convolving {
+    fn pack(self, input: &Frame, gradient: &Frame) -> Convolution {
+        let (geometry, weights) = (self.geometry, &self.weights);
+        let forward = match Winograd::forward(&geometry, weights, input) {
+            Some(winograd) => Method::Winograd(winograd),
+            None => Method::Direct(vec![geometry.forward(weights, input)]),
+        };
+        let backward = match Winograd::backward(&geometry, weights, gradient) {
+            Some(winograd) => Method::Winograd(winograd),
+            None => Method::Direct(geometry.backward(weights, gradient)),
+        };
+        Convolution {
+            forward,
+            backward,
+            bias: self.bias,
+            residual: self.residual,
+            activation: self.activation,
+        }
+    }
+}
+
+impl Method {
+    /// Computes the correlation. `sink` gets where a pixel begins in frames `out`, the first output
+    /// channel, and the sums.
+    #[inline(always)]
+    fn run(
+        &self,
+        values: &[f32],
+        images: usize,
+        input: &Frame,
+        out: &Frame,
+        work: &mut Workspace,
+        mut sink: impl FnMut(usize, usize, &[f32]),
+    ) {
+        match self {
+            Self::Direct(parts) => {
+                for part in parts {
+                    part.run(values, images, input.len(), out, &mut sink);
+                }
+            }
+            Self::Winograd(winograd) => {
+                winograd.run(
+                    values,
+                    images,
+                    input,
+                    out,
+                    &mut work.winograd,
+                    |start, channel, sums| {
+                        sink(start, channel, sums);
+                    },
+                );
+            }
+        }
     }
 }
 
 impl Frozen {
     /// The logits `[B, K]` of f32 `images` `[B, C, H, W]`.
     pub fn logits(&self, images: &Tensor) -> Result<Tensor> {
-        if images.dims().get(1..) != Some(&self.0.shapes[0]) || images.dtype() != DType::F32 {
+        let Frame {
+            channels,
+            height,
+            width,
+            ..
+        } = self.0.frames[0];
+        let image = [channels, height, width];
+        if images.dims().get(1..) != Some(&image) || images.dtype() != DType::F32 {
             bail!(
-                "frozen: images {:?} {:?} instead of [B, C, H, W] = [B, {:?}] F32",
+                "frozen: images {:?} {:?} instead of [B, C, H, W] = [B, {image:?}] F32",
                 images.dims(),
                 images.dtype(),
-                self.0.shapes[0]
             );
         }
         let images = images.contiguous()?;

@@ -1,28 +1,32 @@
 //! Memory of one task, used again by the next.
 
+use std::collections::HashMap;
+
 use crate::convolution::Scratch;
+use crate::frame::Frame;
+use crate::product::SLACK;
 
 /// Buffers that outlive a task.
 #[derive(Default)]
 pub(super) struct Workspace {
-    free: Vec<Vec<f32>>,
-    /// An image with its border.
-    pub(super) border: Vec<f32>,
-    /// A panel of a product.
-    pub(super) panel: Vec<f32>,
+    /// Frames nobody uses. Their borders are zero: whoever writes one leaves its border alone.
+    free: HashMap<Frame, Vec<Vec<f32>>>,
     pub(super) winograd: Scratch,
 }
 
 impl Workspace {
-    /// A buffer of a length; its numbers may be anything.
-    pub(super) fn take(&mut self, len: usize) -> Vec<f32> {
-        let mut buffer = self.free.pop().unwrap_or_default();
-        buffer.resize(len, 0.0);
+    /// Room for `images` frames; what is inside the border may be anything.
+    pub(super) fn take(&mut self, frame: &Frame, images: usize) -> Vec<f32> {
+        let len = images * frame.len() + SLACK;
+        let mut buffer = self.free.get_mut(frame).and_then(Vec::pop).unwrap_or_default();
+        if buffer.len() < len {
+            buffer.resize(len, 0.0);
+        }
         buffer
     }
 
-    /// Gives a buffer back.
-    pub(super) fn give(&mut self, buffer: Vec<f32>) {
-        self.free.push(buffer);
+    /// Gives room back.
+    pub(super) fn give(&mut self, frame: &Frame, buffer: Vec<f32>) {
+        self.free.entry(*frame).or_default().push(buffer);
     }
 }

@@ -1,0 +1,201 @@
+//! A correlation over frames: what a convolution and the gradient to its images have in common.
+
+use rayon::prelude::*;
+
+use crate::element::Element;
+use crate::frame::Frame;
+use crate::product::{Packed, multiply};
+use crate::wide::wide;
+
+/// A correlation: every one of its pixels is a sum over taps into the frame.
+pub(crate) struct Part<T> {
+    grid: Grid,
+    weights: Weights<T>,
+}
+
+/// The pixels of a part: (i, j) reads from `origin + i · row_step + j · step` on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grid {
+    pub(crate) origin: usize,
+    pub(crate) row_step: usize,
+    pub(crate) step: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    /// Where the pixels lie in the result.
+    pub(crate) place: Place,
+}
+
+/// Pixel (i, j) of a part is pixel (i·stride + top, j·stride + left) of the result.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) top: usize,
+    pub(crate) left: usize,
+    pub(crate) stride: usize,
+}
+
+enum Weights<T> {
+    /// As the right operand of a product.
+    Packed(Packed<T>),
+    /// For so few results that a tile would be mostly empty: a row of the whole depth for each.
+    Few {
+        taps: Vec<usize>,
+        run: usize,
+        rows: Vec<Vec<T>>,
+    },
+}
+
+/// The most results that are computed one by one.
+const FEW: usize = 4;
+
+/// Numbers that are multiplied side by side for one result.
+const LANES: usize = 16;
+
+impl<T: Element> Part<T> {
+    /// With weights `value(depth, output)` for depth `tap · run + k`.
+    pub(crate) fn new(
+        grid: Grid,
+        taps: &[usize],
+        run: usize,
+        outputs: usize,
+        value: impl Fn(usize, usize) -> T,
+    ) -> Self {
+        let weights = if outputs <= FEW && run >= LANES {
+            let depth = taps.len() * run;
+            Weights::Few {
+                taps: taps.to_vec(),
+                run,
+                rows: (0..outputs)
+                    .map(|output| (0..depth).map(|k| value(k, output)).collect())
+                    .collect(),
+            }
+        } else {
+            Weights::Packed(Packed::new(taps, run, outputs, value))
+        };
+        Self { grid, weights }
+    }
+
+    pub(crate) fn pixels(&self) -> usize {
+        self.grid.height * self.grid.width
+    }
+
+    /// Computes all pixels of `images` frames of `frame_len` numbers. `sink` gets where a pixel begins in
+    /// frames `out`, the first output channel, and the sums.
+    pub(crate) fn run(
+        &self,
+        values: &[T],
+        images: usize,
+        frame_len: usize,
+        out: &Frame,
+        mut sink: impl FnMut(usize, usize, &[T]),
+    ) {
+        // As many rows of the product as stay in the second cache while all panels go past.
+        const NUMBERS: usize = 1 << 15;
+        let grid = &self.grid;
+        let chunk = (NUMBERS / grid.step.max(1)).clamp(4, 80) * 12;
+        let pixels = images * self.pixels();
+        let (mut starts, mut places) = (Vec::with_capacity(chunk), Vec::with_capacity(chunk));
+        for first in (0..pixels).step_by(chunk) {
+            starts.clear();
+            places.clear();
+            for pixel in first..pixels.min(first + chunk) {
+                let (image, pixel) = (pixel / self.pixels(), pixel % self.pixels());
+                let (i, j) = (pixel / grid.width, pixel % grid.width);
+                starts.push(image * frame_len + grid.origin + i * grid.row_step + j * grid.step);
+                let Place { top, left, stride } = grid.place;
+                places.push(image * out.len() + out.at(i * stride + top, j * stride + left));
+            }
+            match &self.weights {
+                Weights::Packed(weights) => multiply(values, &starts, weights, |tile| {
+                    for row in tile.rows.clone() {
+                        sink(places[row], tile.column, tile.row(row));
+                    }
+                }),
+                Weights::Few { taps, run, rows } => {
+                    let mut sums = [T::zero(); FEW];
+                    for (&start, &place) in starts.iter().zip(&places) {
+                        for (sum, row) in sums.iter_mut().zip(rows) {
+                            *sum = wide(|| dot(&values[start..], taps, *run, row));
+                        }
+                        sink(place, 0, &sums[..rows.len()]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Σ over taps and runs of value · weight: [`LANES`] sums side by side, then added up in order.
+#[inline(always)]
+fn dot<T: Element>(values: &[T], taps: &[usize], run: usize, weights: &[T]) -> T {
+    let mut lanes = [T::zero(); LANES];
+    for (&tap, weights) in taps.iter().zip(weights.chunks_exact(run)) {
+        let (numbers, rest) = values[tap..tap + run].as_chunks::<LANES>();
+        let (weights, weights_rest) = weights.as_chunks::<LANES>();
+        for (numbers, weights) in numbers.iter().zip(weights) {
+            for ((lane, &number), &weight) in lanes.iter_mut().zip(numbers).zip(weights) {
+                *lane += number * weight;
+            }
+        }
+        for ((lane, &number), &weight) in lanes.iter_mut().zip(rest).zip(weights_rest) {
+            *lane += number * weight;
+        }
+    }
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            let upper = lanes[i + half];
+            lanes[i] += upper;
+        }
+    }
+    lanes[0]
+}
+
+/// All parts over a batch of images `[N, C, H, W]` without border: `[N, outputs, H′, W′]`, `out` being one
+/// image of the result.
+pub(crate) fn correlate<T: Element>(input: &Frame, images: &[T], parts: &[Part<T>], out: [usize; 3]) -> Vec<T> {
+    let out = Frame::bare(out);
+    in_groups(input, images, &out, |frames, count, results| {
+        for part in parts {
+            part.run(frames, count, input.len(), &out, |start, channel, sums| {
+                results[start + channel..start + channel + sums.len()].copy_from_slice(sums);
+            });
+        }
+    })
+}
+
+/// Calls `run(frames, images, results)` for groups of images laid out in frames, and puts together what
+/// it leaves in the results' frames.
+pub(crate) fn in_groups<T: Element>(
+    input: &Frame,
+    images: &[T],
+    out: &Frame,
+    run: impl Fn(&[T], usize, &mut [T]) + Sync,
+) -> Vec<T> {
+    let batch = images.len() / input.bare_len();
+    let mut all = vec![T::zero(); batch * out.bare_len()];
+    if all.is_empty() {
+        return all;
+    }
+    let group = group(batch, out.height * out.width);
+    all.par_chunks_mut(group * out.bare_len())
+        .zip(images.par_chunks(group * input.bare_len()))
+        .for_each_init(
+            || (Vec::new(), Vec::new()),
+            |(frames, results), (all, images)| {
+                input.gather(images, frames);
+                let count = images.len() / input.bare_len();
+                results.clear();
+                results.resize(count * out.len(), T::zero());
+                run(frames, count, results);
+                out.scatter(results, all);
+            },
+        );
+    all
+}
+
+/// Images per task: enough pixels to be worth a pass over the weights, but work for every thread. The
+/// result does not depend on it.
+fn group(batch: usize, pixels: usize) -> usize {
+    const PIXELS: usize = 768;
+    let share = batch.div_ceil(rayon::current_num_threads());
+    PIXELS.div_ceil(pixels.max(1)).clamp(1, share)
+}
