@@ -11,7 +11,6 @@ use rayon::prelude::*;
 use crate::bias::Activation;
 use crate::convolution::image_dims;
 use crate::element::{Element, check_dtypes, dispatch, values};
-use crate::relu::masked;
 
 /// The state and constants of one batch normalisation. Every tensor is `[C]`.
 #[derive(Debug, Clone)]
@@ -186,10 +185,7 @@ impl CustomOp3 for Normalise {
         result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gradient = match self.activation {
-            Activation::None => gradient.contiguous()?,
-            Activation::Relu => masked(result, gradient)?,
-        };
+        let gradient = self.activation.gradient(result, gradient)?;
         let parameters = weight.track_op() || bias.track_op();
         let (storage, layout) = images.storage_and_layout();
         let (gradient_storage, gradient_layout) = gradient.storage_and_layout();

@@ -15,6 +15,16 @@ pub enum Activation {
     Relu,
 }
 
+impl Activation {
+    /// From the gradient of an operation's result to that of what the activation got.
+    pub(crate) fn gradient(self, result: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::None => gradient.contiguous(),
+            Self::Relu => masked(result, gradient),
+        }
+    }
+}
+
 /// `x` `[B, C, …]` plus `bias` `[C]`, then the activation.
 pub fn add_bias(x: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
     check_dtypes("add_bias", &[("operands", x), ("biases", bias)])?;
@@ -42,21 +52,21 @@ impl CustomOp2 for AddBias {
         result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let gradient = match self.0 {
-            Activation::None => gradient.contiguous()?,
-            Activation::Relu => masked(result, gradient)?,
-        };
-        let to_bias = match bias.track_op() {
-            true => {
-                let sums = on_cpu("add_bias", &gradient, |g, layout| {
-                    dispatch!(g, "add_bias", channel_sums(g, layout))
-                })?;
-                Some(Tensor::new(sums, bias.device())?.to_dtype(bias.dtype())?)
-            }
-            false => None,
-        };
+        let gradient = self.0.gradient(result, gradient)?;
+        let to_bias = bias_gradient(bias, &gradient)?;
         Ok((x.track_op().then_some(gradient), to_bias))
     }
+}
+
+/// The gradient of a bias, if anybody wants it: the sum over everything but the channels.
+pub(crate) fn bias_gradient(bias: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+    if !bias.track_op() {
+        return Ok(None);
+    }
+    let sums = on_cpu("add_bias", gradient, |g, layout| {
+        dispatch!(g, "add_bias", channel_sums(g, layout))
+    })?;
+    Ok(Some(Tensor::new(sums, bias.device())?.to_dtype(bias.dtype())?))
 }
 
 fn forward<T: Element>(

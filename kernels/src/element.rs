@@ -3,22 +3,34 @@
 use candle_core::{CpuStorage, DType, Layout, Result, Tensor, WithDType, bail};
 
 use crate::tile::{self, Kernel};
+use crate::turn::{self, TurnBlock};
 
 /// `f32` or `f64`.
 pub(crate) trait Element: WithDType + Default {
     /// The tile in which this machine multiplies matrices of such numbers.
     fn kernel() -> Kernel<Self>;
+
+    /// How this machine turns a block of such numbers.
+    fn turn_block() -> TurnBlock<Self>;
 }
 
 impl Element for f32 {
     fn kernel() -> Kernel<Self> {
         tile::single()
     }
+
+    fn turn_block() -> TurnBlock<Self> {
+        turn::single()
+    }
 }
 
 impl Element for f64 {
     fn kernel() -> Kernel<Self> {
         tile::double()
+    }
+
+    fn turn_block() -> TurnBlock<Self> {
+        turn::portable
     }
 }
 

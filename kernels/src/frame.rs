@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::element::Element;
 use crate::product::SLACK;
-use crate::wide::wide;
+use crate::turn::turn;
 
 /// The layout `[full height, full width, channels]` of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,9 +98,9 @@ impl Frame {
         let area = self.height * self.width;
         for (image, frame) in images.chunks_exact(all * area).zip(frames.chunks_exact_mut(self.len())) {
             let planes = &image[channels.start * area..channels.end * area];
-            for i in 0..self.height {
-                let out = &mut frame[self.row(i)];
-                wide(|| turn(&planes[i * self.width..], area, out, self.channels));
+            for (pixel, width, start) in self.lines() {
+                let size = [self.channels, width];
+                turn(&planes[pixel..], area, &mut frame[start..], self.channels, size);
             }
         }
     }
@@ -112,62 +112,22 @@ impl Frame {
             .chunks_exact_mut(self.channels * area)
             .zip(frames.chunks_exact(self.len()))
         {
-            for i in 0..self.height {
-                let row = &frame[self.row(i)];
-                wide(|| turn_back(row, self.channels, &mut image[i * self.width..], area));
+            for (pixel, width, start) in self.lines() {
+                let size = [width, self.channels];
+                turn(&frame[start..], self.channels, &mut image[pixel..], area, size);
             }
         }
     }
-}
 
-/// The side of the square blocks in which rows become columns.
-const BLOCK: usize = 8;
-
-/// out[j · channels + c] = planes[c · area + j].
-#[inline(always)]
-fn turn<T: Element>(planes: &[T], area: usize, out: &mut [T], channels: usize) {
-    let width = out.len() / channels;
-    if channels == 1 {
-        out.copy_from_slice(&planes[..width]);
-        return;
-    }
-    transpose(planes, area, out, channels, [channels, width]);
-}
-
-/// planes[c · area + j] = row[j · channels + c].
-#[inline(always)]
-fn turn_back<T: Element>(row: &[T], channels: usize, planes: &mut [T], area: usize) {
-    let width = row.len() / channels;
-    if channels == 1 {
-        planes[..width].copy_from_slice(row);
-        return;
-    }
-    transpose(row, channels, planes, area, [width, channels]);
-}
-
-/// to[j · to_step + i] = from[i · from_step + j] for i below `rows` and j below `columns`.
-#[inline(always)]
-fn transpose<T: Element>(from: &[T], from_step: usize, to: &mut [T], to_step: usize, [rows, columns]: [usize; 2]) {
-    for first_row in (0..rows).step_by(BLOCK) {
-        for first_column in (0..columns).step_by(BLOCK) {
-            if first_row + BLOCK <= rows && first_column + BLOCK <= columns {
-                let block: [[T; BLOCK]; BLOCK] = std::array::from_fn(|i| {
-                    let start = (first_row + i) * from_step + first_column;
-                    *from[start..].first_chunk().expect("a whole block")
-                });
-                for j in 0..BLOCK {
-                    let start = (first_column + j) * to_step + first_row;
-                    let out: &mut [T; BLOCK] = to[start..].first_chunk_mut().expect("a whole block");
-                    *out = std::array::from_fn(|i| block[i][j]);
-                }
-                continue;
-            }
-            for i in first_row..rows.min(first_row + BLOCK) {
-                for j in first_column..columns.min(first_column + BLOCK) {
-                    to[j * to_step + i] = from[i * from_step + j];
-                }
-            }
-        }
+    /// Pixels that lie side by side in an image and in its frame: the first one, how many, and where the
+    /// first one begins in the frame.
+    fn lines(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let (width, height) = match self.full[1] == self.width {
+            true => (self.width * self.height, 1),
+            false => (self.width, self.height),
+        };
+        let (start, step) = (self.at(0, 0), self.row_step());
+        (0..height).map(move |i| (i * width, width, start + i * step))
     }
 }
 

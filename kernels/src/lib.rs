@@ -11,6 +11,7 @@ mod element;
 mod frame;
 mod product;
 mod tile;
+mod turn;
 mod wide;
 
 mod average_pool;
@@ -29,7 +30,7 @@ mod threads;
 pub use average_pool::avg_pool2d;
 pub use batch_norm::{BatchNorm, Statistics, batch_norm};
 pub use bias::{Activation, add_bias};
-pub use convolution::conv2d;
+pub use convolution::{conv2d, conv2d_with_bias};
 pub use linear::linear;
 pub use max_pool::max_pool2d;
 pub use relu::{add_relu, relu};

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use crate::convolution::image_dims;
 use crate::element::{Element, check_dtypes, dispatch, values};
+use crate::wide::wide;
 
 /// The maximum of every `size` × `size` window of `images` `[B, C, H, W]`: `[B, C, H/size, W/size]`.
 /// Rows and columns that fill no window are left out.
@@ -62,6 +63,10 @@ fn forward<T: Element>(size: usize, x: &CpuStorage, layout: &Layout) -> Result<(
         .zip(images.par_chunks(height * width))
         .for_each(|(out, plane)| {
             for (i, out) in out.chunks_mut(columns).enumerate() {
+                if size == 2 {
+                    maxima_of_pairs(&plane[2 * i * width..], width, out);
+                    continue;
+                }
                 for (j, out) in out.iter_mut().enumerate() {
                     *out = plane[first_maximum(plane, width, size, i, j)];
                 }
@@ -89,12 +94,60 @@ fn backward<T: Element>(
         )
         .for_each(|(out, (plane, gradient))| {
             for (i, gradient) in gradient.chunks(columns).enumerate() {
+                if size == 2 {
+                    let rows = 2 * i * width..(2 * i + 2) * width;
+                    spread_to_pairs(gradient, &plane[rows.clone()], &mut out[rows], width);
+                    continue;
+                }
                 for (j, gradient) in gradient.iter().enumerate() {
                     out[first_maximum(plane, width, size, i, j)] = *gradient;
                 }
             }
         });
     Ok((T::to_cpu_storage_owned(out), lx.shape().clone()))
+}
+
+/// The larger one; a NaN is the largest, and the first of equals stays.
+#[inline(always)]
+fn larger<T: Element>(a: T, b: T) -> T {
+    // Without branches. Only a NaN is unequal to itself.
+    #[allow(clippy::eq_op)]
+    let second = (b > a) | ((b != b) & (a == a));
+    if second { b } else { a }
+}
+
+wide! {
+    /// The maxima of 2×2 windows of two rows.
+    fn maxima_of_pairs[T: Element](rows: &[T], width: usize, out: &mut [T]) {
+        let (upper, _) = rows[..width].as_chunks::<2>();
+        let (lower, _) = rows[width..2 * width].as_chunks::<2>();
+        for (out, (upper, lower)) in out.iter_mut().zip(upper.iter().zip(lower)) {
+            *out = larger(larger(upper[0], upper[1]), larger(lower[0], lower[1]));
+        }
+    }
+}
+
+wide! {
+    /// Gives every 2×2 window's gradient to its first maximum.
+    fn spread_to_pairs[T: Element](gradient: &[T], rows: &[T], out: &mut [T], width: usize) {
+        let (upper, lower) = rows.split_at(width);
+        let (out_upper, out_lower) = out.split_at_mut(width);
+        let windows = upper.as_chunks::<2>().0.iter().zip(lower.as_chunks::<2>().0);
+        let outs = out_upper.as_chunks_mut::<2>().0.iter_mut().zip(out_lower.as_chunks_mut::<2>().0);
+        for ((&gradient, (upper, lower)), (out_upper, out_lower)) in gradient.iter().zip(windows).zip(outs) {
+            let maximum = larger(larger(upper[0], upper[1]), larger(lower[0], lower[1]));
+            let mut free = true;
+            let mut take = |value: T| {
+                #[allow(clippy::eq_op)]
+                let is_maximum = (value == maximum) | (value != value);
+                let takes = free & is_maximum;
+                free &= !is_maximum;
+                if takes { gradient } else { T::zero() }
+            };
+            *out_upper = [take(upper[0]), take(upper[1])];
+            *out_lower = [take(lower[0]), take(lower[1])];
+        }
+    }
 }
 
 /// Where the maximum of window (i, j) lies in its plane. A NaN counts as the maximum.

@@ -11,7 +11,6 @@ use std::ops::Range;
 
 use crate::element::Element;
 use crate::tile::{Columns, LARGEST, Rows, Store};
-use crate::wide::wide;
 
 /// The most depth that is summed as one chain: keeps rounding small, and a panel of it in the caches.
 pub(crate) const CHAIN: usize = 512;
@@ -200,7 +199,7 @@ pub(crate) fn multiply_panel<T: Element>(
             column: panel.column,
             columns: panel.columns,
         };
-        wide(|| sink(&tile));
+        sink(&tile);
     }
 }
 
@@ -229,7 +228,7 @@ pub(crate) fn multiply_columns<T: Element>(
                 column: panel.column,
                 columns: panel.columns,
             };
-            wide(|| sink(&tile));
+            sink(&tile);
         }
     }
 }

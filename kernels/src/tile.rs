@@ -52,6 +52,9 @@ pub(crate) struct Kernel<T: 'static> {
     pub(crate) dots: fn(left: &Rows<'_, T>, panel: &[T], columns: usize, store: Store, tile: &mut [T; LARGEST]),
     /// tile[i, j] = Σ_p left[p, i] · right[p, j], for `rows` rows.
     pub(crate) outer: fn(operands: &Columns<'_, T>, rows: usize, columns: usize, tile: &mut [T; LARGEST]),
+    /// Σ_{t, k} values[taps[t] + k] · weights[t, k] for k below `run`: several chains side by side, then
+    /// added in order.
+    pub(crate) dot: fn(values: &[T], taps: &[usize], run: usize, weights: &[T]) -> T,
 }
 
 impl<T> Kernel<T> {
@@ -105,6 +108,7 @@ macro_rules! kernel {
             lanes: $lanes,
             dots: $module::dots,
             outer: $module::outer,
+            dot: $module::dot,
         };
 
         mod $module {
@@ -166,6 +170,39 @@ macro_rules! kernel {
                         (rows, vectors) => unreachable!("no tile of {rows} rows and {vectors} vectors"),
                     }
                 }
+            }
+
+            pub(super) fn dot(values: &[$number], taps: &[usize], run: usize, weights: &[$number]) -> $number {
+                #[allow(unsafe_code, unused_unsafe, reason = "the function may need CPU features")]
+                // SAFETY: as in `dots`.
+                unsafe {
+                    dot_of(values, taps, run, weights)
+                }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn dot_of(values: &[$number], taps: &[usize], run: usize, weights: &[$number]) -> $number {
+                let mut sums = [$broadcast(0.0); 4];
+                let mut rest = 0.0;
+                for (&tap, weights) in taps.iter().zip(weights.chunks_exact(run)) {
+                    let (values, values_rest) = values[tap..][..run].as_chunks::<LANES>();
+                    let (weights, weights_rest) = weights.as_chunks::<LANES>();
+                    let (values_of_four, last_values) = values.as_chunks::<4>();
+                    let (weights_of_four, last_weights) = weights.as_chunks::<4>();
+                    for (values, weights) in values_of_four.iter().zip(weights_of_four) {
+                        for i in 0..4 {
+                            sums[i] = $fused($load(&values[i]), $load(&weights[i]), sums[i]);
+                        }
+                    }
+                    for (values, weights) in last_values.iter().zip(last_weights) {
+                        sums[0] = $fused($load(values), $load(weights), sums[0]);
+                    }
+                    for (&value, &weight) in values_rest.iter().zip(weights_rest) {
+                        rest += value * weight;
+                    }
+                }
+                let sum: [$number; LANES] = $store($add($add(sums[0], sums[1]), $add(sums[2], sums[3])));
+                sum.iter().sum::<$number>() + rest
             }
 
             $(#[target_feature(enable = $features)])?

@@ -1,33 +1,42 @@
 //! Loops over arrays, compiled for the widest registers there are.
 
-/// Runs a function that inlines, compiled for AVX-512 or AVX2 where this machine has it. Without fused
-/// multiply-adds, so that results are the same everywhere.
-#[inline(always)]
-pub(crate) fn wide<R>(run: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-        fn avx512<R>(run: impl FnOnce() -> R) -> R {
-            run()
-        }
+/// Defines a function whose body is compiled for AVX-512, for AVX2 and without either; a call runs what
+/// this machine has. Without fused multiply-adds, so that results are the same in each. Generics stand in
+/// square brackets. Closures would not do: they are compiled on their own, without the features.
+macro_rules! wide {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident[$($generics:tt)*]($($argument:ident: $type:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        $vis fn $name<$($generics)*>($($argument: $type),*) {
+            #[inline(always)]
+            fn body<$($generics)*>($($argument: $type),*) $body
 
-        #[target_feature(enable = "avx2")]
-        fn avx2<R>(run: impl FnOnce() -> R) -> R {
-            run()
-        }
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+                fn avx512<$($generics)*>($($argument: $type),*) {
+                    body($($argument),*);
+                }
 
-        let has_avx512 = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq");
-        #[allow(unsafe_code, reason = "the functions need CPU features")]
-        if has_avx512 {
-            // SAFETY: the features have just been found on this machine.
-            return unsafe { avx512(run) };
-        } else if is_x86_feature_detected!("avx2") {
-            // SAFETY: as above.
-            return unsafe { avx2(run) };
+                #[target_feature(enable = "avx2")]
+                fn avx2<$($generics)*>($($argument: $type),*) {
+                    body($($argument),*);
+                }
+
+                let has_avx512 = is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq");
+                #[allow(unsafe_code, reason = "the functions need CPU features")]
+                if has_avx512 {
+                    // SAFETY: the features have just been found on this machine.
+                    return unsafe { avx512($($argument),*) };
+                } else if is_x86_feature_detected!("avx2") {
+                    // SAFETY: as above.
+                    return unsafe { avx2($($argument),*) };
+                }
+            }
+            body($($argument),*);
         }
-    }
-    run()
+    };
 }
+pub(crate) use wide;

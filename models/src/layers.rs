@@ -60,13 +60,18 @@ impl Convolution {
     }
 
     fn forward_then(&self, images: &Tensor, activation: Activation, pass: &Pass<'_>) -> Result<Tensor> {
-        let out = kernels::conv2d(images, &pass.parameter(&self.weight), self.stride, self.padding)?;
+        let (weight, stride, padding) = (pass.parameter(&self.weight), self.stride, self.padding);
+        let out = match &self.bias {
+            Some(bias) => {
+                kernels::conv2d_with_bias(images, &weight, &pass.parameter(bias), stride, padding, activation)?
+            }
+            None => kernels::conv2d(images, &weight, stride, padding)?,
+        };
         let (_, inputs, height, width) = self.weight.dims4()?;
         pass.count(&out, inputs * height * width);
         match (&self.bias, activation) {
-            (Some(bias), _) => kernels::add_bias(&out, &pass.parameter(bias), activation),
             (None, Activation::Relu) => kernels::relu(&out),
-            (None, Activation::None) => Ok(out),
+            _ => Ok(out),
         }
     }
 }

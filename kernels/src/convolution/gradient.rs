@@ -26,7 +26,7 @@ impl CustomOp2 for ToImages {
         if let (CpuStorage::F32(_), CpuStorage::F32(_)) = (g, w)
             && let Some(winograd) = Winograd::backward(geometry, values(w, lw)?, &frame)
         {
-            let out = winograd.batch(&frame, values(g, lg)?);
+            let out = winograd.batch(&frame, values(g, lg)?, |_| {});
             return Ok((CpuStorage::F32(out), geometry.input_shape().into()));
         }
         dispatch!(g, self.name(), to_images(geometry, g, lg, w, lw))
@@ -58,7 +58,7 @@ fn to_images<T: Element>(
     let frame = geometry.gradient_frame();
     let parts = geometry.backward(weights, &frame);
     let image = [geometry.inputs, geometry.height, geometry.width];
-    let out = correlate(&frame, gradient, &parts, image);
+    let out = correlate(&frame, gradient, &parts, image, |_| {});
     Ok((T::to_cpu_storage_owned(out), geometry.input_shape().into()))
 }
 

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::element::Element;
 use crate::frame::Frame;
-use crate::product::{Packed, multiply};
+use crate::product::{Packed, Tile, multiply};
 use crate::wide::wide;
 
 /// A correlation: every one of its pixels is a sum over taps into the frame.
@@ -47,9 +47,6 @@ enum Weights<T> {
 /// The most results that are computed one by one.
 const FEW: usize = 4;
 
-/// Numbers that are multiplied side by side for one result.
-const LANES: usize = 16;
-
 impl<T: Element> Part<T> {
     /// With weights `value(depth, output)` for depth `tap · run + k`.
     pub(crate) fn new(
@@ -59,7 +56,7 @@ impl<T: Element> Part<T> {
         outputs: usize,
         value: impl Fn(usize, usize) -> T,
     ) -> Self {
-        let weights = if outputs <= FEW && run >= LANES {
+        let weights = if outputs <= FEW && run >= T::kernel().lanes {
             let depth = taps.len() * run;
             Weights::Few {
                 taps: taps.to_vec(),
@@ -78,16 +75,8 @@ impl<T: Element> Part<T> {
         self.grid.height * self.grid.width
     }
 
-    /// Computes all pixels of `images` frames of `frame_len` numbers. `sink` gets where a pixel begins in
-    /// frames `out`, the first output channel, and the sums.
-    pub(crate) fn run(
-        &self,
-        values: &[T],
-        images: usize,
-        frame_len: usize,
-        out: &Frame,
-        mut sink: impl FnMut(usize, usize, &[T]),
-    ) {
+    /// Computes all pixels of `images` frames of `frame_len` numbers; the result lies in frames `out`.
+    pub(crate) fn run(&self, values: &[T], images: usize, frame_len: usize, out: &Frame, sink: &mut impl Sink<T>) {
         // As many rows of the product as stay in the second cache while all panels go past.
         const NUMBERS: usize = 1 << 15;
         let grid = &self.grid;
@@ -105,18 +94,18 @@ impl<T: Element> Part<T> {
                 places.push(image * out.len() + out.at(i * stride + top, j * stride + left));
             }
             match &self.weights {
-                Weights::Packed(weights) => multiply(values, &starts, weights, |tile| {
-                    for row in tile.rows.clone() {
-                        sink(places[row], tile.column, tile.row(row));
-                    }
-                }),
+                Weights::Packed(weights) => {
+                    multiply(values, &starts, weights, |tile| {
+                        put_tile(tile, &places[tile.rows.clone()], sink)
+                    });
+                }
                 Weights::Few { taps, run, rows } => {
                     let mut sums = [T::zero(); FEW];
                     for (&start, &place) in starts.iter().zip(&places) {
                         for (sum, row) in sums.iter_mut().zip(rows) {
-                            *sum = wide(|| dot(&values[start..], taps, *run, row));
+                            *sum = (T::kernel().dot)(&values[start..], taps, *run, row);
                         }
-                        sink(place, 0, &sums[..rows.len()]);
+                        sink.put(place, 0, &sums[..rows.len()]);
                     }
                 }
             }
@@ -124,41 +113,47 @@ impl<T: Element> Part<T> {
     }
 }
 
-/// Σ over taps and runs of value · weight: [`LANES`] sums side by side, then added up in order.
-#[inline(always)]
-fn dot<T: Element>(values: &[T], taps: &[usize], run: usize, weights: &[T]) -> T {
-    let mut lanes = [T::zero(); LANES];
-    for (&tap, weights) in taps.iter().zip(weights.chunks_exact(run)) {
-        let (numbers, rest) = values[tap..tap + run].as_chunks::<LANES>();
-        let (weights, weights_rest) = weights.as_chunks::<LANES>();
-        for (numbers, weights) in numbers.iter().zip(weights) {
-            for ((lane, &number), &weight) in lanes.iter_mut().zip(numbers).zip(weights) {
-                *lane += number * weight;
-            }
-        }
-        for ((lane, &number), &weight) in lanes.iter_mut().zip(rest).zip(weights_rest) {
-            *lane += number * weight;
+/// Where sums go.
+pub(crate) trait Sink<T> {
+    /// Takes the sums of output channels, from `channel` on, of the pixel that begins at `start` of the
+    /// result's frames. To be inlined always, so that it is compiled for wide registers.
+    fn put(&mut self, start: usize, channel: usize, sums: &[T]);
+}
+
+/// Sums that are the result.
+pub(crate) struct Plain<'a, T>(pub(crate) &'a mut [T]);
+
+impl<T: Copy> Sink<T> for Plain<'_, T> {
+    #[inline(always)]
+    fn put(&mut self, start: usize, channel: usize, sums: &[T]) {
+        self.0[start + channel..start + channel + sums.len()].copy_from_slice(sums);
+    }
+}
+
+wide! {
+    /// Hands on the rows of a tile, whose pixels begin at `places`.
+    fn put_tile[T: Element, S: Sink<T>](tile: &Tile<'_, T>, places: &[usize], sink: &mut S) {
+        for (row, &place) in tile.rows.clone().zip(places) {
+            sink.put(place, tile.column, tile.row(row));
         }
     }
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            let upper = lanes[i + half];
-            lanes[i] += upper;
-        }
-    }
-    lanes[0]
 }
 
 /// All parts over a batch of images `[N, C, H, W]` without border: `[N, outputs, H′, W′]`, `out` being one
-/// image of the result.
-pub(crate) fn correlate<T: Element>(input: &Frame, images: &[T], parts: &[Part<T>], out: [usize; 3]) -> Vec<T> {
+/// image of the result. `finish` gets whole pixels, channels side by side.
+pub(crate) fn correlate<T: Element>(
+    input: &Frame,
+    images: &[T],
+    parts: &[Part<T>],
+    out: [usize; 3],
+    finish: impl Fn(&mut [T]) + Sync,
+) -> Vec<T> {
     let out = Frame::bare(out);
     in_groups(input, images, &out, |frames, count, results| {
         for part in parts {
-            part.run(frames, count, input.len(), &out, |start, channel, sums| {
-                results[start + channel..start + channel + sums.len()].copy_from_slice(sums);
-            });
+            part.run(frames, count, input.len(), &out, &mut Plain(results));
         }
+        finish(results);
     })
 }
 

@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use super::Geometry;
-use super::part::in_groups;
+use super::part::{Plain, Sink, in_groups};
 use crate::frame::Frame;
 use crate::product::{Packed, multiply_panel};
 use crate::wide::wide;
@@ -45,11 +45,10 @@ impl Winograd {
             .into_par_iter()
             .map(|block| {
                 let of = |c: usize| {
-                    wide(|| {
-                        let g: [Lanes; 9] =
-                            std::array::from_fn(|at| std::array::from_fn(|lane| weight(block * LANES + lane, c, at)));
-                        transform_weights(&g)
-                    })
+                    let g = std::array::from_fn(|at| std::array::from_fn(|lane| weight(block * LANES + lane, c, at)));
+                    let mut out = [[0.0; LANES]; 16];
+                    transform_weights(&g, &mut out);
+                    out
                 };
                 (0..inputs).map(of).collect()
             })
@@ -100,31 +99,29 @@ impl Winograd {
 
     fn suits(g: &Geometry, [height, width]: [usize; 2]) -> bool {
         (g.kernel_height, g.kernel_width, g.stride) == (3, 3, 1)
-            && g.inputs % LANES == 0
-            && g.outputs % LANES == 0
+            && g.inputs.is_multiple_of(LANES)
+            && g.outputs.is_multiple_of(LANES)
             && g.inputs.min(g.outputs) >= 32
             && height % 2 == 0
             && width % 2 == 0
     }
 
     /// Convolves a batch of images without border: `[N, outputs, height, width]`.
-    pub(crate) fn batch(&self, input: &Frame, images: &[f32]) -> Vec<f32> {
+    /// `finish` gets whole pixels, channels side by side.
+    pub(crate) fn batch(&self, input: &Frame, images: &[f32], finish: impl Fn(&mut [f32]) + Sync) -> Vec<f32> {
         let out = Frame::bare([self.outputs, self.height, self.width]);
         thread_local! {
             static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
         }
         in_groups(input, images, &out, |frames, count, results| {
             SCRATCH.with_borrow_mut(|scratch| {
-                self.run(frames, count, input, &out, scratch, |start, channel, sums| {
-                    results[start + channel..start + channel + LANES].copy_from_slice(sums);
-                });
+                self.run(frames, count, input, &out, scratch, &mut Plain(results));
             });
+            finish(results);
         })
     }
 
-    /// Convolves images in frames. `sink` gets where a pixel begins in frames `out`, the first output
-    /// channel, and the sums.
-    #[inline(always)]
+    /// Convolves images in frames; the result lies in frames `out`.
     pub(crate) fn run(
         &self,
         values: &[f32],
@@ -132,7 +129,7 @@ impl Winograd {
         input: &Frame,
         out: &Frame,
         scratch: &mut Scratch,
-        mut sink: impl FnMut(usize, usize, &Lanes),
+        sink: &mut impl Sink<f32>,
     ) {
         // As many tiles as let their transforms stay in the second cache, but enough to be worth a pass
         // over the weights.
@@ -157,15 +154,13 @@ impl Winograd {
             }
             let count = starts.len();
             let size = count * self.inputs;
-            wide(|| {
-                transform(
-                    values,
-                    &starts,
-                    input.row_step(),
-                    self.inputs,
-                    &mut transformed[..16 * size],
-                )
-            });
+            transform(
+                values,
+                &starts,
+                input.row_step(),
+                self.inputs,
+                &mut transformed[..16 * size],
+            );
             for panel in self.weights[0].panels() {
                 let width = panel.columns;
                 products.resize(16 * count * width, 0.0);
@@ -181,90 +176,83 @@ impl Winograd {
                         }
                     });
                 }
-                wide(|| {
-                    untransform(
-                        products,
-                        width,
-                        &places,
-                        [out.row_step(), out.channels],
-                        |start, channel, sums| {
-                            sink(start, panel.column + channel, sums);
-                        },
-                    );
-                });
+                untransform(products, panel.column, &places, [out.row_step(), out.channels], sink);
             }
         }
     }
 }
 
-/// G g Gᵀ, in double precision, for kernels side by side.
-#[inline(always)]
-fn transform_weights(g: &[Lanes; 9]) -> [Lanes; 16] {
-    let mut out = [[0.0; LANES]; 16];
-    for lane in 0..LANES {
-        let g: [f64; 9] = std::array::from_fn(|at| f64::from(g[at][lane]));
-        let column = |a: f64, b: f64, c: f64| [a, (a + b + c) * 0.5, (a - b + c) * 0.5, c];
-        let rows: [[f64; 4]; 3] = std::array::from_fn(|j| column(g[j], g[3 + j], g[6 + j]));
-        for i in 0..4 {
-            for (j, value) in column(rows[0][i], rows[1][i], rows[2][i]).into_iter().enumerate() {
-                out[4 * i + j][lane] = value as f32;
-            }
-        }
-    }
-    out
-}
-
-/// Bᵀ d B of every channel of every tile: `[16, tiles, channels]`.
-#[inline(always)]
-fn transform(values: &[f32], starts: &[usize], row_step: usize, channels: usize, out: &mut [f32]) {
-    let size = starts.len() * channels;
-    for (tile, &start) in starts.iter().enumerate() {
-        for channel in (0..channels).step_by(LANES) {
-            let mut columns = [[[0.0; LANES]; 4]; 4];
-            for (s, column) in columns.iter_mut().enumerate() {
-                let d: [Lanes; 4] = std::array::from_fn(|r| {
-                    *values[start + r * row_step + s * channels + channel..]
-                        .first_chunk()
-                        .expect("a tile inside its frame")
-                });
-                *column = [sub(d[0], d[2]), add(d[1], d[2]), sub(d[2], d[1]), sub(d[1], d[3])];
-            }
-            for r in 0..4 {
-                let [a, b, c, d] = [columns[0][r], columns[1][r], columns[2][r], columns[3][r]];
-                for (s, value) in [sub(a, c), add(b, c), sub(c, b), sub(b, d)].iter().enumerate() {
-                    let at = (4 * r + s) * size + tile * channels + channel;
-                    out[at..at + LANES].copy_from_slice(value);
+wide! {
+    /// G g Gᵀ, in double precision, for kernels side by side.
+    fn transform_weights[](g: &[Lanes; 9], out: &mut [Lanes; 16]) {
+        for lane in 0..LANES {
+            let g: [f64; 9] = std::array::from_fn(|at| f64::from(g[at][lane]));
+            let column = |a: f64, b: f64, c: f64| [a, (a + b + c) * 0.5, (a - b + c) * 0.5, c];
+            let rows: [[f64; 4]; 3] = std::array::from_fn(|j| column(g[j], g[3 + j], g[6 + j]));
+            for i in 0..4 {
+                for (j, value) in column(rows[0][i], rows[1][i], rows[2][i]).into_iter().enumerate() {
+                    out[4 * i + j][lane] = value as f32;
                 }
             }
         }
     }
 }
 
-/// Aᵀ m A of every channel of every tile, handed on pixel by pixel.
-#[inline(always)]
-fn untransform(
-    products: &[f32],
-    channels: usize,
-    places: &[usize],
-    [down, right]: [usize; 2],
-    mut sink: impl FnMut(usize, usize, &Lanes),
-) {
-    let size = places.len() * channels;
-    for (tile, &place) in places.iter().enumerate() {
-        for channel in (0..channels).step_by(LANES) {
-            let mut rows = [[[0.0; LANES]; 4]; 2];
-            for s in 0..4 {
-                let m: [Lanes; 4] = std::array::from_fn(|r| {
-                    *products[(4 * r + s) * size + tile * channels + channel..]
-                        .first_chunk()
-                        .expect("whole lanes")
-                });
-                rows[0][s] = add(add(m[0], m[1]), m[2]);
-                rows[1][s] = sub(sub(m[1], m[2]), m[3]);
+wide! {
+    /// Bᵀ d B of every channel of every tile: `[16, tiles, channels]`.
+    fn transform[](values: &[f32], starts: &[usize], row_step: usize, channels: usize, out: &mut [f32]) {
+        let size = starts.len() * channels;
+        for (tile, &start) in starts.iter().enumerate() {
+            for channel in (0..channels).step_by(LANES) {
+                let mut columns = [[[0.0; LANES]; 4]; 4];
+                for (s, column) in columns.iter_mut().enumerate() {
+                    let d: [Lanes; 4] = std::array::from_fn(|r| {
+                        let at = start + r * row_step + s * channels + channel;
+                        *values[at..].first_chunk().expect("a tile inside its frame")
+                    });
+                    *column = [sub(d[0], d[2]), add(d[1], d[2]), sub(d[2], d[1]), sub(d[1], d[3])];
+                }
+                #[allow(clippy::needless_range_loop, reason = "columns of arrays of arrays")]
+                for r in 0..4 {
+                    let [a, b, c, d] = std::array::from_fn(|s| columns[s][r]);
+                    for (s, value) in [sub(a, c), add(b, c), sub(c, b), sub(b, d)].iter().enumerate() {
+                        let at = (4 * r + s) * size + tile * channels + channel;
+                        out[at..at + LANES].copy_from_slice(value);
+                    }
+                }
             }
-            for (i, [a, b, c, d]) in rows.into_iter().enumerate() {
-                sink(place + i * down, channel, &add(add(a, b), c));
-                sink(place + i * down + right, channel, &sub(sub(b, c), d));
+        }
+    }
+}
+
+wide! {
+    /// Aᵀ m A of every channel of every tile, handed on pixel by pixel. `products` has some channels, from
+    /// `first` on; `steps` lead to the pixel below and to the right.
+    fn untransform[S: Sink<f32>](
+        products: &[f32],
+        first: usize,
+        places: &[usize],
+        steps: [usize; 2],
+        sink: &mut S,
+    ) {
+        let size = products.len() / 16;
+        let channels = size / places.len();
+        let [down, right] = steps;
+        for (tile, &place) in places.iter().enumerate() {
+            for channel in (0..channels).step_by(LANES) {
+                let columns: [[Lanes; 2]; 4] = std::array::from_fn(|s| {
+                    let m: [Lanes; 4] = std::array::from_fn(|r| {
+                        let at = (4 * r + s) * size + tile * channels + channel;
+                        *products[at..].first_chunk().expect("whole lanes")
+                    });
+                    [add(add(m[0], m[1]), m[2]), sub(sub(m[1], m[2]), m[3])]
+                });
+                #[allow(clippy::needless_range_loop, reason = "as above")]
+                for i in 0..2 {
+                    let [a, b, c, d] = std::array::from_fn(|s| columns[s][i]);
+                    sink.put(place + i * down, first + channel, &add(add(a, b), c));
+                    sink.put(place + i * down + right, first + channel, &sub(sub(b, c), d));
+                }
             }
         }
     }

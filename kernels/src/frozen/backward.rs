@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::forward::{Kept, Marks, add, rows};
 use super::{Convolution, Layer, Method, Plan, Workspace};
 use crate::bias::Activation;
+use crate::convolution::Sink;
 use crate::element::values;
 use crate::frame::Frame;
 use crate::wide::wide;
@@ -74,7 +75,7 @@ impl Plan {
                         // The gradient's own buffer goes on, unless there is one already. Both have the
                         // same frame.
                         match &mut gradients[residual] {
-                            Some(sum) => wide(|| add(sum, &gradient)),
+                            Some(sum) => add(sum, &gradient),
                             none => *none = Some(std::mem::take(&mut gradient)),
                         }
                     }
@@ -84,16 +85,7 @@ impl Plan {
                     for (image, i) in rows(count, frame) {
                         let from = &gradient[image * frame.len()..][frame.row(i)];
                         let to = &mut to_input[image * to_frame.len()..][to_frame.row(i)];
-                        wide(|| {
-                            let pixels = to.chunks_exact_mut(scale.len()).zip(from.chunks_exact(scale.len()));
-                            for (to, from) in pixels {
-                                let pairs = to.iter_mut().zip(from).zip(scale);
-                                match is_first {
-                                    true => pairs.for_each(|((to, &g), &scale)| *to = g * scale),
-                                    false => pairs.for_each(|((to, &g), &scale)| *to += g * scale),
-                                }
-                            }
-                        });
+                        scaled(from, scale, to, is_first);
                     }
                 }
                 Layer::MaxPool(size) => {
@@ -104,7 +96,7 @@ impl Plan {
                         let from = &gradient[image * frame.len()..];
                         let to = &mut to_input[image * to_frame.len()..];
                         let mark = &mark[image * frame.bare_len()..];
-                        wide(|| max_pool(from, frame, mark, *size, to, to_frame));
+                        max_pool(from, frame, mark, *size, to, to_frame);
                     }
                 }
                 Layer::MeanPerChannel => {
@@ -145,28 +137,47 @@ fn mask(gradient: &mut [f32], frame: &Frame, marks: &[u8], value: &Frame, images
     for (image, i) in rows(images, frame) {
         let gradient = &mut gradient[image * frame.len()..][frame.row(i)];
         let marks = &marks[image * value.len()..][value.row(i)];
-        wide(|| {
-            for (gradient, &mark) in gradient.iter_mut().zip(marks) {
-                *gradient = if mark == 0 { 0.0 } else { *gradient };
-            }
-        });
+        mask_row(gradient, marks);
     }
 }
 
-/// Adds every window's gradient where its maximum was.
-#[inline(always)]
-fn max_pool(from: &[f32], frame: &Frame, places: &[u8], size: usize, to: &mut [f32], to_frame: &Frame) {
-    let channels = frame.channels;
-    for i in 0..frame.height {
-        for j in 0..frame.width {
-            let start = frame.at(i, j);
-            let gradient = &from[start..start + channels];
-            let places = &places[(i * frame.width + j) * channels..][..channels];
-            for place in 0..size * size {
-                let start = to_frame.at(i * size + place / size, j * size + place % size);
-                let to = &mut to[start..start + channels];
-                for ((to, &gradient), &at) in to.iter_mut().zip(gradient).zip(places) {
-                    *to += if usize::from(at) == place { gradient } else { 0.0 };
+wide! {
+    fn mask_row[](gradient: &mut [f32], marks: &[u8]) {
+        for (gradient, &mark) in gradient.iter_mut().zip(marks) {
+            *gradient = if mark == 0 { 0.0 } else { *gradient };
+        }
+    }
+}
+
+wide! {
+    /// For pixels side by side.
+    fn scaled[](from: &[f32], scale: &[f32], to: &mut [f32], is_first: bool) {
+        let channels = scale.len();
+        for (to, from) in to.chunks_exact_mut(channels).zip(from.chunks_exact(channels)) {
+            let pairs = to.iter_mut().zip(from).zip(scale);
+            match is_first {
+                true => pairs.for_each(|((to, &g), &scale)| *to = g * scale),
+                false => pairs.for_each(|((to, &g), &scale)| *to += g * scale),
+            }
+        }
+    }
+}
+
+wide! {
+    /// Adds every window's gradient where its maximum was.
+    fn max_pool[](from: &[f32], frame: &Frame, places: &[u8], size: usize, to: &mut [f32], to_frame: &Frame) {
+        let channels = frame.channels;
+        for i in 0..frame.height {
+            for j in 0..frame.width {
+                let start = frame.at(i, j);
+                let gradient = &from[start..start + channels];
+                let places = &places[(i * frame.width + j) * channels..][..channels];
+                for place in 0..size * size {
+                    let start = to_frame.at(i * size + place / size, j * size + place % size);
+                    let to = &mut to[start..start + channels];
+                    for ((to, &gradient), &at) in to.iter_mut().zip(gradient).zip(places) {
+                        *to += if usize::from(at) == place { gradient } else { 0.0 };
+                    }
                 }
             }
         }
@@ -191,13 +202,24 @@ impl Convolution {
                 clear(to, to_frame, images);
             }
         }
-        self.backward
-            .run(gradient, images, frame, to_frame, work, |start, channel, sums| {
-                let to = &mut to[start + channel..start + channel + sums.len()];
-                match is_first {
-                    true => to.copy_from_slice(sums),
-                    false => add(to, sums),
-                }
-            });
+        let mut sums = Sums { values: to, is_first };
+        self.backward.run(gradient, images, frame, to_frame, work, &mut sums);
+    }
+}
+
+/// Gradients that are added up.
+struct Sums<'a> {
+    values: &'a mut [f32],
+    is_first: bool,
+}
+
+impl Sink<f32> for Sums<'_> {
+    #[inline(always)]
+    fn put(&mut self, start: usize, channel: usize, sums: &[f32]) {
+        let values = &mut self.values[start + channel..start + channel + sums.len()];
+        match self.is_first {
+            true => values.copy_from_slice(sums),
+            false => values.iter_mut().zip(sums).for_each(|(value, &sum)| *value += sum),
+        }
     }
 }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::{Convolution, Layer, Plan, Workspace};
 use crate::bias::Activation;
+use crate::convolution::Sink;
 use crate::element::values;
 use crate::frame::Frame;
 use crate::wide::wide;
@@ -127,9 +128,9 @@ impl Plan {
                         let from = &input[image * frame.len()..][frame.row(i)];
                         let range = image * out_frame.len() + out_frame.row(i).start;
                         let out = &mut out[range..range + from.len()];
-                        wide(|| scale_shift_relu(from, scale, shift, out));
+                        scale_shift_relu(from, scale, shift, out);
                         if keep {
-                            wide(|| signs(out, &mut mark[range..range + from.len()]));
+                            signs(out, &mut mark[range..range + from.len()]);
                         }
                     }
                 }
@@ -139,7 +140,7 @@ impl Plan {
                         let input = &input[image * frame.len()..];
                         let out = &mut out[image * out_frame.len()..];
                         let mark = &mut mark[image * out_frame.bare_len()..];
-                        wide(|| max_pool(input, frame, *size, out, out_frame, mark));
+                        max_pool(input, frame, *size, out, out_frame, mark);
                     }
                 }
                 Layer::MeanPerChannel => {
@@ -181,58 +182,91 @@ pub(super) fn rows(images: usize, frame: &Frame) -> impl Iterator<Item = (usize,
     (0..images).flat_map(move |image| (0..height).map(move |i| (image, i)))
 }
 
-/// 1 where a number is not zero, else 0.
-#[inline(always)]
-fn signs(values: &[f32], marks: &mut [u8]) {
-    for (mark, &value) in marks.iter_mut().zip(values) {
-        *mark = u8::from(value != 0.0);
-    }
-}
-
-#[inline(always)]
-pub(super) fn add(sums: &mut [f32], values: &[f32]) {
-    sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value);
-}
-
-/// For pixels side by side.
-#[inline(always)]
-fn scale_shift_relu(from: &[f32], scale: &[f32], shift: &[f32], out: &mut [f32]) {
-    let channels = scale.len();
-    for (from, out) in from.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
-        for ((out, &x), (&scale, &shift)) in out.iter_mut().zip(from).zip(scale.iter().zip(shift)) {
-            let y = x * scale + shift;
-            *out = if y <= 0.0 { 0.0 } else { y };
+wide! {
+    /// 1 where a number is not zero, else 0.
+    fn signs[](values: &[f32], marks: &mut [u8]) {
+        for (mark, &value) in marks.iter_mut().zip(values) {
+            *mark = u8::from(value != 0.0);
         }
     }
 }
 
-/// The maxima of all windows of one image, and their places: row by row, the first of equal ones. A NaN
-/// counts as the maximum.
-#[inline(always)]
-fn max_pool(input: &[f32], frame: &Frame, size: usize, out: &mut [f32], out_frame: &Frame, places: &mut [u8]) {
-    let channels = frame.channels;
-    for i in 0..out_frame.height {
-        for j in 0..out_frame.width {
-            let start = out_frame.at(i, j);
-            let out = &mut out[start..start + channels];
-            let places = &mut places[(i * out_frame.width + j) * channels..][..channels];
-            for place in 0..size * size {
-                let start = frame.at(i * size + place / size, j * size + place % size);
-                let pixel = &input[start..start + channels];
-                if place == 0 {
-                    out.copy_from_slice(pixel);
-                    places.fill(0);
-                    continue;
+wide! {
+    pub(super) fn add[](sums: &mut [f32], values: &[f32]) {
+        sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value);
+    }
+}
+
+wide! {
+    /// For pixels side by side.
+    fn scale_shift_relu[](from: &[f32], scale: &[f32], shift: &[f32], out: &mut [f32]) {
+        let channels = scale.len();
+        for (from, out) in from.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
+            for ((out, &x), (&scale, &shift)) in out.iter_mut().zip(from).zip(scale.iter().zip(shift)) {
+                let y = x * scale + shift;
+                *out = if y <= 0.0 { 0.0 } else { y };
+            }
+        }
+    }
+}
+
+wide! {
+    /// The maxima of all windows of one image, and their places: row by row, the first of equal ones. A NaN
+    /// counts as the maximum.
+    fn max_pool[](input: &[f32], frame: &Frame, size: usize, out: &mut [f32], out_frame: &Frame, places: &mut [u8]) {
+        let channels = frame.channels;
+        for i in 0..out_frame.height {
+            for j in 0..out_frame.width {
+                let corner = frame.at(i * size, j * size);
+                let steps = [frame.row_step(), channels];
+                let start = out_frame.at(i, j);
+                let out = &mut out[start..start + channels];
+                let places = &mut places[(i * out_frame.width + j) * channels..][..channels];
+                let (blocks, rest) = out.as_chunks_mut::<LANES>();
+                let (place_blocks, place_rest) = places.as_chunks_mut::<LANES>();
+                for (block, (out, places)) in blocks.iter_mut().zip(place_blocks).enumerate() {
+                    window_maxima(&input[corner + block * LANES..], steps, size, out, places);
                 }
-                for ((out, at), &next) in out.iter_mut().zip(places.iter_mut()).zip(pixel) {
-                    let larger = next > *out || (next.is_nan() && !out.is_nan());
-                    *out = if larger { next } else { *out };
-                    *at = if larger { place as u8 } else { *at };
+                let done = channels - rest.len();
+                for (c, (out, place)) in rest.iter_mut().zip(place_rest).enumerate() {
+                    let (mut value, mut at) = ([0.0], [0]);
+                    window_maxima(&input[corner + done + c..], steps, size, &mut value, &mut at);
+                    (*out, *place) = (value[0], at[0]);
                 }
             }
         }
     }
 }
+
+/// The maxima of one window for channels side by side.
+#[inline(always)]
+fn window_maxima<const N: usize>(
+    input: &[f32],
+    [down, right]: [usize; 2],
+    size: usize,
+    out: &mut [f32; N],
+    places: &mut [u8; N],
+) {
+    let pixel = |place: usize| -> &[f32; N] {
+        let at = place / size * down + place % size * right;
+        input[at..].first_chunk().expect("a window inside its frame")
+    };
+    let (mut best, mut at) = (*pixel(0), [0u32; N]);
+    for place in 1..size * size {
+        let next = pixel(place);
+        // Without branches, so that lanes go side by side. Only a NaN is unequal to itself.
+        #[allow(clippy::eq_op)]
+        let larger: [bool; N] =
+            std::array::from_fn(|i| (next[i] > best[i]) | ((next[i] != next[i]) & (best[i] == best[i])));
+        best = std::array::from_fn(|i| if larger[i] { next[i] } else { best[i] });
+        at = std::array::from_fn(|i| if larger[i] { place as u32 } else { at[i] });
+    }
+    *out = best;
+    *places = at.map(|at| at as u8);
+}
+
+/// Channels that are finished side by side.
+const LANES: usize = 16;
 
 impl Convolution {
     #[expect(clippy::too_many_arguments, reason = "each is a different buffer")]
@@ -247,34 +281,59 @@ impl Convolution {
         marks: &mut [u8],
         work: &mut Workspace,
     ) {
-        let relu = self.activation == Activation::Relu;
-        self.forward
-            .run(input, images, frame, out_frame, work, |start, channel, sums| {
-                let range = start + channel..start + channel + sums.len();
-                let out = &mut out[range.clone()];
-                let bias = &self.bias[channel..channel + sums.len()];
-                match residual {
-                    // The residual lies as the result does.
-                    Some(residual) => {
-                        let residual = &residual[range.clone()];
-                        for ((out, &sum), (&bias, &residual)) in out.iter_mut().zip(sums).zip(bias.iter().zip(residual))
-                        {
-                            *out = sum + bias + residual;
-                        }
-                    }
-                    None => {
-                        for ((out, &sum), &bias) in out.iter_mut().zip(sums).zip(bias) {
-                            *out = sum + bias;
-                        }
-                    }
-                }
-                if relu {
-                    out.iter_mut()
-                        .for_each(|out| *out = if *out <= 0.0 { 0.0 } else { *out });
-                }
-                if !marks.is_empty() {
-                    signs(out, &mut marks[range]);
-                }
-            });
+        let mut finish = Finish {
+            bias: &self.bias,
+            residual,
+            relu: self.activation == Activation::Relu,
+            out,
+            marks,
+        };
+        self.forward.run(input, images, frame, out_frame, work, &mut finish);
+    }
+}
+
+/// What comes after a convolution's sums.
+struct Finish<'a> {
+    bias: &'a [f32],
+    /// Lies as the result does.
+    residual: Option<&'a [f32]>,
+    relu: bool,
+    out: &'a mut [f32],
+    /// Empty if nobody asks for them.
+    marks: &'a mut [u8],
+}
+
+impl Sink<f32> for Finish<'_> {
+    #[inline(always)]
+    fn put(&mut self, start: usize, channel: usize, sums: &[f32]) {
+        let (blocks, rest) = sums.as_chunks::<LANES>();
+        for (block, sums) in blocks.iter().enumerate() {
+            self.put_lanes(start, channel + block * LANES, sums);
+        }
+        let done = channel + blocks.len() * LANES;
+        for (c, &sum) in rest.iter().enumerate() {
+            self.put_lanes(start, done + c, &[sum]);
+        }
+    }
+}
+
+impl Finish<'_> {
+    /// Writes the result for channels side by side of the pixel that begins at `start`.
+    #[inline(always)]
+    fn put_lanes<const N: usize>(&mut self, start: usize, channel: usize, sums: &[f32; N]) {
+        let at = start + channel;
+        let bias: &[f32; N] = self.bias[channel..].first_chunk().expect("a bias for every channel");
+        let mut values: [f32; N] = std::array::from_fn(|i| sums[i] + bias[i]);
+        if let Some(residual) = self.residual {
+            let residual: &[f32; N] = residual[at..].first_chunk().expect("a residual for every number");
+            values = std::array::from_fn(|i| values[i] + residual[i]);
+        }
+        if self.relu {
+            values = values.map(|value| if value <= 0.0 { 0.0 } else { value });
+        }
+        self.out[at..at + N].copy_from_slice(&values);
+        if !self.marks.is_empty() {
+            self.marks[at..at + N].copy_from_slice(&values.map(|value| u8::from(value != 0.0)));
+        }
     }
 }

@@ -16,7 +16,7 @@ use candle_core::{DType, Result, Tensor, bail};
 
 use crate::batch_norm::BatchNorm;
 use crate::bias::Activation;
-use crate::convolution::{Geometry, Part, Winograd};
+use crate::convolution::{Geometry, Part, Sink, Winograd};
 use crate::frame::Frame;
 use workspace::Workspace;
 
@@ -287,9 +287,7 @@ impl Convolving {
 }
 
 impl Method {
-    /// Computes the correlation. `sink` gets where a pixel begins in frames `out`, the first output
-    /// channel, and the sums.
-    #[inline(always)]
+    /// Computes the correlation; the result lies in frames `out`.
     fn run(
         &self,
         values: &[f32],
@@ -297,26 +295,15 @@ impl Method {
         input: &Frame,
         out: &Frame,
         work: &mut Workspace,
-        mut sink: impl FnMut(usize, usize, &[f32]),
+        sink: &mut impl Sink<f32>,
     ) {
         match self {
             Self::Direct(parts) => {
                 for part in parts {
-                    part.run(values, images, input.len(), out, &mut sink);
+                    part.run(values, images, input.len(), out, sink);
                 }
             }
-            Self::Winograd(winograd) => {
-                winograd.run(
-                    values,
-                    images,
-                    input,
-                    out,
-                    &mut work.winograd,
-                    |start, channel, sums| {
-                        sink(start, channel, sums);
-                    },
-                );
-            }
+            Self::Winograd(winograd) => winograd.run(values, images, input, out, &mut work.winograd, sink),
         }
     }
 }

@@ -1,0 +1,147 @@
+//! Rows become columns.
+
+use crate::element::Element;
+
+/// The side of the square blocks that are turned at once.
+pub(crate) const BLOCK: usize = 8;
+
+/// to[j · to_step + i] = from[i · from_step + j] for i below `rows` and j below `columns`.
+pub(crate) fn turn<T: Element>(
+    from: &[T],
+    from_step: usize,
+    to: &mut [T],
+    to_step: usize,
+    [rows, columns]: [usize; 2],
+) {
+    if rows == 1 && to_step == 1 {
+        to[..columns].copy_from_slice(&from[..columns]);
+        return;
+    }
+    if columns == 1 && from_step == 1 {
+        to[..rows].copy_from_slice(&from[..rows]);
+        return;
+    }
+    let turn_block = T::turn_block();
+    for first_row in (0..rows).step_by(BLOCK) {
+        for first_column in (0..columns).step_by(BLOCK) {
+            let from = &from[first_row * from_step + first_column..];
+            let to = &mut to[first_column * to_step + first_row..];
+            let [rows, columns] = [BLOCK.min(rows - first_row), BLOCK.min(columns - first_column)];
+            if [rows, columns] == [BLOCK; 2] {
+                turn_block(from, from_step, to, to_step);
+                continue;
+            }
+            for i in 0..rows {
+                for j in 0..columns {
+                    to[j * to_step + i] = from[i * from_step + j];
+                }
+            }
+        }
+    }
+}
+
+/// Turns one block: (from, from_step, to, to_step).
+pub(crate) type TurnBlock<T> = fn(&[T], usize, &mut [T], usize);
+
+/// The fastest way for `f32` on this machine.
+pub(crate) fn single() -> TurnBlock<f32> {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        return x86::block;
+    }
+    portable
+}
+
+/// On any machine.
+pub(crate) fn portable<T: Copy>(from: &[T], from_step: usize, to: &mut [T], to_step: usize) {
+    for i in 0..BLOCK {
+        let row: &[T; BLOCK] = from[i * from_step..].first_chunk().expect("a whole block");
+        for (j, value) in row.iter().enumerate() {
+            to[j * to_step + i] = *value;
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::BLOCK;
+
+    pub(super) fn block(from: &[f32], from_step: usize, to: &mut [f32], to_step: usize) {
+        #[allow(unsafe_code, reason = "the function needs CPU features")]
+        // SAFETY: `single` has found them on this machine.
+        unsafe {
+            block_of(from, from_step, to, to_step);
+        }
+    }
+
+    /// Neighbouring rows are interleaved number by number, then pair by pair, then half by half.
+    #[target_feature(enable = "avx2")]
+    fn block_of(from: &[f32], from_step: usize, to: &mut [f32], to_step: usize) {
+        let row: [__m256; BLOCK] = std::array::from_fn(|i| {
+            let row: &[f32; BLOCK] = from[i * from_step..].first_chunk().expect("a whole block");
+            #[allow(unsafe_code, reason = "a vector register from an array")]
+            // SAFETY: both are eight numbers without padding, and every bit pattern is one.
+            unsafe {
+                std::mem::transmute::<[f32; BLOCK], __m256>(*row)
+            }
+        });
+        let pairs: [__m256; BLOCK] = std::array::from_fn(|i| {
+            let (upper, lower) = (row[i / 2 * 2], row[i / 2 * 2 + 1]);
+            match i % 2 {
+                0 => _mm256_unpacklo_ps(upper, lower),
+                _ => _mm256_unpackhi_ps(upper, lower),
+            }
+        });
+        let quads: [__m256; BLOCK] = std::array::from_fn(|i| {
+            let (upper, lower) = (pairs[i / 4 * 4 + i % 4 / 2], pairs[i / 4 * 4 + i % 4 / 2 + 2]);
+            match i % 2 {
+                0 => _mm256_shuffle_ps::<0b01_00_01_00>(upper, lower),
+                _ => _mm256_shuffle_ps::<0b11_10_11_10>(upper, lower),
+            }
+        });
+        for j in 0..BLOCK {
+            let (upper, lower) = (quads[j % 4], quads[j % 4 + 4]);
+            let column = match j / 4 {
+                0 => _mm256_permute2f128_ps::<0x20>(upper, lower),
+                _ => _mm256_permute2f128_ps::<0x31>(upper, lower),
+            };
+            #[allow(unsafe_code, reason = "an array from a vector register")]
+            // SAFETY: as above.
+            let column = unsafe { std::mem::transmute::<__m256, [f32; BLOCK]>(column) };
+            to[j * to_step..][..BLOCK].copy_from_slice(&column);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_is_turned() {
+        for rows in [1, 3, 8, 9, 16, 21] {
+            for columns in [1, 2, 7, 8, 17] {
+                let (from_step, to_step) = (columns + 3, rows + 2);
+                let from: Vec<f32> = (0..rows * from_step).map(|i| i as f32).collect();
+                let mut to = vec![-1.0; columns * to_step];
+                turn(&from, from_step, &mut to, to_step, [rows, columns]);
+                for (at, &value) in to.iter().enumerate() {
+                    let (j, i) = (at / to_step, at % to_step);
+                    let expected = if i < rows { from[i * from_step + j] } else { -1.0 };
+                    assert_eq!(value, expected, "{rows}x{columns}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_portable_block_is_the_same() {
+        let from: Vec<f32> = (0..80).map(|i| i as f32).collect();
+        let (mut one, mut other) = (vec![0.0; 80], vec![0.0; 80]);
+        portable(&from, 10, &mut one, 9);
+        single()(&from, 10, &mut other, 9);
+        assert_eq!(one, other);
+    }
+}
