@@ -1,0 +1,107 @@
+//! Our side of a comparison: `rampart-worker WORKLOAD NETWORK BATCH DEVICE PRECISION`.
+//!
+//! Speaks in lines of JSON on stdout. The first says `ready`; then every line on stdin is answered by one:
+//!
+//! - `check`: the logits of the batch, flat, as the network stands
+//! - `run SECONDS`: whole steps for at least that long, and one at least
+//!
+//! It ends with its input.
+
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use benches::{Bench, Burst, Subject, memory};
+use candle_core::{DType, Device};
+use serde::Serialize;
+use serde_json::json;
+
+// As in the harness's program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    kernels::keep_candle_on_one_thread();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match serve(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The answer to `run`. Memory in MiB.
+#[derive(Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    burst: Burst,
+    peak_mib: Option<f64>,
+    high_water_mib: Option<f64>,
+    resident_before_mib: Option<f64>,
+}
+
+fn serve(arguments: &[String]) -> Result<()> {
+    let [workload, network, batch, device, precision] = arguments else {
+        bail!("usage: rampart-worker WORKLOAD NETWORK BATCH DEVICE PRECISION");
+    };
+    let workload = workload.parse()?;
+    let subject = Subject::named(network)?;
+    let batch: usize = batch
+        .parse()
+        .with_context(|| format!("a batch is a number, not `{batch}`"))?;
+    let device = parse_device(device)?;
+    if precision != "fp32" {
+        bail!("no precision of this device is called `{precision}`; known: fp32");
+    }
+
+    let threads = rayon::current_num_threads();
+    let before = memory::resident();
+    let mut bench = Bench::new(workload, &subject, batch, &device)?;
+    memory::forget_peak();
+    answer(&json!({
+        "ready": true,
+        "program": concat!("Rampart ", env!("CARGO_PKG_VERSION")),
+        "threads": threads,
+        "parameters": bench.parameters(),
+        "resident_mib": before,
+    }))?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["check"] => {
+                let logits = bench.logits()?.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+                answer(&json!({ "logits": logits }))?;
+            }
+            ["run", seconds] => {
+                let seconds: f64 = seconds.parse().with_context(|| format!("`{seconds}` is not a time"))?;
+                let burst = bench.run(seconds)?;
+                let high_water = memory::high_water();
+                answer(&Answer {
+                    burst,
+                    peak_mib: high_water.zip(before).map(|(most, before)| most - before),
+                    high_water_mib: high_water,
+                    resident_before_mib: before,
+                })?;
+            }
+            _ => bail!("`{line}` is not understood; known: check, run SECONDS"),
+        }
+    }
+    Ok(())
+}
+
+fn parse_device(name: &str) -> Result<Device> {
+    match name {
+        "cpu" => Ok(Device::Cpu),
+        _ if name.starts_with("cuda") => bail!("device {name}: this build has no CUDA; use `cpu`"),
+        _ => bail!("no device is called `{name}`; known: cpu"),
+    }
+}
+
+fn answer(line: &impl Serialize) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, line)?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
