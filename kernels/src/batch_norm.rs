@@ -5,6 +5,9 @@
 //! The caller says whose statistics: the running ones or the batch's own (biased variance). The
 //! running variance is the unbiased one, as in PyTorch.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, Var, bail};
 use rayon::prelude::*;
 
@@ -27,6 +30,8 @@ pub struct BatchNorm {
     pub epsilon: f64,
     /// The share of the new batch in the running statistics.
     pub momentum: f64,
+    /// How often the running statistics were updated: PyTorch's `num_batches_tracked`.
+    pub updates: Arc<AtomicI64>,
 }
 
 /// Whose mean and variance normalise a batch.
@@ -78,6 +83,7 @@ pub fn batch_norm(images: &Tensor, norm: &BatchNorm, statistics: Statistics, act
         }
     };
     if statistics == Statistics::BatchAndUpdate {
+        norm.updates.fetch_add(1, Ordering::Relaxed);
         let unbiased = count as f64 / (count - 1) as f64;
         update(&norm.running_mean, norm.momentum, &mean, 1.0)?;
         update(&norm.running_var, norm.momentum, &variance, unbiased)?;
@@ -96,7 +102,7 @@ fn doubles(tensor: &Tensor) -> Result<Vec<f64>> {
 }
 
 /// running ← (1 − momentum) · running + momentum · factor · batch.
-fn update(running: &Var, momentum: f64, batch: &[f64], factor: f64) -> Result<()> {
+pub(crate) fn update(running: &Var, momentum: f64, batch: &[f64], factor: f64) -> Result<()> {
     let moved: Vec<f64> = doubles(running.as_tensor())?
         .iter()
         .zip(batch)

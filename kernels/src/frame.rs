@@ -105,6 +105,25 @@ impl Frame {
         }
     }
 
+    /// Puts the border around images `[N, H, W, C]`, in `frames` unless there is none. What comes back may
+    /// lack [`SLACK`].
+    pub(crate) fn surround<'a, T: Element>(&self, images: &'a [T], frames: &'a mut Vec<T>) -> &'a [T] {
+        if self.len() == self.bare_len() {
+            return images;
+        }
+        frames.clear();
+        frames.resize(images.len() / self.bare_len() * self.len() + SLACK, T::zero());
+        for (image, frame) in images
+            .chunks_exact(self.bare_len())
+            .zip(frames.chunks_exact_mut(self.len()))
+        {
+            for (i, row) in image.chunks_exact(self.width * self.channels).enumerate() {
+                frame[self.row(i)].copy_from_slice(row);
+            }
+        }
+        frames
+    }
+
     /// The images `[N, C, H, W]` in frames.
     pub(crate) fn scatter<T: Element>(&self, frames: &[T], images: &mut [T]) {
         let area = self.height * self.width;

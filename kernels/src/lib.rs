@@ -9,6 +9,7 @@
 
 mod element;
 mod frame;
+mod lanes;
 mod product;
 mod tile;
 mod turn;
@@ -23,7 +24,10 @@ mod max_pool;
 mod relu;
 mod softmax;
 
+mod layers;
+
 pub mod frozen;
+pub mod trained;
 
 mod threads;
 
@@ -31,6 +35,7 @@ pub use average_pool::avg_pool2d;
 pub use batch_norm::{BatchNorm, Statistics, batch_norm};
 pub use bias::{Activation, add_bias};
 pub use convolution::{conv2d, conv2d_with_bias};
+pub use layers::{Layers, Value};
 pub use linear::linear;
 pub use max_pool::max_pool2d;
 pub use relu::{add_relu, relu};

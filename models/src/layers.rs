@@ -2,13 +2,12 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 
 use candle_core::{Result, Tensor, Var};
-use kernels::frozen::{Builder, Value};
-use kernels::{Activation, Statistics};
+use kernels::{Activation, Layers, Statistics, Value};
 
-use crate::Mode;
+use crate::{Dropout, Mode};
 
 /// What one forward pass carries from layer to layer.
 #[derive(Debug, Clone, Copy)]
@@ -78,9 +77,9 @@ impl Convolution {
 
 impl Convolution {
     /// This layer, then as far as they are there: `norm`, sum with `residual`, activation.
-    pub(crate) fn freeze(
+    pub(crate) fn describe(
         &self,
-        make: &mut Builder,
+        make: &mut dyn Layers,
         input: Value,
         norm: Option<&BatchNorm>,
         residual: Option<Value>,
@@ -88,7 +87,7 @@ impl Convolution {
     ) -> Result<Value> {
         let bias = self.bias.as_ref().map(|bias| bias.as_tensor());
         let shape = (self.stride, self.padding);
-        let norm = norm.map(|norm| norm.constant());
+        let norm = norm.map(|norm| norm.as_norm());
         make.convolution(input, &self.weight, bias, shape, norm.as_ref(), residual, activation)
     }
 }
@@ -117,7 +116,7 @@ impl Linear {
 }
 
 impl Linear {
-    pub(crate) fn freeze(&self, make: &mut Builder, input: Value, activation: Activation) -> Result<Value> {
+    pub(crate) fn describe(&self, make: &mut dyn Layers, input: Value, activation: Activation) -> Result<Value> {
         make.linear(input, &self.weight, Some(&self.bias), activation)
     }
 }
@@ -149,16 +148,12 @@ impl BatchNorm {
             Mode::BatchStatistics => Statistics::Batch,
             Mode::Train(_) => Statistics::BatchAndUpdate,
         };
-        let out = kernels::batch_norm(images, &norm, statistics, activation)?;
-        if statistics == Statistics::BatchAndUpdate {
-            self.updates.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(out)
+        kernels::batch_norm(images, &norm, statistics, activation)
     }
 
-    /// This layer with parameters that are not tracked.
-    pub(crate) fn constant(&self) -> kernels::BatchNorm {
-        self.norm(self.weight.detach(), self.bias.detach())
+    /// This layer as `kernels` has it.
+    pub(crate) fn as_norm(&self) -> kernels::BatchNorm {
+        self.norm(self.weight.as_tensor().clone(), self.bias.as_tensor().clone())
     }
 
     fn norm(&self, weight: Tensor, bias: Tensor) -> kernels::BatchNorm {
@@ -169,12 +164,19 @@ impl BatchNorm {
             running_var: self.running_var.clone(),
             epsilon: 1e-5,
             momentum: 0.1,
+            updates: self.updates.clone(),
         }
     }
 }
 
-/// Sets each feature to zero with probability one half and doubles the rest, where the pass has draws
-/// for it. `layer` keeps several dropout layers of one network apart.
+/// The factors of a dropout layer, `width` for each example: zero with probability one half, else two.
+/// `layer` keeps several dropout layers of one network apart.
+pub(crate) fn dropout_factors(dropout: &Dropout<'_>, layer: u64, width: usize) -> Vec<f32> {
+    let draws = dropout.random.at(layer).uniform(dropout.ids, width);
+    draws.iter().map(|&u| if u < 0.5 { 0.0 } else { 2.0 }).collect()
+}
+
+/// Multiplies each feature by its factor, where the pass has draws for it.
 pub(crate) fn dropout_half(features: &Tensor, pass: &Pass<'_>, layer: u64) -> Result<Tensor> {
     let Mode::Train(Some(dropout)) = pass.mode else {
         return Ok(features.clone());
@@ -183,8 +185,7 @@ pub(crate) fn dropout_half(features: &Tensor, pass: &Pass<'_>, layer: u64) -> Re
     if dropout.ids.len() != batch {
         candle_core::bail!("dropout: {} ids for features {:?}", dropout.ids.len(), features.dims());
     }
-    let draws = dropout.random.at(layer).uniform(dropout.ids, width);
-    let mask: Vec<f32> = draws.iter().map(|&u| if u < 0.5 { 0.0 } else { 2.0 }).collect();
+    let mask = dropout_factors(&dropout, layer, width);
     let mask = Tensor::from_vec(mask, (batch, width), features.device())?;
     features * mask.to_dtype(features.dtype())?
 }

@@ -3,8 +3,7 @@
 //! Source: <https://github.com/BorealisAI/advertorch/blob/e063e34/advertorch_examples/models.py>.
 
 use candle_core::{Result, Tensor};
-use kernels::Activation;
-use kernels::frozen::{self, Value};
+use kernels::{Activation, Layers, Value};
 
 use crate::builder::{Builder, Init};
 use crate::layers::{Convolution, Linear, Pass};
@@ -40,12 +39,12 @@ impl Body for LeNet5 {
         self.linear2.forward(&x, pass)
     }
 
-    fn freeze(&self, make: &mut frozen::Builder, images: Value) -> Result<Value> {
-        let x = self.conv1.freeze(make, images, None, None, Activation::Relu)?;
+    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Value> {
+        let x = self.conv1.describe(make, images, None, None, Activation::Relu)?;
         let x = make.max_pool(x, 2);
-        let x = self.conv2.freeze(make, x, None, None, Activation::Relu)?;
+        let x = self.conv2.describe(make, x, None, None, Activation::Relu)?;
         let x = make.max_pool(x, 2);
-        let x = self.linear1.freeze(make, x, Activation::Relu)?;
-        self.linear2.freeze(make, x, Activation::None)
+        let x = self.linear1.describe(make, x, Activation::Relu)?;
+        self.linear2.describe(make, x, Activation::None)
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use kernels::frozen::{self, Value};
+use kernels::{Layers, Statistics, Value, frozen, trained};
 
 use crate::builder::{Builder, State};
-use crate::layers::{Parameters, Pass};
+use crate::layers::{Parameters, Pass, dropout_factors};
 use crate::{Classifier, Mode};
 
 /// A network: a [`Classifier`] whose parameters can be trained, stored and loaded.
@@ -111,8 +111,8 @@ pub(crate) trait Body: Send + Sync {
         Ok(images.clone())
     }
 
-    /// The layers after [`Body::prepare`] with their present parameters: from images to logits.
-    fn freeze(&self, make: &mut frozen::Builder, images: Value) -> Result<Value>;
+    /// The same layers, after [`Body::prepare`], told one by one: from images to logits.
+    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Value>;
 }
 
 impl Network {
@@ -259,6 +259,45 @@ impl Network {
         Ok(())
     }
 
+    /// The logits layer by layer through Candle's graph: slower than [`Classifier::logits`], which
+    /// tests compare with this.
+    pub fn logits_by_layers(&self, images: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        self.check(images)?;
+        let pass = Pass {
+            mode,
+            parameters: Parameters::Tracked,
+            multiplications: None,
+        };
+        self.body.forward(images, &pass)
+    }
+
+    /// The logits in training as one operation, where that is possible: in `f32` on the CPU.
+    fn train_as_one(&self, images: &Tensor, mode: Mode<'_>) -> Result<Option<Tensor>> {
+        let (statistics, dropout) = match mode {
+            Mode::Eval => return Ok(None),
+            Mode::BatchStatistics => (Statistics::Batch, None),
+            Mode::Train(dropout) => (Statistics::BatchAndUpdate, dropout),
+        };
+        if self.dtype != DType::F32 || !images.device().is_cpu() {
+            return Ok(None);
+        }
+        let (mut make, value) = trained::Builder::new(self.image);
+        self.body.describe(&mut make, value)?;
+        let images = self.body.prepare(images)?;
+        let logits = match &dropout {
+            None => make.logits(&images, statistics, None)?,
+            Some(dropout) => {
+                let batch = images.dim(0)?;
+                if dropout.ids.len() != batch {
+                    candle_core::bail!("dropout: {} ids for {batch} images", dropout.ids.len());
+                }
+                let factors = |layer, width| dropout_factors(dropout, layer, width);
+                make.logits(&images, statistics, Some(&factors))?
+            }
+        };
+        Ok(Some(logits))
+    }
+
     fn check(&self, images: &Tensor) -> Result<()> {
         check_images(&self.name, self.image, images)
     }
@@ -279,12 +318,10 @@ fn check_images(name: &str, [channels, height, width]: [usize; 3], images: &Tens
 impl Classifier for Network {
     fn logits(&self, images: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         self.check(images)?;
-        let pass = Pass {
-            mode,
-            parameters: Parameters::Tracked,
-            multiplications: None,
-        };
-        self.body.forward(images, &pass)
+        if let Some(logits) = self.train_as_one(images, mode)? {
+            return Ok(logits);
+        }
+        self.logits_by_layers(images, mode)
     }
 
     fn classes(&self) -> usize {
@@ -295,7 +332,7 @@ impl Classifier for Network {
         let layers = match self.dtype {
             DType::F32 => {
                 let (mut make, images) = frozen::Builder::new(self.image);
-                self.body.freeze(&mut make, images)?;
+                self.body.describe(&mut make, images)?;
                 Some(make.finish())
             }
             _ => None,

@@ -5,8 +5,7 @@
 //! Deviation: the last pooling is over the whole plane, which on 32×32 images is the authors' 4×4.
 
 use candle_core::{Result, Tensor};
-use kernels::Activation;
-use kernels::frozen::{self, Value};
+use kernels::{Activation, Layers, Value};
 
 use crate::builder::{Builder, Init};
 use crate::layers::{BatchNorm, Convolution, Linear, Pass, mean_per_channel};
@@ -83,14 +82,14 @@ impl Block {
         kernels::add_relu(&out, &shortcut)
     }
 
-    fn freeze(&self, make: &mut frozen::Builder, x: Value) -> Result<Value> {
-        let out = self.conv1.freeze(make, x, Some(&self.bn1), None, Activation::Relu)?;
+    fn describe(&self, make: &mut dyn Layers, x: Value) -> Result<Value> {
+        let out = self.conv1.describe(make, x, Some(&self.bn1), None, Activation::Relu)?;
         let shortcut = match &self.shortcut {
-            Some((conv, bn)) => conv.freeze(make, x, Some(bn), None, Activation::None)?,
+            Some((conv, bn)) => conv.describe(make, x, Some(bn), None, Activation::None)?,
             None => x,
         };
         self.conv2
-            .freeze(make, out, Some(&self.bn2), Some(shortcut), Activation::Relu)
+            .describe(make, out, Some(&self.bn2), Some(shortcut), Activation::Relu)
     }
 }
 
@@ -104,14 +103,14 @@ impl Body for ResNet18 {
         self.linear.forward(&mean_per_channel(&x)?, pass)
     }
 
-    fn freeze(&self, make: &mut frozen::Builder, images: Value) -> Result<Value> {
+    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Value> {
         let mut x = self
             .conv1
-            .freeze(make, images, Some(&self.bn1), None, Activation::Relu)?;
+            .describe(make, images, Some(&self.bn1), None, Activation::Relu)?;
         for block in &self.blocks {
-            x = block.freeze(make, x)?;
+            x = block.describe(make, x)?;
         }
         let x = make.mean_per_channel(x);
-        self.linear.freeze(make, x, Activation::None)
+        self.linear.describe(make, x, Activation::None)
     }
 }

@@ -3,8 +3,7 @@
 //! Source: <https://github.com/yaodongyu/TRADES/blob/6e8e11b/models/small_cnn.py>.
 
 use candle_core::{Result, Tensor};
-use kernels::Activation;
-use kernels::frozen::{self, Value};
+use kernels::{Activation, Layers, Value};
 
 use crate::builder::{Builder, Init};
 use crate::layers::{Convolution, Linear, Pass, dropout_half};
@@ -59,15 +58,16 @@ impl Body for SmallCnn {
         self.fc3.forward(&x, pass)
     }
 
-    fn freeze(&self, make: &mut frozen::Builder, images: Value) -> Result<Value> {
-        let x = self.conv1.freeze(make, images, None, None, Activation::Relu)?;
-        let x = self.conv2.freeze(make, x, None, None, Activation::Relu)?;
+    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Value> {
+        let x = self.conv1.describe(make, images, None, None, Activation::Relu)?;
+        let x = self.conv2.describe(make, x, None, None, Activation::Relu)?;
         let x = make.max_pool(x, 2);
-        let x = self.conv3.freeze(make, x, None, None, Activation::Relu)?;
-        let x = self.conv4.freeze(make, x, None, None, Activation::Relu)?;
+        let x = self.conv3.describe(make, x, None, None, Activation::Relu)?;
+        let x = self.conv4.describe(make, x, None, None, Activation::Relu)?;
         let x = make.max_pool(x, 2);
-        let x = self.fc1.freeze(make, x, Activation::Relu)?;
-        let x = self.fc2.freeze(make, x, Activation::Relu)?;
-        self.fc3.freeze(make, x, Activation::None)
+        let x = self.fc1.describe(make, x, Activation::Relu)?;
+        let x = make.dropout(x, 0);
+        let x = self.fc2.describe(make, x, Activation::Relu)?;
+        self.fc3.describe(make, x, Activation::None)
     }
 }

@@ -2,8 +2,7 @@
 //! norm, ReLU, linear. On 8×8 digits an epoch of adversarial training takes seconds.
 
 use candle_core::{Result, Tensor};
-use kernels::Activation;
-use kernels::frozen::{self, Value};
+use kernels::{Activation, Layers, Value};
 
 use crate::builder::{Builder, Init};
 use crate::layers::{BatchNorm, Convolution, Linear, Pass};
@@ -40,11 +39,11 @@ impl Body for TinyCnn {
         self.fc.forward(&x.flatten_from(1)?, pass)
     }
 
-    fn freeze(&self, make: &mut frozen::Builder, images: Value) -> Result<Value> {
+    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Value> {
         let x = self
             .conv1
-            .freeze(make, images, Some(&self.bn1), None, Activation::Relu)?;
-        let x = self.conv2.freeze(make, x, Some(&self.bn2), None, Activation::Relu)?;
-        self.fc.freeze(make, x, Activation::None)
+            .describe(make, images, Some(&self.bn1), None, Activation::Relu)?;
+        let x = self.conv2.describe(make, x, Some(&self.bn2), None, Activation::Relu)?;
+        self.fc.describe(make, x, Activation::None)
     }
 }

@@ -6,8 +6,7 @@
 //! Deviation: the last pooling is over the whole plane, which on 32×32 images is the authors' 8×8.
 
 use candle_core::{D, Result, Tensor};
-use kernels::Activation;
-use kernels::frozen::{self, Value};
+use kernels::{Activation, Layers, Value};
 
 use crate::builder::{Builder, Init};
 use crate::layers::{BatchNorm, Convolution, Linear, Pass, mean_per_channel};
@@ -119,16 +118,16 @@ impl Block {
         }
     }
 
-    fn freeze(&self, make: &mut frozen::Builder, x: Value) -> Result<Value> {
-        let active = make.norm_relu(x, &self.bn1.constant())?;
+    fn describe(&self, make: &mut dyn Layers, x: Value) -> Result<Value> {
+        let active = make.norm_relu(x, &self.bn1.as_norm())?;
         let out = self
             .conv1
-            .freeze(make, active, Some(&self.bn2), None, Activation::Relu)?;
+            .describe(make, active, Some(&self.bn2), None, Activation::Relu)?;
         let shortcut = match &self.shortcut {
-            Some(shortcut) => shortcut.freeze(make, active, None, None, Activation::None)?,
+            Some(shortcut) => shortcut.describe(make, active, None, None, Activation::None)?,
             None => x,
         };
-        self.conv2.freeze(make, out, None, Some(shortcut), Activation::None)
+        self.conv2.describe(make, out, None, Some(shortcut), Activation::None)
     }
 }
 
@@ -150,14 +149,14 @@ impl Body for WideResNet {
         }
     }
 
-    fn freeze(&self, make: &mut frozen::Builder, images: Value) -> Result<Value> {
-        let mut x = self.conv1.freeze(make, images, None, None, Activation::None)?;
+    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Value> {
+        let mut x = self.conv1.describe(make, images, None, None, Activation::None)?;
         for block in &self.blocks {
-            x = block.freeze(make, x)?;
+            x = block.describe(make, x)?;
         }
-        let x = make.norm_relu(x, &self.bn1.constant())?;
+        let x = make.norm_relu(x, &self.bn1.as_norm())?;
         let x = make.mean_per_channel(x);
-        self.fc.freeze(make, x, Activation::None)
+        self.fc.describe(make, x, Activation::None)
     }
 }
 

@@ -222,8 +222,8 @@ fn sensitivity(network: &Network, measure: impl Fn() -> f64) -> f64 {
 }
 
 /// Gradients of the mean cross entropy with respect to all parameters, after one training pass.
-fn parameter_gradients(network: &Network, x: &Tensor, labels: &Tensor) -> Vec<Vec<f64>> {
-    let logits = network.logits(x, Mode::Train(None)).unwrap();
+fn parameter_gradients(network: &Network, train: Train, x: &Tensor, labels: &Tensor) -> Vec<Vec<f64>> {
+    let logits = train(network, x);
     let ce = kernels::cross_entropy(&logits, labels).unwrap().mean_all().unwrap();
     let gradients = ce.backward().unwrap();
     let of = |parameter: &models::Parameter| match gradients.get(&parameter.var) {
@@ -297,14 +297,43 @@ fn check(case: &Case, network: &Network) {
         check_eval("frozen", frozen.as_ref());
     }
 
-    let logits = network.logits(&x.as_tensor().detach(), Mode::Train(None)).unwrap();
+    let state = network.state().unwrap();
+    let ways: [(&str, Train); 2] = [
+        ("as one operation", |network, x| {
+            network.logits(x, Mode::Train(None)).unwrap()
+        }),
+        ("by layers", |network, x| {
+            network.logits_by_layers(x, Mode::Train(None)).unwrap()
+        }),
+    ];
+    for (how, train) in ways {
+        network.load_state(&state).unwrap();
+        check_train(case, network, how, train, &x.as_tensor().detach(), &labels, &tolerance);
+    }
+}
+
+/// One forward pass in training mode.
+type Train = fn(&Network, &Tensor) -> Tensor;
+
+fn check_train(
+    case: &Case,
+    network: &Network,
+    how: &str,
+    train: Train,
+    x: &Tensor,
+    labels: &Tensor,
+    tolerance: &Tolerance,
+) {
+    let dtype = network.dtype();
+    let what = |name: &str| format!("{} {dtype:?} {how} {name}", case.path.display());
+    let logits = train(network, x);
     assert_close_to_largest(
         &what("logits_train"),
         &logits,
         &case.result("logits_train"),
         tolerance.values(),
     );
-    let ce = kernels::cross_entropy(&logits, &labels).unwrap().mean_all().unwrap();
+    let ce = kernels::cross_entropy(&logits, labels).unwrap().mean_all().unwrap();
     assert_close(
         &what("ce_train_mean"),
         &ce,
@@ -322,8 +351,7 @@ fn check(case: &Case, network: &Network) {
         assert_close_to_largest(&what(&name), buffer.var.as_tensor(), &recorded, running_tolerance(case));
     }
 
-    let x = x.as_tensor().detach();
-    let ours = digest(&parameter_gradients(network, &x, &labels));
+    let ours = digest(&parameter_gradients(network, train, x, labels));
     let (norms, firsts) = (
         doubles(&case.result("param_grad_norm")),
         doubles(&case.result("param_grad_first16")),
@@ -341,7 +369,7 @@ fn check(case: &Case, network: &Network) {
     };
     let mut allowed = tolerance.gradient("param_grad_rel_l2_worst");
     if dtype == DType::F32 && worst(&ours, &theirs) > allowed {
-        let moves = || worst(&digest(&parameter_gradients(network, &x, &labels)), &ours);
+        let moves = || worst(&digest(&parameter_gradients(network, train, x, labels)), &ours);
         allowed = allowed.max(3.0 * sensitivity(network, moves));
     }
     for (parameter, (ours, theirs)) in network.parameters().iter().zip(ours.iter().zip(&theirs)) {

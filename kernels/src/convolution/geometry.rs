@@ -65,6 +65,11 @@ impl Geometry {
         vec![self.outputs, self.inputs, self.kernel_height, self.kernel_width]
     }
 
+    /// Channels, height and width of the result.
+    pub(crate) fn out_shape(&self) -> [usize; 3] {
+        [self.outputs, self.out_height, self.out_width]
+    }
+
     /// Numbers per input image.
     pub(crate) fn input_len(&self) -> usize {
         self.inputs * self.height * self.width

@@ -9,7 +9,7 @@ use super::part::correlate;
 use super::{Geometry, Winograd};
 use crate::element::{Element, dispatch, values};
 use crate::frame::Frame;
-use crate::product::multiply_columns;
+use crate::product::{SLACK, multiply_columns};
 use crate::tile::Columns;
 
 /// From the gradient of the output and the weights to the gradient of the images.
@@ -70,15 +70,15 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(g: &Geometry) -> Self {
+    fn new(g: &Geometry, batch: usize) -> Self {
         const NUMBERS: usize = 1 << 19;
         const TASKS: usize = 16;
         let outputs = (NUMBERS / g.patch()).next_multiple_of(12).clamp(12, g.outputs.max(12));
         let slices = g.outputs.div_ceil(outputs);
-        let runs = TASKS.div_ceil(slices).clamp(1, g.batch.max(1));
+        let runs = TASKS.div_ceil(slices).clamp(1, batch.max(1));
         Self {
             outputs,
-            images: g.batch.div_ceil(runs).max(1),
+            images: batch.div_ceil(runs).max(1),
         }
     }
 }
@@ -91,9 +91,89 @@ fn to_weights<T: Element>(
     lg: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
     let (images, gradient) = (values::<T>(x, lx)?, values::<T>(g, lg)?);
-    let g = geometry;
-    let cut = Cut::new(g);
-    let starts: Vec<usize> = (0..g.batch).step_by(cut.images).collect();
+    let mut out = vec![T::zero(); geometry.outputs * geometry.patch()];
+    weight_gradient(geometry, geometry.batch, &Planes { images, gradient }, &mut out);
+    Ok((T::to_cpu_storage_owned(out), geometry.weight_shape().into()))
+}
+
+/// Images and the gradient of their convolution.
+pub(crate) trait Operands<T>: Sync {
+    /// The frames of some images.
+    fn frames<'a>(&'a self, g: &Geometry, images: Range<usize>, room: &'a mut Vec<T>) -> &'a [T];
+
+    /// The gradient of their results for some output channels, side by side, and from a pixel to the next.
+    fn gradient<'a>(
+        &'a self,
+        g: &Geometry,
+        images: Range<usize>,
+        outputs: Range<usize>,
+        room: &'a mut Vec<T>,
+    ) -> (&'a [T], usize);
+}
+
+/// `[N, C, H, W]`.
+struct Planes<'a, T> {
+    images: &'a [T],
+    gradient: &'a [T],
+}
+
+impl<T: Element> Operands<T> for Planes<'_, T> {
+    fn frames<'a>(&'a self, g: &Geometry, images: Range<usize>, room: &'a mut Vec<T>) -> &'a [T] {
+        let images = &self.images[images.start * g.input_len()..images.end * g.input_len()];
+        g.input_frame().gather(images, room);
+        room
+    }
+
+    fn gradient<'a>(
+        &'a self,
+        g: &Geometry,
+        images: Range<usize>,
+        outputs: Range<usize>,
+        room: &'a mut Vec<T>,
+    ) -> (&'a [T], usize) {
+        let gradient = &self.gradient[images.start * g.output_len()..images.end * g.output_len()];
+        let frame = Frame::bare([outputs.len(), g.out_height, g.out_width]);
+        frame.gather_channels(gradient, g.outputs, outputs.clone(), room);
+        (room, outputs.len())
+    }
+}
+
+/// `[N, H, W, C]`: channels side by side.
+pub(crate) struct Pixels<'a> {
+    pub(crate) images: &'a [f32],
+    pub(crate) gradient: &'a [f32],
+}
+
+impl Operands<f32> for Pixels<'_> {
+    fn frames<'a>(&'a self, g: &Geometry, images: Range<usize>, room: &'a mut Vec<f32>) -> &'a [f32] {
+        let images = &self.images[images.start * g.input_len()..images.end * g.input_len()];
+        let frame = g.input_frame();
+        if frame.len() == frame.bare_len() {
+            // A copy all the same, for the numbers that the last tile may read past the end.
+            room.clear();
+            room.extend_from_slice(images);
+            room.resize(images.len() + SLACK, 0.0);
+            return room;
+        }
+        frame.surround(images, room)
+    }
+
+    fn gradient<'a>(
+        &'a self,
+        g: &Geometry,
+        images: Range<usize>,
+        outputs: Range<usize>,
+        _: &'a mut Vec<f32>,
+    ) -> (&'a [f32], usize) {
+        let gradient = &self.gradient[images.start * g.output_len()..images.end * g.output_len()];
+        (&gradient[outputs.start..], g.outputs)
+    }
+}
+
+/// The gradient of the weights `[K, C, R, S]`, added to `out`.
+pub(crate) fn weight_gradient<T: Element>(g: &Geometry, batch: usize, operands: &impl Operands<T>, out: &mut [T]) {
+    let cut = Cut::new(g, batch);
+    let starts: Vec<usize> = (0..batch).step_by(cut.images).collect();
     let slices: Vec<Range<usize>> = (0..g.outputs)
         .step_by(cut.outputs)
         .map(|first| first..g.outputs.min(first + cut.outputs))
@@ -104,18 +184,11 @@ fn to_weights<T: Element>(
         .collect();
     let parts: Vec<Vec<T>> = tasks
         .par_iter()
-        .map(|&(outputs, start)| {
-            let range = start..g.batch.min(start + cut.images);
-            let images = &images[range.start * g.input_len()..range.end * g.input_len()];
-            let gradient = &gradient[range.start * g.output_len()..range.end * g.output_len()];
-            part(g, outputs.clone(), images, gradient)
-        })
+        .map(|&(outputs, start)| part(g, outputs.clone(), start..batch.min(start + cut.images), operands))
         .collect();
-    let mut out = vec![T::zero(); g.outputs * g.patch()];
-    let per_slice = starts.len().max(1);
     // Every number of the result belongs to one slice, so slices need not wait for each other.
     out.par_chunks_mut(cut.outputs * g.patch())
-        .zip(parts.par_chunks(per_slice))
+        .zip(parts.par_chunks(starts.len().max(1)))
         .for_each(|(out, parts)| {
             for (k, out) in out.chunks_exact_mut(g.patch()).enumerate() {
                 for part in parts {
@@ -129,30 +202,27 @@ fn to_weights<T: Element>(
                 }
             }
         });
-    Ok((T::to_cpu_storage_owned(out), geometry.weight_shape().into()))
 }
 
 /// The gradient `[outputs, R, S, C]` for some output channels, summed over a run of images.
-fn part<T: Element>(g: &Geometry, outputs: Range<usize>, images: &[T], gradient: &[T]) -> Vec<T> {
+fn part<T: Element>(g: &Geometry, outputs: Range<usize>, images: Range<usize>, operands: &impl Operands<T>) -> Vec<T> {
     // The depth of a product, in pixels: deep enough to be worth adding its result to the sum, short
     // enough that both operands stay in the second cache. By shape alone.
     const DEPTH: usize = 512;
     let input = g.input_frame();
-    let output = Frame::bare([outputs.len(), g.out_height, g.out_width]);
     let mut sum = vec![T::zero(); outputs.len() * g.patch()];
-    let (mut frames, mut gradients) = (Vec::new(), Vec::new());
+    let (mut frames_room, mut gradient_room) = (Vec::new(), Vec::new());
     let group = DEPTH.div_ceil(g.out_pixels());
     let rows_at_once = (DEPTH / g.out_width).max(1);
     let columns = g.kernel_width * g.inputs;
-    let groups = images.chunks(group * g.input_len());
-    for (images, gradient) in groups.zip(gradient.chunks(group * g.output_len())) {
-        input.gather(images, &mut frames);
-        output.gather_channels(gradient, g.outputs, outputs.clone(), &mut gradients);
-        let count = images.len() / g.input_len();
-        let rows: Vec<(usize, usize)> = (0..count)
+    for start in images.clone().step_by(group) {
+        let images = start..images.end.min(start + group);
+        let frames = operands.frames(g, images.clone(), &mut frames_room);
+        let (gradient, step) = operands.gradient(g, images.clone(), outputs.clone(), &mut gradient_room);
+        let rows: Vec<(usize, usize)> = (0..images.len())
             .flat_map(|image| {
                 (0..g.out_height).map(move |i| {
-                    let left = image * output.len() + output.at(i, 0);
+                    let left = (image * g.out_height + i) * g.out_width * step;
                     (left, image * input.len() + i * g.stride * input.row_step())
                 })
             })
@@ -160,11 +230,11 @@ fn part<T: Element>(g: &Geometry, outputs: Range<usize>, images: &[T], gradient:
         for rows in rows.chunks(rows_at_once) {
             for r in 0..g.kernel_height {
                 let operands = Columns {
-                    left: &gradients,
+                    left: gradient,
                     right: &frames[r * input.row_step()..],
                     starts: rows,
                     count: g.out_width,
-                    left_step: outputs.len(),
+                    left_step: step,
                     right_step: g.stride * g.inputs,
                 };
                 multiply_columns(&operands, outputs.len(), columns, |tile| {

@@ -11,7 +11,8 @@ mod part;
 mod winograd;
 
 pub(crate) use geometry::Geometry;
-pub(crate) use part::{Part, Sink};
+pub(crate) use gradient::{Pixels, weight_gradient};
+pub(crate) use part::{Part, Plain, Sink, over_pixels};
 pub(crate) use winograd::{Scratch, Winograd};
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};

@@ -187,6 +187,31 @@ pub(crate) fn in_groups<T: Element>(
     all
 }
 
+/// As [`in_groups`], for images and results `[N, H, W, C]`, whose channels lie side by side already. `run`
+/// gets the place of the group's results among all besides.
+pub(crate) fn over_pixels(
+    input: &Frame,
+    images: &[f32],
+    out: &Frame,
+    run: impl Fn(&[f32], usize, &mut [f32], usize) + Sync,
+) -> Vec<f32> {
+    let batch = images.len() / input.bare_len();
+    let mut all = vec![0.0; batch * out.bare_len()];
+    if all.is_empty() {
+        return all;
+    }
+    let group = group(batch, out.height * out.width);
+    all.par_chunks_mut(group * out.bare_len())
+        .zip(images.par_chunks(group * input.bare_len()))
+        .enumerate()
+        .for_each_init(Vec::new, |frames, (index, (results, images))| {
+            let count = images.len() / input.bare_len();
+            let place = index * group * out.bare_len();
+            run(input.surround(images, frames), count, results, place);
+        });
+    all
+}
+
 /// Images per task: enough pixels to be worth a pass over the weights, but work for every thread. The
 /// result does not depend on it.
 fn group(batch: usize, pixels: usize) -> usize {

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::Geometry;
 use super::part::{Plain, Sink, in_groups};
 use crate::frame::Frame;
+use crate::lanes::LANES;
 use crate::product::{Packed, multiply_panel};
 use crate::wide::wide;
 
@@ -32,8 +33,15 @@ pub(crate) struct Scratch {
     products: Vec<f32>,
 }
 
-/// Channels that are transformed side by side.
-const LANES: usize = 16;
+impl Scratch {
+    /// Runs with the calling thread's own.
+    pub(crate) fn of_thread<R>(run: impl FnOnce(&mut Self) -> R) -> R {
+        thread_local! {
+            static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
+        }
+        SCRATCH.with_borrow_mut(run)
+    }
+}
 
 type Lanes = [f32; LANES];
 
@@ -110,13 +118,8 @@ impl Winograd {
     /// `finish` gets whole pixels, channels side by side.
     pub(crate) fn batch(&self, input: &Frame, images: &[f32], finish: impl Fn(&mut [f32]) + Sync) -> Vec<f32> {
         let out = Frame::bare([self.outputs, self.height, self.width]);
-        thread_local! {
-            static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
-        }
         in_groups(input, images, &out, |frames, count, results| {
-            SCRATCH.with_borrow_mut(|scratch| {
-                self.run(frames, count, input, &out, scratch, &mut Plain(results));
-            });
+            Scratch::of_thread(|scratch| self.run(frames, count, input, &out, scratch, &mut Plain(results)));
             finish(results);
         })
     }

@@ -3,12 +3,13 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::forward::{Kept, Marks, add, rows};
+use super::forward::{Kept, Marks, rows};
 use super::{Convolution, Layer, Method, Plan, Workspace};
 use crate::bias::Activation;
 use crate::convolution::Sink;
 use crate::element::values;
 use crate::frame::Frame;
+use crate::lanes::{add, max_pool_gradient};
 use crate::wide::wide;
 
 struct Gradient<'a> {
@@ -96,7 +97,7 @@ impl Plan {
                         let from = &gradient[image * frame.len()..];
                         let to = &mut to_input[image * to_frame.len()..];
                         let mark = &mark[image * frame.bare_len()..];
-                        max_pool(from, frame, mark, *size, to, to_frame);
+                        max_pool_gradient(from, frame, mark, *size, to, to_frame);
                     }
                 }
                 Layer::MeanPerChannel => {
@@ -137,15 +138,7 @@ fn mask(gradient: &mut [f32], frame: &Frame, marks: &[u8], value: &Frame, images
     for (image, i) in rows(images, frame) {
         let gradient = &mut gradient[image * frame.len()..][frame.row(i)];
         let marks = &marks[image * value.len()..][value.row(i)];
-        mask_row(gradient, marks);
-    }
-}
-
-wide! {
-    fn mask_row[](gradient: &mut [f32], marks: &[u8]) {
-        for (gradient, &mark) in gradient.iter_mut().zip(marks) {
-            *gradient = if mark == 0 { 0.0 } else { *gradient };
-        }
+        crate::lanes::mask(gradient, marks);
     }
 }
 
@@ -158,27 +151,6 @@ wide! {
             match is_first {
                 true => pairs.for_each(|((to, &g), &scale)| *to = g * scale),
                 false => pairs.for_each(|((to, &g), &scale)| *to += g * scale),
-            }
-        }
-    }
-}
-
-wide! {
-    /// Adds every window's gradient where its maximum was.
-    fn max_pool[](from: &[f32], frame: &Frame, places: &[u8], size: usize, to: &mut [f32], to_frame: &Frame) {
-        let channels = frame.channels;
-        for i in 0..frame.height {
-            for j in 0..frame.width {
-                let start = frame.at(i, j);
-                let gradient = &from[start..start + channels];
-                let places = &places[(i * frame.width + j) * channels..][..channels];
-                for place in 0..size * size {
-                    let start = to_frame.at(i * size + place / size, j * size + place % size);
-                    let to = &mut to[start..start + channels];
-                    for ((to, &gradient), &at) in to.iter_mut().zip(gradient).zip(places) {
-                        *to += if usize::from(at) == place { gradient } else { 0.0 };
-                    }
-                }
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::bias::Activation;
 use crate::convolution::Sink;
 use crate::element::values;
 use crate::frame::Frame;
+use crate::lanes::{LANES, add, max_pool};
 use crate::wide::wide;
 
 /// One forward pass, and what its gradient needs of it.
@@ -192,12 +193,6 @@ wide! {
 }
 
 wide! {
-    pub(super) fn add[](sums: &mut [f32], values: &[f32]) {
-        sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value);
-    }
-}
-
-wide! {
     /// For pixels side by side.
     fn scale_shift_relu[](from: &[f32], scale: &[f32], shift: &[f32], out: &mut [f32]) {
         let channels = scale.len();
@@ -209,64 +204,6 @@ wide! {
         }
     }
 }
-
-wide! {
-    /// The maxima of all windows of one image, and their places: row by row, the first of equal ones. A NaN
-    /// counts as the maximum.
-    fn max_pool[](input: &[f32], frame: &Frame, size: usize, out: &mut [f32], out_frame: &Frame, places: &mut [u8]) {
-        let channels = frame.channels;
-        for i in 0..out_frame.height {
-            for j in 0..out_frame.width {
-                let corner = frame.at(i * size, j * size);
-                let steps = [frame.row_step(), channels];
-                let start = out_frame.at(i, j);
-                let out = &mut out[start..start + channels];
-                let places = &mut places[(i * out_frame.width + j) * channels..][..channels];
-                let (blocks, rest) = out.as_chunks_mut::<LANES>();
-                let (place_blocks, place_rest) = places.as_chunks_mut::<LANES>();
-                for (block, (out, places)) in blocks.iter_mut().zip(place_blocks).enumerate() {
-                    window_maxima(&input[corner + block * LANES..], steps, size, out, places);
-                }
-                let done = channels - rest.len();
-                for (c, (out, place)) in rest.iter_mut().zip(place_rest).enumerate() {
-                    let (mut value, mut at) = ([0.0], [0]);
-                    window_maxima(&input[corner + done + c..], steps, size, &mut value, &mut at);
-                    (*out, *place) = (value[0], at[0]);
-                }
-            }
-        }
-    }
-}
-
-/// The maxima of one window for channels side by side.
-#[inline(always)]
-fn window_maxima<const N: usize>(
-    input: &[f32],
-    [down, right]: [usize; 2],
-    size: usize,
-    out: &mut [f32; N],
-    places: &mut [u8; N],
-) {
-    let pixel = |place: usize| -> &[f32; N] {
-        let at = place / size * down + place % size * right;
-        input[at..].first_chunk().expect("a window inside its frame")
-    };
-    let (mut best, mut at) = (*pixel(0), [0u32; N]);
-    for place in 1..size * size {
-        let next = pixel(place);
-        // Without branches, so that lanes go side by side. Only a NaN is unequal to itself.
-        #[allow(clippy::eq_op)]
-        let larger: [bool; N] =
-            std::array::from_fn(|i| (next[i] > best[i]) | ((next[i] != next[i]) & (best[i] == best[i])));
-        best = std::array::from_fn(|i| if larger[i] { next[i] } else { best[i] });
-        at = std::array::from_fn(|i| if larger[i] { place as u32 } else { at[i] });
-    }
-    *out = best;
-    *places = at.map(|at| at as u8);
-}
-
-/// Channels that are finished side by side.
-const LANES: usize = 16;
 
 impl Convolution {
     #[expect(clippy::too_many_arguments, reason = "each is a different buffer")]

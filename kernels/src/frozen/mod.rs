@@ -18,11 +18,8 @@ use crate::batch_norm::BatchNorm;
 use crate::bias::Activation;
 use crate::convolution::{Geometry, Part, Sink, Winograd};
 use crate::frame::Frame;
+use crate::layers::{Layers, Value};
 use workspace::Workspace;
-
-/// An intermediate result of a [`Builder`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Value(usize);
 
 /// Notes down the layers of a network.
 #[derive(Default)]
@@ -265,6 +262,49 @@ impl Builder {
     }
 }
 
+impl Layers for Builder {
+    fn convolution(
+        &mut self,
+        input: Value,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        shape: (usize, usize),
+        norm: Option<&BatchNorm>,
+        residual: Option<Value>,
+        activation: Activation,
+    ) -> Result<Value> {
+        let norm = norm.map(constant);
+        self.convolution(input, weight, bias, shape, norm.as_ref(), residual, activation)
+    }
+
+    fn linear(
+        &mut self,
+        input: Value,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        activation: Activation,
+    ) -> Result<Value> {
+        self.linear(input, weight, bias, activation)
+    }
+
+    fn norm_relu(&mut self, input: Value, norm: &BatchNorm) -> Result<Value> {
+        self.norm_relu(input, &constant(norm))
+    }
+
+    fn max_pool(&mut self, input: Value, size: usize) -> Value {
+        self.max_pool(input, size)
+    }
+
+    fn mean_per_channel(&mut self, input: Value) -> Value {
+        self.mean_per_channel(input)
+    }
+
+    /// A network at rest drops nothing.
+    fn dropout(&mut self, input: Value, _: u64) -> Value {
+        input
+    }
+}
+
 impl Convolving {
     fn pack(self, input: &Frame, gradient: &Frame) -> Convolution {
         let (geometry, weights) = (self.geometry, &self.weights);
@@ -328,6 +368,15 @@ impl Frozen {
         let images = images.contiguous()?;
         let run = forward::Run::new(self.0.clone(), images.track_op());
         images.apply_op1(run)
+    }
+}
+
+/// With parameters that are not tracked.
+fn constant(norm: &BatchNorm) -> BatchNorm {
+    BatchNorm {
+        weight: norm.weight.detach(),
+        bias: norm.bias.detach(),
+        ..norm.clone()
     }
 }
 

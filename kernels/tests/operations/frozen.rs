@@ -21,6 +21,7 @@ fn norm(seed: u64, channels: usize) -> BatchNorm {
         running_var: var(numbers(seed + 3, &[channels]).affine(0.5, 1.0).unwrap()),
         epsilon: 1e-5,
         momentum: 0.1,
+        updates: Default::default(),
     }
 }
 

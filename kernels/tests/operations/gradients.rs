@@ -107,6 +107,7 @@ fn norm(weight: Tensor, bias: Tensor) -> BatchNorm {
         running_var: statistics([0.5, 1.5]),
         epsilon: 1e-5,
         momentum: 0.1,
+        updates: Default::default(),
     }
 }
 

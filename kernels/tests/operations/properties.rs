@@ -149,6 +149,7 @@ fn norm(channels: usize) -> BatchNorm {
         running_var: ones(),
         epsilon: 1e-5,
         momentum: 0.1,
+        updates: Default::default(),
     }
 }
 

@@ -1,0 +1,43 @@
+//! A network told layer by layer, to whoever notes it down.
+
+use candle_core::{Result, Tensor};
+
+use crate::batch_norm::BatchNorm;
+use crate::bias::Activation;
+
+/// An intermediate result of [`Layers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Value(pub(crate) usize);
+
+/// Notes down the layers of a network: to freeze it, or to train it as one operation.
+pub trait Layers {
+    /// A convolution of `input`, then in this order, as far as they are there: bias, batch
+    /// normalisation, sum with `residual`, activation. `shape` is stride and padding.
+    #[allow(clippy::too_many_arguments)]
+    fn convolution(
+        &mut self,
+        input: Value,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        shape: (usize, usize),
+        norm: Option<&BatchNorm>,
+        residual: Option<Value>,
+        activation: Activation,
+    ) -> Result<Value>;
+
+    /// A fully connected layer over the flattened `input`.
+    fn linear(&mut self, input: Value, weight: &Tensor, bias: Option<&Tensor>, activation: Activation)
+    -> Result<Value>;
+
+    /// Batch normalisation, then ReLU.
+    fn norm_relu(&mut self, input: Value, norm: &BatchNorm) -> Result<Value>;
+
+    /// The maximum of every `size` × `size` window.
+    fn max_pool(&mut self, input: Value, size: usize) -> Value;
+
+    /// The mean of every channel.
+    fn mean_per_channel(&mut self, input: Value) -> Value;
+
+    /// In training with dropout, each number times its factor; `layer` keeps several dropouts apart.
+    fn dropout(&mut self, input: Value, layer: u64) -> Value;
+}
