@@ -14,9 +14,6 @@ use benches::{Bench, SUBJECTS, WORKLOADS, Workload};
 use candle_core::Device;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn workloads(criterion: &mut Criterion) {
     let wide = std::env::var_os("RAMPART_BENCH_WIDE").is_some_and(|value| value == "1");
     for workload in WORKLOADS {

@@ -16,10 +16,6 @@ use candle_core::{DType, Device};
 use serde::Serialize;
 use serde_json::json;
 
-// As in the harness's program.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     kernels::keep_candle_on_one_thread();
     let arguments: Vec<String> = std::env::args().skip(1).collect();

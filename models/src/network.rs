@@ -22,6 +22,8 @@ pub struct Network {
     parameters: Vec<Parameter>,
     state: Vec<(String, State)>,
     body: Arc<dyn Body>,
+    /// What a training step leaves to the next.
+    pool: trained::Pool,
 }
 
 /// A trained number array.
@@ -134,6 +136,7 @@ impl Network {
             parameters: builder.parameters,
             state: builder.state,
             body,
+            pool: trained::Pool::default(),
         }
     }
 
@@ -281,7 +284,7 @@ impl Network {
         if self.dtype != DType::F32 || !images.device().is_cpu() {
             return Ok(None);
         }
-        let (mut make, value) = trained::Builder::new(self.image);
+        let (mut make, value) = trained::Builder::new(self.image, &self.pool);
         self.body.describe(&mut make, value)?;
         let images = self.body.prepare(images)?;
         let logits = match &dropout {

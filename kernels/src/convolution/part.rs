@@ -1,5 +1,7 @@
 //! A correlation over frames: what a convolution and the gradient to its images have in common.
 
+use std::cell::RefCell;
+
 use rayon::prelude::*;
 
 use crate::element::Element;
@@ -187,29 +189,33 @@ pub(crate) fn in_groups<T: Element>(
     all
 }
 
+thread_local! {
+    /// Room for frames that outlives a task.
+    static FRAMES: RefCell<Vec<f32>> = RefCell::default();
+}
+
 /// As [`in_groups`], for images and results `[N, H, W, C]`, whose channels lie side by side already. `run`
 /// gets the place of the group's results among all besides.
 pub(crate) fn over_pixels(
     input: &Frame,
     images: &[f32],
     out: &Frame,
+    all: &mut [f32],
     run: impl Fn(&[f32], usize, &mut [f32], usize) + Sync,
-) -> Vec<f32> {
+) {
     let batch = images.len() / input.bare_len();
-    let mut all = vec![0.0; batch * out.bare_len()];
     if all.is_empty() {
-        return all;
+        return;
     }
     let group = group(batch, out.height * out.width);
     all.par_chunks_mut(group * out.bare_len())
         .zip(images.par_chunks(group * input.bare_len()))
         .enumerate()
-        .for_each_init(Vec::new, |frames, (index, (results, images))| {
+        .for_each(|(index, (results, images))| {
             let count = images.len() / input.bare_len();
             let place = index * group * out.bare_len();
-            run(input.surround(images, frames), count, results, place);
+            FRAMES.with_borrow_mut(|frames| run(input.surround(images, frames), count, results, place));
         });
-    all
 }
 
 /// Images per task: enough pixels to be worth a pass over the weights, but work for every thread. The

@@ -11,6 +11,14 @@ use crate::lanes::{add, mask_by_result, max_pool_gradient};
 
 use super::forward::scale_by;
 
+/// What a pass back through the network finds.
+pub(super) struct Derivatives {
+    /// The gradient of the images `[B, C, H, W]`, if it was asked for.
+    pub(super) images: Option<Vec<f32>>,
+    /// The gradient of each parameter.
+    pub(super) parameters: Vec<Vec<f32>>,
+}
+
 /// Numbers of one task of a pass over all numbers.
 const TASK: usize = 1 << 15;
 
@@ -20,17 +28,17 @@ impl Run {
         &self,
         mut kept: Kept,
         gradient: Vec<f32>,
-        parameters: &[f32],
+        parameters: &[&[f32]],
         images: bool,
-    ) -> Result<(Option<Vec<f32>>, Vec<f32>)> {
-        let mut to_parameters = vec![0.0; parameters.len()];
+    ) -> Result<Derivatives> {
+        let mut to_parameters: Vec<Vec<f32>> = parameters.iter().map(|it| vec![0.0; it.len()]).collect();
         let mut gradients: Vec<Option<Vec<f32>>> = vec![None; self.shapes.len()];
         let last = self.shapes.len() - 1;
-        let mut logits = vec![0.0; gradient.len()];
+        let mut logits = self.pool.take(gradient.len());
         Frame::bare(self.shapes[last]).fill(&gradient, &mut logits);
         gradients[last] = Some(logits);
         for (index, step) in self.steps.iter().enumerate().rev() {
-            let result = kept.values[index + 1].take();
+            let result = kept.values[index + 1].take().unwrap_or_default();
             let note = std::mem::take(&mut kept.notes[index]);
             // A value that nothing reads has no gradient.
             let Some(mut gradient) = gradients[index + 1].take() else {
@@ -51,19 +59,20 @@ impl Run {
                     activation,
                 } => {
                     if *activation == Activation::Relu {
-                        mask(&mut gradient, result.as_deref().expect("a ReLU's result is kept"));
+                        mask(&mut gradient, &result);
                     }
-                    drop(result);
                     if let Some(residual) = residual {
-                        receive(&mut gradients[*residual], gradient.clone());
+                        let mut copy = self.pool.take(gradient.len());
+                        copy.copy_from_slice(&gradient);
+                        self.receive(&mut gradients[*residual], copy);
                     }
                     if let Some(norm) = norm {
                         let moments = note.moments.as_ref().expect("kept by the forward pass");
                         norm.backward(parameters, moments, &note.normalised, &mut gradient, &mut to_parameters);
                     }
-                    drop(note);
+                    self.pool.give(note.normalised);
                     if let Some(bias) = bias {
-                        channel_sums(&gradient, &mut to_parameters[bias.clone()]);
+                        channel_sums(&gradient, &mut to_parameters[*bias]);
                     }
                     let input = kept.values[step.input]
                         .as_deref()
@@ -73,19 +82,20 @@ impl Run {
                         gradient: &gradient,
                     };
                     let batch = gradient.len() / out_frame.len();
-                    weight_gradient(geometry, batch, &operands, &mut to_parameters[weight.clone()]);
-                    wanted.then(|| to_images(geometry, &parameters[weight.clone()], &gradient))
+                    weight_gradient(geometry, batch, &operands, &mut to_parameters[*weight]);
+                    let to_input = wanted.then(|| self.to_images(geometry, parameters[*weight], &gradient));
+                    self.pool.give(gradient);
+                    to_input
                 }
                 Layer::NormRelu(norm) => {
-                    mask(&mut gradient, result.as_deref().expect("a ReLU's result is kept"));
-                    drop(result);
+                    mask(&mut gradient, &result);
                     let moments = note.moments.as_ref().expect("kept by the forward pass");
                     let input = kept.values[step.input].as_deref().expect("what was normalised is kept");
                     norm.backward(parameters, moments, input, &mut gradient, &mut to_parameters);
                     Some(gradient)
                 }
                 Layer::MaxPool(size) => {
-                    let mut to_input = vec![0.0; gradient.len() / out_frame.len() * frame.len()];
+                    let mut to_input = self.pool.zeros(gradient.len() / out_frame.len() * frame.len());
                     to_input
                         .par_chunks_mut(frame.len())
                         .zip(gradient.par_chunks(out_frame.len()))
@@ -93,11 +103,12 @@ impl Run {
                         .for_each(|((to, from), places)| {
                             max_pool_gradient(from, &out_frame, places, *size, to, &frame);
                         });
+                    self.pool.give(gradient);
                     Some(to_input)
                 }
                 Layer::MeanPerChannel => {
                     let scale = 1.0 / (frame.height * frame.width) as f32;
-                    let mut to_input = vec![0.0; gradient.len() / out_frame.len() * frame.len()];
+                    let mut to_input = self.pool.take(gradient.len() / out_frame.len() * frame.len());
                     to_input
                         .par_chunks_mut(frame.len())
                         .zip(gradient.par_chunks(out_frame.len()))
@@ -113,27 +124,25 @@ impl Run {
                     Some(gradient)
                 }
             };
+            self.pool.give(result);
             if let Some(to_input) = to_input.filter(|_| wanted) {
-                receive(&mut gradients[step.input], to_input);
+                self.receive(&mut gradients[step.input], to_input);
             }
         }
         let to_images = gradients[0].take().map(|gradient| {
             let mut planes = vec![0.0; gradient.len()];
             Frame::bare(self.shapes[0]).scatter(&gradient, &mut planes);
+            self.pool.give(gradient);
             planes
         });
-        Ok((to_images.filter(|_| images), to_parameters))
-    }
-}
-
-/// Adds a gradient to what other readers of the value sent.
-fn receive(sum: &mut Option<Vec<f32>>, gradient: Vec<f32>) {
-    match sum {
-        None => *sum = Some(gradient),
-        Some(sum) => sum
-            .par_chunks_mut(TASK)
-            .zip(gradient.par_chunks(TASK))
-            .for_each(|(sum, gradient)| add(sum, gradient)),
+        kept.values
+            .into_iter()
+            .flatten()
+            .for_each(|value| self.pool.give(value));
+        Ok(Derivatives {
+            images: to_images,
+            parameters: to_parameters,
+        })
     }
 }
 
@@ -163,19 +172,43 @@ fn channel_sums(gradient: &[f32], out: &mut [f32]) {
     }
 }
 
-/// The gradient to the images of a convolution, both `[N, H, W, C]`.
-fn to_images(geometry: &Geometry, weights: &[f32], gradient: &[f32]) -> Vec<f32> {
-    let frame = geometry.gradient_frame();
-    let out = Frame::bare([geometry.inputs, geometry.height, geometry.width]);
-    if let Some(winograd) = Winograd::backward(geometry, weights, &frame) {
-        return over_pixels(&frame, gradient, &out, |frames, count, results, _| {
-            Scratch::of_thread(|scratch| winograd.run(frames, count, &frame, &out, scratch, &mut Plain(results)));
-        });
+impl Run {
+    /// Adds a gradient to what other readers of the value sent.
+    fn receive(&self, sum: &mut Option<Vec<f32>>, gradient: Vec<f32>) {
+        let Some(sum) = sum else {
+            *sum = Some(gradient);
+            return;
+        };
+        sum.par_chunks_mut(TASK)
+            .zip(gradient.par_chunks(TASK))
+            .for_each(|(sum, gradient)| add(sum, gradient));
+        self.pool.give(gradient);
     }
-    let parts = geometry.backward(weights, &frame);
-    over_pixels(&frame, gradient, &out, |frames, count, results, _| {
-        for part in &parts {
-            part.run(frames, count, frame.len(), &out, &mut Plain(results));
+
+    /// The gradient to the images of a convolution, both `[N, H, W, C]`.
+    fn to_images(&self, geometry: &Geometry, weights: &[f32], gradient: &[f32]) -> Vec<f32> {
+        let frame = geometry.gradient_frame();
+        let out = Frame::bare([geometry.inputs, geometry.height, geometry.width]);
+        let len = gradient.len() / frame.bare_len() * out.len();
+        if let Some(winograd) = Winograd::backward(geometry, weights, &frame) {
+            let mut results = self.pool.take(len);
+            over_pixels(&frame, gradient, &out, &mut results, |frames, count, results, _| {
+                Scratch::of_thread(|scratch| winograd.run(frames, count, &frame, &out, scratch, &mut Plain(results)));
+            });
+            return results;
         }
-    })
+        let parts = geometry.backward(weights, &frame);
+        // With a stride there may be pixels that no result sees.
+        let covered: usize = parts.iter().map(|part| part.pixels()).sum();
+        let mut results = match covered < out.height * out.width {
+            true => self.pool.zeros(len),
+            false => self.pool.take(len),
+        };
+        over_pixels(&frame, gradient, &out, &mut results, |frames, count, results, _| {
+            for part in &parts {
+                part.run(frames, count, frame.len(), &out, &mut Plain(results));
+            }
+        });
+        results
+    }
 }

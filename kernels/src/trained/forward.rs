@@ -48,10 +48,10 @@ impl Run {
     }
 
     /// The logits, and what the gradient needs.
-    pub(super) fn forward(&self, images: &[f32], batch: usize, parameters: &[f32]) -> Result<(Vec<f32>, Kept)> {
+    pub(super) fn forward(&self, images: &[f32], batch: usize, parameters: &[&[f32]]) -> Result<(Vec<f32>, Kept)> {
         let (last_uses, needed) = (self.last_uses(), self.needed());
         let mut values: Vec<Option<Vec<f32>>> = vec![None; self.shapes.len()];
-        let mut first = vec![0.0; images.len()];
+        let mut first = self.pool.take(images.len());
         Frame::bare(self.shapes[0]).fill(images, &mut first);
         values[0] = Some(first);
         let mut notes = Vec::with_capacity(self.steps.len());
@@ -70,35 +70,39 @@ impl Run {
                     residual,
                     activation,
                 } => {
-                    let weights = &parameters[weight.clone()];
-                    let bias = bias.as_ref().map_or(&[][..], |bias| &parameters[bias.clone()]);
+                    let weights = parameters[*weight];
+                    let bias = bias.map_or(&[][..], |bias| parameters[bias]);
                     let residual = residual.map(value);
                     let relu = *activation == Activation::Relu;
                     match norm {
-                        None => convolve(geometry, weights, input, |pixels, place| {
+                        None => self.convolve(geometry, weights, input, |pixels, place| {
                             let residual = residual.map_or(&[][..], |residual| &residual[place..][..pixels.len()]);
                             finish(pixels, bias, residual, relu);
                         }),
                         Some(norm) => {
-                            let sums = convolve(geometry, weights, input, |pixels, _| finish(pixels, bias, &[], false));
-                            let moments = norm.moments(&sums, self.statistics)?;
-                            let out = norm.normalise(parameters, &moments, &sums, residual, relu);
+                            let finish = |pixels: &mut [f32], _| finish(pixels, bias, &[], false);
+                            let sums = self.convolve(geometry, weights, input, finish);
+                            let moments = norm.moments(&sums, geometry.outputs, self.statistics)?;
+                            let mut out = self.pool.take(sums.len());
+                            norm.normalise(parameters, &moments, &sums, residual, relu, &mut out);
                             note.moments = Some(moments);
-                            if self.keep {
-                                note.normalised = sums;
+                            match self.keep {
+                                true => note.normalised = sums,
+                                false => self.pool.give(sums),
                             }
                             out
                         }
                     }
                 }
                 Layer::NormRelu(norm) => {
-                    let moments = norm.moments(input, self.statistics)?;
-                    let out = norm.normalise(parameters, &moments, input, None, true);
+                    let moments = norm.moments(input, frame.channels, self.statistics)?;
+                    let mut out = self.pool.take(input.len());
+                    norm.normalise(parameters, &moments, input, None, true, &mut out);
                     note.moments = Some(moments);
                     out
                 }
                 Layer::MaxPool(size) => {
-                    let mut out = vec![0.0; batch * out_frame.len()];
+                    let mut out = self.pool.take(batch * out_frame.len());
                     note.places = vec![0; out.len()];
                     out.par_chunks_mut(out_frame.len())
                         .zip(note.places.par_chunks_mut(out_frame.len()))
@@ -107,7 +111,7 @@ impl Run {
                     out
                 }
                 Layer::MeanPerChannel => {
-                    let mut out = vec![0.0; batch * out_frame.len()];
+                    let mut out = self.pool.zeros(batch * out_frame.len());
                     let scale = 1.0 / (frame.height * frame.width) as f32;
                     out.par_chunks_mut(out_frame.len())
                         .zip(input.par_chunks(frame.len()))
@@ -118,7 +122,8 @@ impl Run {
                     out
                 }
                 Layer::Dropout(_) => {
-                    let mut out = input.to_vec();
+                    let mut out = self.pool.take(input.len());
+                    out.copy_from_slice(input);
                     scale_by(&mut out, &self.factors[index]);
                     out
                 }
@@ -126,8 +131,11 @@ impl Run {
             notes.push(note);
             values[index + 1] = Some(out);
             for (value, (held, &last)) in values.iter_mut().zip(&last_uses).enumerate() {
-                if last == index && !(self.keep && needed[value]) {
-                    *held = None;
+                if last == index
+                    && !(self.keep && needed[value])
+                    && let Some(buffer) = held.take()
+                {
+                    self.pool.give(buffer);
                 }
             }
         }
@@ -140,26 +148,31 @@ impl Run {
     }
 }
 
-/// The convolution of images `[N, H, W, C]`. `finish` gets some results and their place among all.
-fn convolve(
-    geometry: &Geometry,
-    weights: &[f32],
-    images: &[f32],
-    finish: impl Fn(&mut [f32], usize) + Sync,
-) -> Vec<f32> {
-    let (frame, out) = (geometry.input_frame(), Frame::bare(geometry.out_shape()));
-    match Winograd::forward(geometry, weights, &frame) {
-        Some(winograd) => over_pixels(&frame, images, &out, |frames, count, results, place| {
-            Scratch::of_thread(|scratch| winograd.run(frames, count, &frame, &out, scratch, &mut Plain(results)));
-            finish(results, place);
-        }),
-        None => {
-            let part = geometry.forward(weights, &frame);
-            over_pixels(&frame, images, &out, |frames, count, results, place| {
-                part.run(frames, count, frame.len(), &out, &mut Plain(results));
+impl Run {
+    /// The convolution of images `[N, H, W, C]`. `finish` gets some results and their place among all.
+    fn convolve(
+        &self,
+        geometry: &Geometry,
+        weights: &[f32],
+        images: &[f32],
+        finish: impl Fn(&mut [f32], usize) + Sync,
+    ) -> Vec<f32> {
+        let (frame, out) = (geometry.input_frame(), Frame::bare(geometry.out_shape()));
+        let mut results = self.pool.take(images.len() / frame.bare_len() * out.len());
+        match Winograd::forward(geometry, weights, &frame) {
+            Some(winograd) => over_pixels(&frame, images, &out, &mut results, |frames, count, results, place| {
+                Scratch::of_thread(|scratch| winograd.run(frames, count, &frame, &out, scratch, &mut Plain(results)));
                 finish(results, place);
-            })
+            }),
+            None => {
+                let part = geometry.forward(weights, &frame);
+                over_pixels(&frame, images, &out, &mut results, |frames, count, results, place| {
+                    part.run(frames, count, frame.len(), &out, &mut Plain(results));
+                    finish(results, place);
+                });
+            }
         }
+        results
     }
 }
 

@@ -7,7 +7,9 @@
 
 mod backward;
 mod forward;
+mod gradients;
 mod norm;
+mod pool;
 
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
@@ -19,6 +21,8 @@ use crate::bias::Activation;
 use crate::convolution::Geometry;
 use crate::element::values;
 use crate::layers::{Layers, Value};
+use gradients::Gradients;
+pub use pool::Pool;
 
 /// Notes down the layers of a network that is to be trained.
 #[derive(Default)]
@@ -27,8 +31,7 @@ pub struct Builder {
     shapes: Vec<[usize; 3]>,
     steps: Vec<Step>,
     parameters: Vec<Tensor>,
-    /// Numbers in all parameters so far.
-    numbers: usize,
+    pool: Pool,
 }
 
 /// Factors of one dropout: of a layer, so many for each example of the batch.
@@ -55,8 +58,8 @@ enum Layer {
     Dropout(u64),
 }
 
-/// Where a parameter lies among all.
-type Parameter = std::ops::Range<usize>;
+/// A parameter, by its place among all.
+type Parameter = usize;
 
 /// A batch normalisation.
 struct Norm {
@@ -70,10 +73,12 @@ struct Norm {
 }
 
 impl Builder {
-    /// Starts with images of [channels, height, width].
-    pub fn new(image: [usize; 3]) -> (Self, Value) {
+    /// Starts with images of [channels, height, width]. The pool's memory is used, and left there for the
+    /// next pass.
+    pub fn new(image: [usize; 3], pool: &Pool) -> (Self, Value) {
         let builder = Self {
             shapes: vec![image],
+            pool: pool.clone(),
             ..Self::default()
         };
         (builder, Value(0))
@@ -89,10 +94,8 @@ impl Builder {
         if tensor.dtype() != DType::F32 {
             bail!("trained: a parameter is {:?}, not f32", tensor.dtype());
         }
-        self.parameters.push(tensor.flatten_all()?);
-        let start = self.numbers;
-        self.numbers += tensor.elem_count();
-        Ok(start..self.numbers)
+        self.parameters.push(tensor.contiguous()?);
+        Ok(self.parameters.len() - 1)
     }
 
     fn norm(&mut self, norm: &BatchNorm) -> Result<Norm> {
@@ -123,7 +126,8 @@ impl Builder {
             bail!("trained: only for the batch's own statistics");
         }
         let batch = images.dims()[0];
-        let parameters = Tensor::cat(&self.parameters, 0)?;
+        let gradients = Gradients::default();
+        let token = gradients.token(&self.parameters)?;
         let mut factors = vec![Vec::new(); self.steps.len()];
         for (step, factors) in self.steps.iter().zip(&mut factors) {
             if let (Layer::Dropout(layer), Some(draw)) = (&step.layer, dropout) {
@@ -136,14 +140,17 @@ impl Builder {
         }
         let images = images.contiguous()?;
         let run = Run {
-            keep: images.track_op() || parameters.track_op(),
+            keep: images.track_op() || token.track_op(),
             shapes: self.shapes,
             steps: self.steps,
+            parameters: self.parameters.iter().map(Tensor::detach).collect(),
+            gradients,
+            pool: self.pool,
             statistics,
             factors,
             kept: Mutex::default(),
         };
-        images.apply_op2(&parameters, run)
+        images.apply_op2(&token, run)
     }
 }
 
@@ -216,6 +223,9 @@ impl Layers for Builder {
 struct Run {
     shapes: Vec<[usize; 3]>,
     steps: Vec<Step>,
+    parameters: Vec<Tensor>,
+    gradients: Gradients,
+    pool: Pool,
     statistics: Statistics,
     /// Of every dropout; empty for other steps, and without dropout.
     factors: Vec<Vec<f32>>,
@@ -247,10 +257,10 @@ impl CustomOp2 for Run {
         "trained-network"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, p: &CpuStorage, lp: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (images, parameters) = (values::<f32>(x, lx)?, values::<f32>(p, lp)?);
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let images = values::<f32>(x, lx)?;
         let batch = lx.dims()[0];
-        let (logits, kept) = self.forward(images, batch, parameters)?;
+        let (logits, kept) = self.with_parameters(|parameters| self.forward(images, batch, parameters))?;
         if self.keep {
             *self.kept.lock().expect("no pass panicked") = Some(kept);
         }
@@ -261,7 +271,7 @@ impl CustomOp2 for Run {
     fn bwd(
         &self,
         images: &Tensor,
-        parameters: &Tensor,
+        token: &Tensor,
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -269,17 +279,27 @@ impl CustomOp2 for Run {
             bail!("trained: the gradient of a pass can be asked for once; make another pass");
         };
         let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
-        let weights = parameters.flatten_all()?;
-        let (storage, layout) = weights.storage_and_layout();
-        let candle_core::Storage::Cpu(storage) = &*storage else {
-            bail!("trained: only there on the CPU");
-        };
-        let weights = values::<f32>(storage, layout)?;
-        let (to_images, to_parameters) = self.backward(kept, gradient, weights, images.track_op())?;
-        let to_images = to_images
+        let found = self.with_parameters(|parameters| self.backward(kept, gradient, parameters, images.track_op()))?;
+        let to_images = found
+            .images
             .map(|numbers| Tensor::from_vec(numbers, images.shape(), images.device()))
             .transpose()?;
-        let to_parameters = Tensor::from_vec(to_parameters, parameters.shape(), parameters.device())?;
-        Ok((to_images, Some(to_parameters)))
+        self.gradients.leave(found.parameters);
+        Ok((to_images, Some(token.zeros_like()?)))
+    }
+}
+
+impl Run {
+    /// Runs with the numbers of all parameters.
+    fn with_parameters<R>(&self, run: impl FnOnce(&[&[f32]]) -> Result<R>) -> Result<R> {
+        let guards: Vec<_> = self.parameters.iter().map(Tensor::storage_and_layout).collect();
+        let numbers: Result<Vec<&[f32]>> = guards
+            .iter()
+            .map(|(storage, layout)| match &**storage {
+                candle_core::Storage::Cpu(storage) => values::<f32>(storage, layout),
+                _ => bail!("trained: only there on the CPU"),
+            })
+            .collect();
+        run(&numbers?)
     }
 }

@@ -23,8 +23,7 @@ const RUN: usize = 32;
 
 impl Norm {
     /// The statistics of `pixels` `[N, C]`; the running ones move towards them if asked.
-    pub(super) fn moments(&self, pixels: &[f32], statistics: Statistics) -> Result<Moments> {
-        let channels = self.weight.len();
+    pub(super) fn moments(&self, pixels: &[f32], channels: usize, statistics: Statistics) -> Result<Moments> {
         let count = (pixels.len() / channels) as f64;
         if count < 2.0 {
             candle_core::bail!("batch_norm: a batch with one value per channel has no variance");
@@ -55,20 +54,20 @@ impl Norm {
     /// y = (x − mean) · scale · weight + bias, plus the residual, then the ReLU, if they are there.
     pub(super) fn normalise(
         &self,
-        parameters: &[f32],
+        parameters: &[&[f32]],
         moments: &Moments,
         pixels: &[f32],
         residual: Option<&[f32]>,
         relu: bool,
-    ) -> Vec<f32> {
-        let channels = self.weight.len();
-        let (weight, bias) = (&parameters[self.weight.clone()], &parameters[self.bias.clone()]);
+        out: &mut [f32],
+    ) {
+        let (weight, bias) = (parameters[self.weight], parameters[self.bias]);
+        let channels = weight.len();
         let mean: Vec<f32> = moments.mean.iter().map(|&mean| mean as f32).collect();
         let scale = moments.scale.iter().zip(weight);
         let scale: Vec<f32> = scale
             .map(|(scale, &weight)| (scale * f64::from(weight)) as f32)
             .collect();
-        let mut out = vec![0.0; pixels.len()];
         let task = task(channels);
         out.par_chunks_mut(task)
             .zip(pixels.par_chunks(task))
@@ -77,7 +76,6 @@ impl Norm {
                 let residual = residual.map(|residual| &residual[index * task..][..out.len()]);
                 normalise(pixels, residual.unwrap_or(&[]), [&mean, &scale, bias], relu, out);
             });
-        out
     }
 
     /// From the gradient of the normalised pixels to that of the pixels, in place, and those of weight and
@@ -85,24 +83,24 @@ impl Norm {
     /// (g − mean g − x̂ · mean(g · x̂)) · scale · weight.
     pub(super) fn backward(
         &self,
-        parameters: &[f32],
+        parameters: &[&[f32]],
         moments: &Moments,
         pixels: &[f32],
         gradient: &mut [f32],
-        to_parameters: &mut [f32],
+        to_parameters: &mut [Vec<f32>],
     ) {
-        let channels = self.weight.len();
+        let weight = parameters[self.weight];
+        let channels = weight.len();
         let count = (pixels.len() / channels) as f64;
         let center: Vec<f32> = moments.mean.iter().map(|&mean| mean as f32).collect();
         let [plain, weighted] = sums(channels, [gradient, pixels], |gradient, pixels, out| {
             add_up(gradient, pixels, &center, out);
         });
-        let weight = &parameters[self.weight.clone()];
         let [mut scale, mut offset, mut slope] = [(); 3].map(|()| vec![0.0f32; channels]);
         for c in 0..channels {
             let weighted = weighted[c] * moments.scale[c];
-            to_parameters[self.weight.start + c] = weighted as f32;
-            to_parameters[self.bias.start + c] = plain[c] as f32;
+            to_parameters[self.weight][c] = weighted as f32;
+            to_parameters[self.bias][c] = plain[c] as f32;
             let factor = moments.scale[c] * f64::from(weight[c]);
             scale[c] = factor as f32;
             offset[c] = (factor * plain[c] / count) as f32;
