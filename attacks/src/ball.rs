@@ -6,10 +6,7 @@ use candle_core::{Result, Tensor};
 
 use crate::{Norm, Threat};
 
-/// v ← min(max(v + step · sign(g), lower), upper), with sign(0) = 0.
-pub fn sign_step(points: &Tensor, gradient: &Tensor, step: f64, lower: &Tensor, upper: &Tensor) -> Result<Tensor> {
-    (points + (gradient.sign()? * step)?)?.maximum(lower)?.minimum(upper)
-}
+pub use kernels::sign_step;
 
 /// ‖v‖₁ of each image, `[B, 1, 1, 1]`.
 pub fn l1_norms(values: &Tensor) -> Result<Tensor> {

@@ -22,6 +22,7 @@ mod convolution;
 mod linear;
 mod max_pool;
 mod relu;
+mod sign_step;
 mod softmax;
 
 mod layers;
@@ -39,5 +40,6 @@ pub use layers::{Layers, Value};
 pub use linear::linear;
 pub use max_pool::max_pool2d;
 pub use relu::{add_relu, relu};
+pub use sign_step::sign_step;
 pub use softmax::{cross_entropy, log_softmax};
 pub use threads::keep_candle_on_one_thread;

@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use crate::element::Element;
-use crate::tile::{Columns, LARGEST, Rows, Store};
+use crate::tile::{Columns, Kernel, LARGEST, Rows, Store};
 
 /// The most depth that is summed as one chain: keeps rounding small, and a panel of it in the caches.
 pub(crate) const CHAIN: usize = 512;
@@ -68,7 +68,7 @@ pub(crate) struct Panel {
     /// Columns there are.
     pub(crate) columns: usize,
     /// Columns of the tile: those there are, and zeros.
-    width: usize,
+    pub(crate) width: usize,
 }
 
 impl<T: Element> Packed<T> {
@@ -108,6 +108,23 @@ impl<T: Element> Packed<T> {
         debug_assert!(column - first + numbers.len() <= width);
         let start = first * self.depth + k * width + column - first;
         self.values[start..start + numbers.len()].copy_from_slice(numbers);
+    }
+
+    /// One tile: the rows that begin at `starts`.
+    fn dots(&self, kernel: &Kernel<T>, values: &[T], starts: &[usize], panel: Panel, tile: &mut [T]) {
+        let width = panel.width;
+        let numbers = &self.values[panel.column * self.depth..];
+        for (index, block) in self.blocks.iter().enumerate() {
+            let left = Rows {
+                values,
+                starts,
+                taps: &block.taps,
+                run: block.run,
+            };
+            let store = if index == 0 { Store::Replace } else { Store::Add };
+            let numbers = &numbers[block.depth.start * width..block.depth.end * width];
+            (kernel.dots)(&left, numbers, width, store, tile);
+        }
     }
 
     pub(crate) fn columns(&self) -> usize {
@@ -179,19 +196,8 @@ pub(crate) fn multiply_panel<T: Element>(
     let kernel = T::kernel();
     let mut tile = [T::zero(); LARGEST];
     let width = panel.width;
-    let numbers = &right.values[panel.column * right.depth..];
     for rows in kernel.cut(starts.len()) {
-        for (index, block) in right.blocks.iter().enumerate() {
-            let left = Rows {
-                values,
-                starts: &starts[rows.clone()],
-                taps: &block.taps,
-                run: block.run,
-            };
-            let store = if index == 0 { Store::Replace } else { Store::Add };
-            let numbers = &numbers[block.depth.start * width..block.depth.end * width];
-            (kernel.dots)(&left, numbers, width, store, &mut tile);
-        }
+        right.dots(&kernel, values, &starts[rows.clone()], panel, &mut tile);
         let tile = Tile {
             values: &tile,
             width,
@@ -200,6 +206,21 @@ pub(crate) fn multiply_panel<T: Element>(
             columns: panel.columns,
         };
         sink(&tile);
+    }
+}
+
+/// As [`multiply_panel`], into `out` `[rows, width of the panel]`.
+pub(crate) fn multiply_panel_into<T: Element>(
+    values: &[T],
+    starts: &[usize],
+    right: &Packed<T>,
+    panel: Panel,
+    out: &mut [T],
+) {
+    let kernel = T::kernel();
+    for rows in kernel.cut(starts.len()) {
+        let out = &mut out[rows.start * panel.width..rows.end * panel.width];
+        right.dots(&kernel, values, &starts[rows], panel, out);
     }
 }
 

@@ -48,10 +48,11 @@ pub(crate) struct Kernel<T: 'static> {
     pub(crate) rows: usize,
     /// Numbers in a vector: the columns of a narrow tile. A wide one has twice as many.
     pub(crate) lanes: usize,
-    /// tile[i, j] = Σ_{t, k} left row i · panel[t, k, j], for `panel` `[taps, run, columns]`.
-    pub(crate) dots: fn(left: &Rows<'_, T>, panel: &[T], columns: usize, store: Store, tile: &mut [T; LARGEST]),
+    /// tile[i, j] = Σ_{t, k} left row i · panel[t, k, j], for `panel` `[taps, run, columns]` and `tile`
+    /// `[rows, columns]`.
+    pub(crate) dots: fn(left: &Rows<'_, T>, panel: &[T], columns: usize, store: Store, tile: &mut [T]),
     /// tile[i, j] = Σ_p left[p, i] · right[p, j], for `rows` rows.
-    pub(crate) outer: fn(operands: &Columns<'_, T>, rows: usize, columns: usize, tile: &mut [T; LARGEST]),
+    pub(crate) outer: fn(operands: &Columns<'_, T>, rows: usize, columns: usize, tile: &mut [T]),
     /// Σ_{t, k} values[taps[t] + k] · weights[t, k] for k below `run`: several chains side by side, then
     /// added in order.
     pub(crate) dot: fn(values: &[T], taps: &[usize], run: usize, weights: &[T]) -> T,
@@ -122,7 +123,7 @@ macro_rules! kernel {
                 panel: &[$number],
                 columns: usize,
                 how: Store,
-                tile: &mut [$number; LARGEST],
+                tile: &mut [$number],
             ) {
                 #[allow(unsafe_code, unused_unsafe, reason = "the functions may need CPU features")]
                 // SAFETY: whoever offers the kernel has found its features on this machine.
@@ -149,7 +150,7 @@ macro_rules! kernel {
                 it: &Columns<'_, $number>,
                 rows: usize,
                 columns: usize,
-                tile: &mut [$number; LARGEST],
+                tile: &mut [$number],
             ) {
                 #[allow(unsafe_code, unused_unsafe, reason = "the functions may need CPU features")]
                 // SAFETY: as in `dots`.
@@ -205,26 +206,33 @@ macro_rules! kernel {
                 sum.iter().sum::<$number>() + rest
             }
 
+            // Loops over registers, which are unrolled.
+            #[allow(clippy::needless_range_loop)]
             $(#[target_feature(enable = $features)])?
             fn dots_of<const ROWS: usize, const VECTORS: usize>(
                 left: &Rows<'_, $number>,
                 panel: &[$number],
                 how: Store,
-                tile: &mut [$number; LARGEST],
+                tile: &mut [$number],
             ) {
                 let starts: &[usize; ROWS] = left.starts.try_into().expect("as many rows as the tile has");
                 let mut sums = [[$broadcast(0.0); VECTORS]; ROWS];
                 let (panel, _) = panel.as_chunks::<LANES>();
                 for (&tap, panel) in left.taps.iter().zip(panel.chunks_exact(left.run * VECTORS)) {
-                    let rows: [&[$number]; ROWS] =
-                        std::array::from_fn(|i| &left.values[starts[i] + tap..][..left.run]);
+                    let mut rows: [&[$number]; ROWS] = [&[]; ROWS];
+                    for i in 0..ROWS {
+                        rows[i] = &left.values[starts[i] + tap..][..left.run];
+                    }
                     let (panel, _) = panel.as_chunks::<VECTORS>();
                     for (k, vectors) in (0..left.run).zip(panel) {
-                        let vectors: [$vector; VECTORS] = std::array::from_fn(|v| $load(&vectors[v]));
+                        let mut loaded = [$broadcast(0.0); VECTORS];
+                        for v in 0..VECTORS {
+                            loaded[v] = $load(&vectors[v]);
+                        }
                         for i in 0..ROWS {
                             let number = $broadcast(rows[i][k]);
                             for v in 0..VECTORS {
-                                sums[i][v] = $fused(number, vectors[v], sums[i][v]);
+                                sums[i][v] = $fused(number, loaded[v], sums[i][v]);
                             }
                         }
                     }
@@ -235,7 +243,7 @@ macro_rules! kernel {
             $(#[target_feature(enable = $features)])?
             fn outer_of<const ROWS: usize, const VECTORS: usize>(
                 it: &Columns<'_, $number>,
-                tile: &mut [$number; LARGEST],
+                tile: &mut [$number],
             ) {
                 let mut sums = [[$broadcast(0.0); VECTORS]; ROWS];
                 for &(left, right) in it.starts {
@@ -260,7 +268,7 @@ macro_rules! kernel {
             fn put<const ROWS: usize, const VECTORS: usize>(
                 sums: &[[$vector; VECTORS]; ROWS],
                 how: Store,
-                tile: &mut [$number; LARGEST],
+                tile: &mut [$number],
             ) {
                 let (out, _) = tile.as_chunks_mut::<LANES>();
                 for (out, &sum) in out.iter_mut().zip(sums.as_flattened()) {
@@ -297,7 +305,7 @@ mod plain {
 
 mod portable {
     use super::plain::{add, broadcast, fused};
-    use super::{Columns, Kernel, LARGEST, Rows, Store};
+    use super::{Columns, Kernel, Rows, Store};
 
     kernel!(
         SINGLE,
@@ -336,7 +344,7 @@ const PORTABLE_DOUBLE: Kernel<f64> = portable::DOUBLE;
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Columns, Kernel, LARGEST, Rows, Store};
+    use super::{Columns, Kernel, Rows, Store};
 
     /// A vector register from an array and back.
     macro_rules! register {
@@ -401,4 +409,108 @@ mod x86 {
         _mm256_fmadd_pd,
         _mm256_add_pd
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small integers, whose products are exact in any order.
+    fn numbers<T: From<i8>>(count: usize, seed: usize) -> Vec<T> {
+        let number = |i: usize| (((i + seed) * 7 + (i + seed) / 5) % 11) as i8 - 5;
+        (0..count).map(|i| number(i).into()).collect()
+    }
+
+    /// Every size of tile against plain loops.
+    fn check<T: From<i8> + Copy + PartialEq + std::fmt::Debug + Default + Into<f64>>(kernel: Kernel<T>) {
+        let sum = |terms: &mut dyn Iterator<Item = (T, T)>| -> f64 {
+            terms.map(|(a, b): (T, T)| -> f64 { a.into() * b.into() }).sum()
+        };
+        for height in HEIGHTS.into_iter().filter(|&height| height <= kernel.rows) {
+            for columns in [kernel.lanes, kernel.columns()] {
+                for (taps, run) in [(vec![3], 1), (vec![0, 40, 7], 17), (vec![5, 2], 9)] {
+                    let left: Vec<T> = numbers(height * 61 + 100, 0);
+                    let panel: Vec<T> = numbers(taps.len() * run * columns, 3);
+                    let starts: Vec<usize> = (0..height).map(|i| (i * 61) % (height * 53 + 1)).collect();
+                    let rows = Rows {
+                        values: &left,
+                        starts: &starts,
+                        taps: &taps,
+                        run,
+                    };
+                    let mut tile = [T::default(); LARGEST];
+                    (kernel.dots)(&rows, &panel, columns, Store::Replace, &mut tile);
+                    let once = tile;
+                    (kernel.dots)(&rows, &panel, columns, Store::Add, &mut tile);
+                    for i in 0..height {
+                        for j in 0..columns {
+                            let depth = (0..taps.len()).flat_map(|t| (0..run).map(move |k| (t, k)));
+                            let mut terms =
+                                depth.map(|(t, k)| (left[starts[i] + taps[t] + k], panel[(t * run + k) * columns + j]));
+                            let expected = sum(&mut terms);
+                            assert_eq!(once[i * columns + j].into(), expected, "{height}x{columns}");
+                            assert_eq!(tile[i * columns + j].into(), 2.0 * expected, "{height}x{columns} added");
+                        }
+                    }
+                }
+                let (left, right): (Vec<T>, Vec<T>) = (numbers(400, 1), numbers(900, 2));
+                let operands = Columns {
+                    left: &left,
+                    right: &right,
+                    starts: &[(0, 4), (17, 0), (2, 90)],
+                    count: 9,
+                    left_step: 13,
+                    right_step: 35,
+                };
+                let mut tile = [T::default(); LARGEST];
+                (kernel.outer)(&operands, height, columns, &mut tile);
+                for i in 0..height {
+                    for j in 0..columns {
+                        let depth = operands.starts.iter().flat_map(|&it| (0..9).map(move |p| (it, p)));
+                        let mut terms = depth.map(|((a, b), p)| (left[a + p * 13 + i], right[b + p * 35 + j]));
+                        assert_eq!(
+                            tile[i * columns + j].into(),
+                            sum(&mut terms),
+                            "outer {height}x{columns}"
+                        );
+                    }
+                }
+            }
+        }
+        for run in [1, 5, 16, 67, 130] {
+            let (values, weights): (Vec<T>, Vec<T>) = (numbers(400, 4), numbers(2 * run, 5));
+            let taps = [3, 150];
+            let mut terms = (0..2).flat_map(|t| (0..run).map(move |k| (t, k)));
+            let mut terms = terms.by_ref().map(|(t, k)| (values[taps[t] + k], weights[t * run + k]));
+            let dot = (kernel.dot)(&values, &taps, run, &weights);
+            assert_eq!(dot.into(), sum(&mut terms), "dot of {run}");
+        }
+    }
+
+    #[test]
+    fn every_tile_multiplies() {
+        check(single());
+        check(double());
+        check(PORTABLE);
+        check(PORTABLE_DOUBLE);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            check(x86::AVX2);
+        }
+    }
+
+    #[test]
+    fn rows_are_cut_into_heights_there_are() {
+        for rows in 0..40 {
+            for kernel in [single(), PORTABLE] {
+                let mut next = 0;
+                for range in kernel.cut(rows) {
+                    assert_eq!(range.start, next);
+                    assert!(range.len() <= kernel.rows && HEIGHTS.contains(&range.len()));
+                    next = range.end;
+                }
+                assert_eq!(next, rows);
+            }
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::Geometry;
 use super::part::{Plain, Sink, in_groups};
 use crate::frame::Frame;
 use crate::lanes::LANES;
-use crate::product::{Packed, multiply_panel};
+use crate::product::{Packed, multiply_panel_into};
 use crate::wide::wide;
 
 /// The transformed weights G g Gᵀ of one convolution.
@@ -165,7 +165,7 @@ impl Winograd {
                 &mut transformed[..16 * size],
             );
             for panel in self.weights[0].panels() {
-                let width = panel.columns;
+                let width = panel.width;
                 products.resize(16 * count * width, 0.0);
                 for ((weights, input), output) in self
                     .weights
@@ -173,11 +173,7 @@ impl Winograd {
                     .zip(transformed.chunks_exact(size))
                     .zip(products.chunks_exact_mut(count * width))
                 {
-                    multiply_panel(input, &lines[..count], weights, panel, |tile| {
-                        for row in tile.rows.clone() {
-                            output[row * width..][..width].copy_from_slice(tile.row(row));
-                        }
-                    });
+                    multiply_panel_into(input, &lines[..count], weights, panel, output);
                 }
                 untransform(products, panel.column, &places, [out.row_step(), out.channels], sink);
             }
@@ -206,18 +202,20 @@ wide! {
     fn transform[](values: &[f32], starts: &[usize], row_step: usize, channels: usize, out: &mut [f32]) {
         let size = starts.len() * channels;
         for (tile, &start) in starts.iter().enumerate() {
+            let rows: [&[f32]; 4] = std::array::from_fn(|r| &values[start + r * row_step..][..4 * channels]);
             for channel in (0..channels).step_by(LANES) {
                 let mut columns = [[[0.0; LANES]; 4]; 4];
                 for (s, column) in columns.iter_mut().enumerate() {
-                    let d: [Lanes; 4] = std::array::from_fn(|r| {
-                        let at = start + r * row_step + s * channels + channel;
-                        *values[at..].first_chunk().expect("a tile inside its frame")
-                    });
+                    let at = s * channels + channel;
+                    let mut d = [[0.0; LANES]; 4];
+                    for (d, row) in d.iter_mut().zip(&rows) {
+                        *d = *row[at..].first_chunk().expect("a tile inside its frame");
+                    }
                     *column = [sub(d[0], d[2]), add(d[1], d[2]), sub(d[2], d[1]), sub(d[1], d[3])];
                 }
                 #[allow(clippy::needless_range_loop, reason = "columns of arrays of arrays")]
                 for r in 0..4 {
-                    let [a, b, c, d] = std::array::from_fn(|s| columns[s][r]);
+                    let [a, b, c, d] = [columns[0][r], columns[1][r], columns[2][r], columns[3][r]];
                     for (s, value) in [sub(a, c), add(b, c), sub(c, b), sub(b, d)].iter().enumerate() {
                         let at = (4 * r + s) * size + tile * channels + channel;
                         out[at..at + LANES].copy_from_slice(value);
@@ -243,16 +241,19 @@ wide! {
         let [down, right] = steps;
         for (tile, &place) in places.iter().enumerate() {
             for channel in (0..channels).step_by(LANES) {
-                let columns: [[Lanes; 2]; 4] = std::array::from_fn(|s| {
-                    let m: [Lanes; 4] = std::array::from_fn(|r| {
+                // Loops, because closures are not always inlined and are then compiled without the features.
+                let mut columns = [[[0.0; LANES]; 2]; 4];
+                for (s, column) in columns.iter_mut().enumerate() {
+                    let mut m = [[0.0; LANES]; 4];
+                    for (r, m) in m.iter_mut().enumerate() {
                         let at = (4 * r + s) * size + tile * channels + channel;
-                        *products[at..].first_chunk().expect("whole lanes")
-                    });
-                    [add(add(m[0], m[1]), m[2]), sub(sub(m[1], m[2]), m[3])]
-                });
+                        *m = *products[at..].first_chunk().expect("whole lanes");
+                    }
+                    *column = [add(add(m[0], m[1]), m[2]), sub(sub(m[1], m[2]), m[3])];
+                }
                 #[allow(clippy::needless_range_loop, reason = "as above")]
                 for i in 0..2 {
-                    let [a, b, c, d] = std::array::from_fn(|s| columns[s][i]);
+                    let [a, b, c, d] = [columns[0][i], columns[1][i], columns[2][i], columns[3][i]];
                     sink.put(place + i * down, first + channel, &add(add(a, b), c));
                     sink.put(place + i * down + right, first + channel, &sub(sub(b, c), d));
                 }

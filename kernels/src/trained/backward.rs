@@ -38,12 +38,25 @@ impl Run {
         Frame::bare(self.shapes[last]).fill(&gradient, &mut logits);
         gradients[last] = Some(logits);
         for (index, step) in self.steps.iter().enumerate().rev() {
-            let result = kept.values[index + 1].take().unwrap_or_default();
-            let note = std::mem::take(&mut kept.notes[index]);
             // A value that nothing reads has no gradient.
             let Some(mut gradient) = gradients[index + 1].take() else {
                 continue;
             };
+            match &step.layer {
+                Layer::Convolution { activation, .. } => {
+                    self.restore(&mut kept, step.input, parameters);
+                    if *activation == Activation::Relu {
+                        self.restore(&mut kept, index + 1, parameters);
+                    }
+                }
+                Layer::NormRelu(_) => {
+                    self.restore(&mut kept, step.input, parameters);
+                    self.restore(&mut kept, index + 1, parameters);
+                }
+                Layer::MaxPool(_) | Layer::MeanPerChannel | Layer::Dropout(_) => {}
+            }
+            let result = kept.values[index + 1].take().unwrap_or_default();
+            let note = std::mem::take(&mut kept.notes[index]);
             let (frame, out_frame) = (
                 Frame::bare(self.shapes[step.input]),
                 Frame::bare(self.shapes[index + 1]),

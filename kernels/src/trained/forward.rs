@@ -3,7 +3,7 @@
 use candle_core::Result;
 use rayon::prelude::*;
 
-use super::{Kept, Layer, Note, Run};
+use super::{Kept, Layer, Note, Run, Step};
 use crate::bias::Activation;
 use crate::convolution::{Geometry, Plain, Scratch, Winograd, over_pixels};
 use crate::frame::Frame;
@@ -27,8 +27,8 @@ impl Run {
         last
     }
 
-    /// Whether the gradient reads each value: as a convolution's input, for its batch normalisation, or to tell
-    /// where a ReLU was off.
+    /// Whether each value is kept for the gradient, which reads it as a convolution's input, for its batch
+    /// normalisation, or to tell where a ReLU was off. What [`Run::restore`] can make again is not kept.
     fn needed(&self) -> Vec<bool> {
         let mut needed = vec![false; self.shapes.len()];
         for (index, step) in self.steps.iter().enumerate() {
@@ -43,6 +43,9 @@ impl Run {
                 }
                 Layer::MaxPool(_) | Layer::MeanPerChannel | Layer::Dropout(_) => {}
             }
+        }
+        for (step, needed) in self.steps.iter().zip(&mut needed[1..]) {
+            *needed &= !step.layer.is_normalisation();
         }
         needed
     }
@@ -148,7 +151,47 @@ impl Run {
     }
 }
 
+impl Layer {
+    /// Whether its result is a batch normalisation of what is kept, and cheap to make again.
+    fn is_normalisation(&self) -> bool {
+        match self {
+            Self::NormRelu(_) => true,
+            Self::Convolution { norm, residual, .. } => norm.is_some() && residual.is_none(),
+            Self::MaxPool(_) | Self::MeanPerChannel | Self::Dropout(_) => false,
+        }
+    }
+}
+
 impl Run {
+    /// Makes a value again that was not kept.
+    pub(super) fn restore(&self, kept: &mut Kept, value: usize, parameters: &[&[f32]]) {
+        if kept.values[value].is_some() {
+            return;
+        }
+        let Step { input, layer } = &self.steps[value - 1];
+        let (norm, relu) = match layer {
+            Layer::NormRelu(norm) => {
+                self.restore(kept, *input, parameters);
+                (norm, true)
+            }
+            Layer::Convolution {
+                norm: Some(norm),
+                activation,
+                ..
+            } => (norm, *activation == Activation::Relu),
+            _ => unreachable!("only results of batch normalisations are not kept"),
+        };
+        let note = &kept.notes[value - 1];
+        let pixels = match layer {
+            Layer::NormRelu(_) => kept.values[*input].as_deref().expect("just restored"),
+            _ => &note.normalised,
+        };
+        let mut out = self.pool.take(pixels.len());
+        let moments = note.moments.as_ref().expect("kept by the forward pass");
+        norm.normalise(parameters, moments, pixels, None, relu, &mut out);
+        kept.values[value] = Some(out);
+    }
+
     /// The convolution of images `[N, H, W, C]`. `finish` gets some results and their place among all.
     fn convolve(
         &self,

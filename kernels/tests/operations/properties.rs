@@ -19,7 +19,8 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let channels = prop::sample::select(vec![1usize, 2, 3, 8, 17, 33]);
+    // 32 and 64 go by Winograd where sizes are even.
+    let channels = prop::sample::select(vec![1usize, 2, 3, 8, 17, 32, 33, 64]);
     let kernel = prop::sample::select(vec![1usize, 2, 3, 5]);
     (
         1usize..5,
@@ -78,7 +79,7 @@ proptest! {
         assert_close("f64", &double[0], &expected, 1e-12, 1e-12);
         let single = |t: &Tensor| t.to_dtype(DType::F32).unwrap();
         let single = convolve(&single(&images), &single(&weights), &case);
-        // Sums of up to 33·25 products and, for weights, 4·20² pixels of numbers up to one.
+        // Sums of up to 64·25 products and, for weights, 4·20² pixels of numbers up to one.
         for (what, (single, double)) in ["result", "images", "weights"].iter().zip(single.iter().zip(&double)) {
             assert_close(&format!("f32 {what}"), single, double, 2e-4, 1e-5);
         }
@@ -125,6 +126,51 @@ fn with_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
     pool.install(f)
 }
 
+/// Winograd's way rounds more than the direct sum; how much is a promise.
+#[test]
+fn winograd_is_good_to_a_hundred_thousandth() {
+    for (channels, outputs, side, padding) in [(32, 32, 12, 0), (64, 64, 16, 1), (64, 96, 8, 1), (512, 512, 4, 1)] {
+        let case = Case {
+            batch: 2,
+            channels,
+            outputs,
+            size: [side; 2],
+            kernel: 3,
+            stride: 1,
+            padding,
+            seed: 7,
+        };
+        let double = convolve(&case.images(), &case.weights(), &case);
+        let single = |t: &Tensor| t.to_dtype(DType::F32).unwrap();
+        let single = convolve(&single(&case.images()), &single(&case.weights()), &case);
+        for (what, (single, double)) in ["result", "images", "weights"].iter().zip(single.iter().zip(&double)) {
+            reference::assert_close_to_largest(&format!("{channels} channels, {what}"), single, double, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_bias_and_a_relu_may_come_with_the_convolution() {
+    for (channels, dtype) in [(3, DType::F32), (32, DType::F32), (3, DType::F64)] {
+        let x = numbers(1, &[3, channels, 6, 8]).to_dtype(dtype).unwrap();
+        let w = numbers(2, &[32, channels, 3, 3]).to_dtype(dtype).unwrap();
+        let b = numbers(3, &[32]).to_dtype(dtype).unwrap();
+        for activation in [Activation::None, Activation::Relu] {
+            let run = |f: &dyn Fn(&[Tensor; 3]) -> Tensor| {
+                let vars = [&x, &w, &b].map(|it| Var::from_tensor(it).unwrap());
+                let out = f(&[0, 1, 2].map(|i: usize| vars[i].as_tensor().clone()));
+                let gradients = out.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+                let all = vars.map(|var| naive::doubles(gradients.get(&var).unwrap()));
+                (naive::doubles(&out), all)
+            };
+            let (out, gradients) = run(&|[x, w, b]| kernels::conv2d_with_bias(x, w, b, 1, 1, activation).unwrap());
+            let (two, two_gradients) =
+                run(&|[x, w, b]| kernels::add_bias(&kernels::conv2d(x, w, 1, 1).unwrap(), b, activation).unwrap());
+            assert_eq!((out, gradients), (two, two_gradients), "{channels} {activation:?}");
+        }
+    }
+}
+
 #[test]
 fn batch_norm_does_not_depend_on_threads() {
     let images = Var::from_tensor(&numbers(1, &[5, 7, 6, 5]).to_dtype(DType::F32).unwrap()).unwrap();
@@ -150,6 +196,22 @@ fn norm(channels: usize) -> BatchNorm {
         epsilon: 1e-5,
         momentum: 0.1,
         updates: Default::default(),
+    }
+}
+
+#[test]
+fn a_sign_step_is_the_one_in_five_passes() {
+    let shape = [3, 2, 70, 50];
+    for dtype in [DType::F32, DType::F64] {
+        let of = |seed: u64| numbers(seed, &shape).to_dtype(dtype).unwrap();
+        let (points, centre) = (of(1), of(2));
+        // With zeros among the gradients.
+        let gradient = of(3).relu().unwrap().mul(&of(4)).unwrap();
+        let (lower, upper) = ((&centre - 0.4).unwrap(), (&centre + 0.4).unwrap());
+        let once = kernels::sign_step(&points, &gradient, 0.1, &lower, &upper).unwrap();
+        let moved = (&points + (gradient.sign().unwrap() * 0.1).unwrap()).unwrap();
+        let five = moved.maximum(&lower).unwrap().minimum(&upper).unwrap();
+        assert_eq!(naive::doubles(&once), naive::doubles(&five));
     }
 }
 
@@ -227,6 +289,10 @@ fn wrong_operands_are_refused_by_name() {
         &["[2, 3, 8, 8]", "[4, 3, 9, 9]"],
     );
     says(kernels::conv2d(&images, &t(&[4, 3, 3, 3]), 0, 1), &["stride 0"]);
+    says(
+        kernels::conv2d_with_bias(&images, &t(&[4, 3, 3, 3]), &t(&[3]), 1, 1, Activation::Relu),
+        &["[3]", "[4, 3, 3, 3]"],
+    );
     let double = t(&[4, 3, 3, 3]).to_dtype(DType::F64).unwrap();
     says(kernels::conv2d(&images, &double, 1, 1), &["F32", "F64"]);
     let half = images.to_dtype(DType::F16).unwrap();
@@ -250,6 +316,10 @@ fn wrong_operands_are_refused_by_name() {
     says(kernels::cross_entropy(&t(&[2, 3]), &labels), &["[3]", "[2, 3]"]);
     says(kernels::cross_entropy(&t(&[3, 2]), &labels), &["label 2", "2 classes"]);
     says(kernels::log_softmax(&t(&[3])), &["[3]"]);
+    says(
+        kernels::sign_step(&t(&[2, 3]), &t(&[3, 2]), 0.1, &t(&[2, 3]), &t(&[2, 3])),
+        &["gradients", "[3, 2]"],
+    );
 }
 
 #[test]
