@@ -10,6 +10,9 @@ pub(crate) trait Element: WithDType + Default {
     /// The tile in which this machine multiplies matrices of such numbers.
     fn kernel() -> Kernel<Self>;
 
+    /// A storage's numbers, to be changed.
+    fn numbers_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+
     /// How this machine turns a block of such numbers.
     fn turn_block() -> TurnBlock<Self>;
 }
@@ -17,6 +20,13 @@ pub(crate) trait Element: WithDType + Default {
 impl Element for f32 {
     fn kernel() -> Kernel<Self> {
         tile::single()
+    }
+
+    fn numbers_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        match storage {
+            CpuStorage::F32(numbers) => Some(numbers),
+            _ => None,
+        }
     }
 
     fn turn_block() -> TurnBlock<Self> {
@@ -27,6 +37,13 @@ impl Element for f32 {
 impl Element for f64 {
     fn kernel() -> Kernel<Self> {
         tile::double()
+    }
+
+    fn numbers_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        match storage {
+            CpuStorage::F64(numbers) => Some(numbers),
+            _ => None,
+        }
     }
 
     fn turn_block() -> TurnBlock<Self> {

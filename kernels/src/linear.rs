@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::bias::{Activation, add_bias};
 use crate::element::{Element, check_dtypes, dispatch, values};
-use crate::product::{CHAIN, Packed, SLACK, multiply, multiply_columns};
+use crate::product::{CHAIN, Packed, Room, SLACK, multiply, multiply_columns};
 use crate::tile::Columns;
 
 /// `inputs` `[B, I]` times the transpose of `weights` `[O, I]`, plus `bias` `[O]`: `[B, O]`.
@@ -180,6 +180,7 @@ fn to_weights<T: Element>(
     let mut out = vec![T::zero(); outputs * features];
     out.par_chunks_mut(ROWS * features).enumerate().for_each(|(task, out)| {
         let rows = out.len() / features;
+        let mut room = Room::default();
         // As many examples as one chain may sum, in order.
         for first in (0..sizes.batch).step_by(CHAIN) {
             let operands = Columns {
@@ -190,7 +191,7 @@ fn to_weights<T: Element>(
                 left_step: outputs,
                 right_step: features,
             };
-            multiply_columns(&operands, rows, features, |tile| {
+            multiply_columns(&operands, rows, features, &mut room, |tile| {
                 for row in tile.rows.clone() {
                     let out = &mut out[row * features + tile.column..][..tile.columns];
                     out.iter_mut()

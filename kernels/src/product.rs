@@ -86,7 +86,7 @@ impl<T: Element> Packed<T> {
         packed
     }
 
-    /// As [`new`](Self::new) with zeros, to be set by [`set`](Self::set).
+    /// As [`new`](Self::new) with zeros, to be set by [`panels_mut`](Self::panels_mut).
     pub(crate) fn zeros(taps: &[usize], run: usize, columns: usize) -> Self {
         let depth = taps.len() * run;
         let width = panels::<T>(columns)
@@ -100,14 +100,11 @@ impl<T: Element> Packed<T> {
         }
     }
 
-    /// Sets numbers of depth k from a column on; they must lie in one panel.
-    pub(crate) fn set(&mut self, k: usize, column: usize, numbers: &[T]) {
-        let wide = T::kernel().columns();
-        let first = column / wide * wide;
-        let width = width_of::<T>(self.columns - first);
-        debug_assert!(column - first + numbers.len() <= width);
-        let start = first * self.depth + k * width + column - first;
-        self.values[start..start + numbers.len()].copy_from_slice(numbers);
+    /// The numbers `[depth, width]` of each panel.
+    pub(crate) fn panels_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
+        // All panels but the last are wide.
+        let size = (T::kernel().columns() * self.depth).max(1);
+        self.values.chunks_mut(size)
     }
 
     /// One tile: the rows that begin at `starts`.
@@ -224,22 +221,53 @@ pub(crate) fn multiply_panel_into<T: Element>(
     }
 }
 
+/// Room in which [`multiply_columns`] lays out its operands.
+#[derive(Default)]
+pub(crate) struct Room<T> {
+    left: Vec<T>,
+    right: Vec<T>,
+}
+
 /// Computes the product of two operands whose rows are the depth, `rows` by `columns`, as one chain.
 /// Reads up to [`SLACK`] numbers past the last column of the right operand.
 pub(crate) fn multiply_columns<T: Element>(
     operands: &Columns<'_, T>,
     rows: usize,
     columns: usize,
+    room: &mut Room<T>,
     mut sink: impl FnMut(&Tile<'_, T>),
 ) {
     let kernel = T::kernel();
     let mut tile = [T::zero(); LARGEST];
+    let depth = operands.starts.len() * operands.count;
+    // Rows that lie far apart would drive each other out of the caches, so each tile's numbers are put
+    // side by side: the left ones once, the right ones a panel at a time.
+    room.left.clear();
+    for rows in kernel.cut(rows) {
+        for &(start, _) in operands.starts {
+            for p in 0..operands.count {
+                let start = start + p * operands.left_step + rows.start;
+                room.left.extend_from_slice(&operands.left[start..start + rows.len()]);
+            }
+        }
+    }
     for panel in panels::<T>(columns) {
+        room.right.clear();
+        for &(_, start) in operands.starts {
+            for p in 0..operands.count {
+                let start = start + p * operands.right_step + panel.column;
+                room.right
+                    .extend_from_slice(&operands.right[start..start + panel.width]);
+            }
+        }
         for rows in kernel.cut(rows) {
             let part = Columns {
-                left: &operands.left[rows.start..],
-                right: &operands.right[panel.column..],
-                ..*operands
+                left: &room.left[rows.start * depth..rows.end * depth],
+                right: &room.right,
+                starts: &[(0, 0)],
+                count: depth,
+                left_step: rows.len(),
+                right_step: panel.width,
             };
             (kernel.outer)(&part, rows.len(), panel.width, &mut tile);
             let tile = Tile {

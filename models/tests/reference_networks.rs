@@ -221,6 +221,12 @@ fn sensitivity(network: &Network, measure: impl Fn() -> f64) -> f64 {
     largest
 }
 
+/// The larger tolerance; says aloud that the strict one did not do.
+fn loosened(what: &str, strict: f64, measured: f64) -> f64 {
+    eprintln!("{what}: ReLUs at zero; {measured:.1e} of the largest allowed instead of {strict:.1e}");
+    strict.max(measured)
+}
+
 /// Gradients of the mean cross entropy with respect to all parameters, after one training pass.
 fn parameter_gradients(network: &Network, train: Train, x: &Tensor, labels: &Tensor) -> Vec<Vec<f64>> {
     let logits = train(network, x);
@@ -287,7 +293,7 @@ fn check(case: &Case, network: &Network) {
             let mut allowed = tolerance.gradient(deviation);
             if dtype == DType::F32 && difference(&gradient, &expected) > allowed {
                 let moves = || difference(&input_gradient(network, &x, &labels, loss), &gradient);
-                allowed = allowed.max(3.0 * sensitivity(network, moves));
+                allowed = loosened(&what(name), allowed, 3.0 * sensitivity(network, moves));
             }
             assert_close_to_largest(&what(name), &gradient, &expected, allowed);
         }
@@ -370,7 +376,7 @@ fn check_train(
     let mut allowed = tolerance.gradient("param_grad_rel_l2_worst");
     if dtype == DType::F32 && worst(&ours, &theirs) > allowed {
         let moves = || worst(&digest(&parameter_gradients(network, train, x, labels)), &ours);
-        allowed = allowed.max(3.0 * sensitivity(network, moves));
+        allowed = loosened(&what("parameter gradients"), allowed, 3.0 * sensitivity(network, moves));
     }
     for (parameter, (ours, theirs)) in network.parameters().iter().zip(ours.iter().zip(&theirs)) {
         let difference = digest_difference(ours, theirs);

@@ -9,7 +9,7 @@ use super::part::correlate;
 use super::{Geometry, Winograd};
 use crate::element::{Element, dispatch, values};
 use crate::frame::Frame;
-use crate::product::{SLACK, multiply_columns};
+use crate::product::{Room, SLACK, multiply_columns};
 use crate::tile::Columns;
 
 /// From the gradient of the output and the weights to the gradient of the images.
@@ -208,10 +208,10 @@ pub(crate) fn weight_gradient<T: Element>(g: &Geometry, batch: usize, operands: 
 fn part<T: Element>(g: &Geometry, outputs: Range<usize>, images: Range<usize>, operands: &impl Operands<T>) -> Vec<T> {
     // The depth of a product, in pixels: deep enough to be worth adding its result to the sum, short
     // enough that both operands stay in the second cache. By shape alone.
-    const DEPTH: usize = 512;
+    const DEPTH: usize = 256;
     let input = g.input_frame();
     let mut sum = vec![T::zero(); outputs.len() * g.patch()];
-    let (mut frames_room, mut gradient_room) = (Vec::new(), Vec::new());
+    let (mut frames_room, mut gradient_room, mut room) = (Vec::new(), Vec::new(), Room::default());
     let group = DEPTH.div_ceil(g.out_pixels());
     let rows_at_once = (DEPTH / g.out_width).max(1);
     let columns = g.kernel_width * g.inputs;
@@ -237,7 +237,7 @@ fn part<T: Element>(g: &Geometry, outputs: Range<usize>, images: Range<usize>, o
                     left_step: step,
                     right_step: g.stride * g.inputs,
                 };
-                multiply_columns(&operands, outputs.len(), columns, |tile| {
+                multiply_columns(&operands, outputs.len(), columns, &mut room, |tile| {
                     for row in tile.rows.clone() {
                         let start = row * g.patch() + r * columns + tile.column;
                         for (out, value) in sum[start..start + tile.columns].iter_mut().zip(tile.row(row)) {

@@ -11,7 +11,7 @@ use super::Geometry;
 use super::part::{Plain, Sink, in_groups};
 use crate::frame::Frame;
 use crate::lanes::LANES;
-use crate::product::{Packed, multiply_panel_into};
+use crate::product::{Packed, Panel, multiply_panel_into};
 use crate::wide::wide;
 
 /// The transformed weights G g Gᵀ of one convolution.
@@ -48,30 +48,34 @@ type Lanes = [f32; LANES];
 impl Winograd {
     /// For weights `[outputs, inputs, 3, 3]`, given number by number.
     fn new(outputs: usize, inputs: usize, weight: impl Fn(usize, usize, usize) -> f32 + Sync) -> Self {
-        // Sixteen outputs at a time, so that the arithmetic is side by side.
-        let columns: Vec<Vec<[Lanes; 16]>> = (0..outputs / LANES)
-            .into_par_iter()
-            .map(|block| {
-                let of = |c: usize| {
-                    let g = std::array::from_fn(|at| std::array::from_fn(|lane| weight(block * LANES + lane, c, at)));
+        let mut weights: Vec<Packed<f32>> = (0..16).map(|_| Packed::zeros(&[0], inputs, outputs)).collect();
+        // For every panel of outputs, its numbers in each of the sixteen matrices.
+        let mut panels: Vec<(Panel, Vec<&mut [f32]>)> = weights[0].panels().map(|it| (it, Vec::new())).collect();
+        for packed in &mut weights {
+            for ((_, places), numbers) in panels.iter_mut().zip(packed.panels_mut()) {
+                places.push(numbers);
+            }
+        }
+        panels.par_iter_mut().for_each(|(panel, places)| {
+            for c in 0..inputs {
+                // Sixteen outputs at a time, so that the arithmetic is side by side.
+                for first in (0..panel.columns).step_by(LANES) {
+                    let mut g = [[0.0; LANES]; 9];
+                    for (at, lanes) in g.iter_mut().enumerate() {
+                        for (lane, number) in lanes.iter_mut().enumerate() {
+                            *number = weight(panel.column + first + lane, c, at);
+                        }
+                    }
                     let mut out = [[0.0; LANES]; 16];
                     transform_weights(&g, &mut out);
-                    out
-                };
-                (0..inputs).map(of).collect()
-            })
-            .collect();
-        let weights = (0..16).into_par_iter().map(|place| {
-            let mut packed = Packed::zeros(&[0], inputs, outputs);
-            for (block, column) in columns.iter().enumerate() {
-                for (c, places) in column.iter().enumerate() {
-                    packed.set(c, block * LANES, &places[place]);
+                    for (numbers, lanes) in places.iter_mut().zip(&out) {
+                        numbers[c * panel.width + first..][..LANES].copy_from_slice(lanes);
+                    }
                 }
             }
-            packed
         });
         Self {
-            weights: weights.collect(),
+            weights,
             inputs,
             outputs,
             skip: [0; 2],
