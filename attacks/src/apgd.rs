@@ -61,6 +61,9 @@ pub enum Keep {
     HighestLoss,
 }
 
+/// Sees the points `[B, C, H, W]`, the start first, and the step of each example by which they were reached.
+type Observe<'a> = &'a mut dyn FnMut(&Tensor, &[f64]) -> Result<()>;
+
 /// The share of a step in the next point; the rest repeats the last change.
 const MOMENTUM: f64 = 0.75;
 /// Keeps quotients of norms finite.
@@ -181,14 +184,13 @@ impl Apgd {
                 restart,
                 &draws,
                 survivors,
-                &mut |_, _, _| Ok(()),
+                &mut |_, _| Ok(()),
             )?;
         }
         Ok(())
     }
 
-    /// One restart on the survivors. `observe` is shown their places and each point with the steps by which it
-    /// was reached.
+    /// One restart on the survivors.
     #[expect(clippy::too_many_arguments, reason = "each is an input of the method")]
     pub(crate) fn run(
         &self,
@@ -199,16 +201,14 @@ impl Apgd {
         run: u64,
         draws: &dyn Draws,
         survivors: &mut Survivors,
-        observe: &mut dyn FnMut(&[usize], &Tensor, &[f64]) -> Result<()>,
+        observe: Observe<'_>,
     ) -> Result<Option<Climb>> {
         let rows = survivors.rows();
         if rows.is_empty() {
             return Ok(None);
         }
         let part = examples.select(&rows)?;
-        let climb = self.climb(probe, &part, threat, loss, run, draws, &mut |points, steps| {
-            observe(&rows, points, steps)
-        })?;
+        let climb = self.climb(probe, &part, threat, loss, run, draws, observe)?;
         survivors.note_stalls(&rows, probe)?;
         survivors.take(&rows, &climb.broken, &climb.adversarial)?;
         Ok(Some(climb))
@@ -224,7 +224,7 @@ impl Apgd {
         loss: Loss,
         run: u64,
         draws: &dyn Draws,
-        observe: &mut dyn FnMut(&Tensor, &[f64]) -> Result<()>,
+        observe: Observe<'_>,
     ) -> Result<Climb> {
         let Examples { batch, clean_logits } = examples;
         let look = |probe: &mut Probe<'_>, points: &Tensor| {
@@ -470,4 +470,93 @@ fn shrink(ball: &Ball, points: &Tensor) -> Result<Tensor> {
     let norms = l2_norms(&change)?;
     let factor = (norms.minimum(ball.radii())? / (&norms + TINY)?)?;
     (ball.centre() + change.broadcast_mul(&factor)?)?.clamp(0.0, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Family;
+    use crate::testing::setting;
+
+    #[test]
+    fn checkpoints_are_those_of_the_paper() {
+        // 22 steps of 100, then 3 fewer each time, at least 6.
+        let mut schedule = Schedule::new(100, 0.75, 1.0, vec![0.0]);
+        // Always rising: never halved.
+        let mut checked = Vec::new();
+        for step in 0..100 {
+            schedule.note(step, &[1.0 + step as f64]);
+            if schedule.since == 0 {
+                checked.push(step + 1);
+            }
+        }
+        assert_eq!(checked, [22, 41, 57, 70, 80, 87, 93, 99]);
+        assert_eq!(schedule.step_sizes, [1.0]);
+    }
+
+    #[test]
+    fn steps_are_halved_where_the_loss_does_not_rise() {
+        // Four steps to the first checkpoint, one less to the next.
+        let run = |losses: &[f64]| {
+            let mut schedule = Schedule::new(20, 0.75, 8.0, vec![0.5]);
+            let mut halved = Vec::new();
+            for (step, loss) in losses.iter().enumerate() {
+                if schedule.note(step, &[*loss]).1[0] {
+                    halved.push(step + 1);
+                }
+            }
+            (halved, schedule.step_sizes[0])
+        };
+        // The first of four counts as a rise from the 0 before it, so three rises are three quarters: halved.
+        assert_eq!(run(&[1.0, 2.0, 3.0, 2.5]), (vec![4], 4.0));
+        assert_eq!(run(&[1.0, 2.0, 3.0, 4.0]), (vec![], 8.0));
+        // A negative loss is no rise from 0.
+        assert_eq!(run(&[-4.0, -3.0, -2.0, -1.0]), (vec![4], 4.0));
+        // Rises from far below do not help if the best loss stays.
+        assert_eq!(run(&[1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0]), (vec![7], 4.0));
+        assert_eq!(run(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]), (vec![], 8.0));
+    }
+
+    #[test]
+    fn one_step_is_its_own_history() {
+        // The authors' index finds the loss itself before it: no rise.
+        let mut schedule = Schedule::new(1, 0.75, 1.0, vec![0.0]);
+        assert_eq!(schedule.note(0, &[1.0]), (vec![true], vec![true]));
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_refused() {
+        let setting = setting(Family::Cifar, Norm::Linf);
+        let refuse = |apgd: Apgd, field: &str| {
+            assert_eq!(apgd.clone().resolve(&setting).unwrap_err().field, field, "{apgd:?}");
+        };
+        refuse(
+            Apgd {
+                steps: 0,
+                ..Apgd::default()
+            },
+            "steps",
+        );
+        refuse(
+            Apgd {
+                restarts: 0,
+                ..Apgd::default()
+            },
+            "restarts",
+        );
+        refuse(
+            Apgd {
+                rho: 1.5,
+                ..Apgd::default()
+            },
+            "rho",
+        );
+        refuse(
+            Apgd {
+                loss: Loss::CwBatchSum,
+                ..Apgd::default()
+            },
+            "loss",
+        );
+    }
 }

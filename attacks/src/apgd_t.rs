@@ -130,10 +130,16 @@ impl ApgdT {
             let loss = Loss::DlrTargeted {
                 rank: (run / self.restarts) as usize + 1,
             };
-            self.as_apgd()
-                .run(probe, examples, threat, loss, run, &draws, survivors, &mut |_, _, _| {
-                    Ok(())
-                })?;
+            self.as_apgd().run(
+                probe,
+                examples,
+                threat,
+                loss,
+                run,
+                &draws,
+                survivors,
+                &mut |_, _| Ok(()),
+            )?;
         }
         Ok(())
     }
@@ -144,5 +150,37 @@ impl ApgdT {
             rho: self.rho,
             ..Apgd::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::setting;
+    use crate::{Family, Norm};
+
+    #[test]
+    fn targets_fit_the_classes() {
+        let resolve = |targets, classes| {
+            let setting = Setting {
+                classes,
+                ..setting(Family::Cifar, Norm::Linf)
+            };
+            let mut attack = ApgdT {
+                targets,
+                ..ApgdT::default()
+            };
+            attack
+                .resolve(&setting)
+                .map(|()| attack.targets.unwrap())
+                .map_err(|invalid| invalid.field)
+        };
+        assert_eq!(resolve(None, 100), Ok(9));
+        assert_eq!(resolve(None, 6), Ok(5));
+        assert_eq!(resolve(Some(20), 100), Ok(20));
+        assert_eq!(resolve(Some(6), 6), Err("targets".to_string()));
+        assert_eq!(resolve(Some(0), 6), Err("targets".to_string()));
+        // The loss looks at the fourth logit.
+        assert_eq!(resolve(None, 3), Err("loss".to_string()));
     }
 }

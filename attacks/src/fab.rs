@@ -450,3 +450,129 @@ fn tensor(values: &[f64], images: &Tensor) -> Result<Tensor> {
         .to_dtype(images.dtype())?
         .to_device(images.device())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Family;
+    use crate::testing::{assert_near, setting, tensor as doubles_of, waves};
+    use proptest::prelude::*;
+
+    #[test]
+    fn projections_worked_by_hand() {
+        let check = |norm, value: f64, expected: &[f64]| {
+            let change = to_plane(norm, &[0.5, 0.9, 0.1, 0.3], &[1.0, -2.0, 2.0, 0.0], value);
+            assert_near(
+                &format!("{norm} {value}"),
+                &doubles_of(&change, &[4]),
+                &doubles_of(expected, &[4]),
+                1e-12,
+            );
+        };
+        // Slope 5 until the second and third pixel meet the edge, both after 0.1.
+        check(Norm::Linf, 0.25, &[-0.05, 0.05, -0.05, 0.0]);
+        check(Norm::Linf, 0.7, &[-0.3, 0.1, -0.1, 0.0]);
+        // The corner: 0.5 + 0.2 + 0.2.
+        check(Norm::Linf, 2.0, &[-0.5, 0.1, -0.1, 0.0]);
+        check(Norm::Linf, -0.5, &[0.1, -0.1, 0.1, 0.0]);
+        check(Norm::Linf, 0.0, &[0.0; 4]);
+        // λ·(1 + 4 + 4) until λ·2 = 0.1.
+        check(Norm::L2, 0.27, &[-0.03, 0.06, -0.06, 0.0]);
+        check(Norm::L2, 0.6, &[-0.2, 0.1, -0.1, 0.0]);
+        check(Norm::L2, 2.0, &[-0.5, 0.1, -0.1, 0.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_projection_reaches_the_plane_inside_the_box_and_no_random_change_is_shorter(
+            point in prop::collection::vec(0f64..=1.0, 7), normal in prop::collection::vec(-2f64..2.0, 7),
+            value in -6f64..6.0, l2: bool, seed: u64,
+        ) {
+            let norm = if l2 { Norm::L2 } else { Norm::Linf };
+            let change = to_plane(norm, &point, &normal, value);
+            prop_assert!(point.iter().zip(&change).all(|(x, d)| (-1e-12..=1.0 + 1e-12).contains(&(x + d))));
+            let gained = |change: &[f64]| normal.iter().zip(change).map(|(w, d)| w * d).sum::<f64>();
+            let left = value + gained(&change);
+            let most: f64 = point.iter().zip(&normal).map(|(&x, &w)| w.abs() * room(x, w * value.signum())).sum();
+            if most < value.abs() {
+                prop_assert!((left.abs() - (value.abs() - most)).abs() < 1e-9, "not the corner: {} left", left);
+                return Ok(());
+            }
+            prop_assert!(left.abs() < 1e-9, "{} from the plane", left);
+            // Changes within the plane, cut to the box, that still lie on it are at least as long.
+            let length_of = |change: &[f64]| length(norm, change.iter().copied());
+            let draws = Stream::new(seed).normal(&[0], 7);
+            let square = normal.iter().map(|w| w * w).sum::<f64>().max(1e-12);
+            let draws: Vec<f64> = draws.iter().map(|&draw| f64::from(draw)).collect();
+            let away = gained(&draws) / square;
+            let other: Vec<f64> = (0..7).map(|i| change[i] + 0.01 * (draws[i] - away * normal[i])).collect();
+            if point.iter().zip(&other).all(|(x, d)| (0.0..=1.0).contains(&(x + d))) {
+                prop_assert!(length_of(&other) >= length_of(&change) - 1e-9);
+            }
+        }
+    }
+
+    #[test]
+    fn other_tries_start_at_half_the_radius() {
+        let mut batch = waves(2, [1, 3, 3], 3);
+        batch.images = ((batch.images * 0.2).unwrap() + 0.4).unwrap();
+        for norm in [Norm::Linf, Norm::L2] {
+            let threat = Threat {
+                norm,
+                epsilon: "0.2".parse().unwrap(),
+            };
+            let start = sphere(&threat, &batch, 1, &Stream::new(0)).unwrap();
+            let distances = threat.distances(&batch.images, &start).unwrap();
+            assert_near("distance", &distances, &doubles_of(&[0.1; 2], &[2]), 1e-9);
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_refused() {
+        let setting = setting(Family::Cifar, Norm::Linf);
+        let refuse = |fab: Fab, field: &str| {
+            assert_eq!(fab.clone().resolve(&setting).unwrap_err().field, field, "{fab:?}");
+        };
+        refuse(
+            Fab {
+                steps: 0,
+                ..Fab::default()
+            },
+            "steps",
+        );
+        refuse(
+            Fab {
+                aim: Some(Aim::Targets(10)),
+                ..Fab::default()
+            },
+            "aim.targets",
+        );
+        refuse(
+            Fab {
+                alpha_max: 1.1,
+                ..Fab::default()
+            },
+            "alpha_max",
+        );
+        refuse(
+            Fab {
+                beta: -0.1,
+                ..Fab::default()
+            },
+            "beta",
+        );
+        refuse(
+            Fab {
+                eta: 0.9,
+                ..Fab::default()
+            },
+            "eta",
+        );
+        let mut nearest = Fab {
+            aim: Some(Aim::Nearest),
+            ..Fab::default()
+        };
+        nearest.resolve(&setting).unwrap();
+        assert_eq!((nearest.aim, nearest.ceiling()), (Some(Aim::Nearest), None));
+    }
+}

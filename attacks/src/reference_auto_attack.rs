@@ -108,7 +108,7 @@ pub(crate) fn check_apgd(case: &Case, dtype: DType) {
                 run,
                 &draws,
                 &mut survivors,
-                &mut |_, images, steps| {
+                &mut |images, steps| {
                     points.push(images.clone());
                     step_sizes.push(tensor(steps, &[steps.len()]));
                     Ok(())

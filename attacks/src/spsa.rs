@@ -240,3 +240,81 @@ impl Descent {
         Ok(gradient)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Linear, assert_near, setting, tensor};
+    use crate::{Family, Norm};
+
+    #[test]
+    fn the_estimate_tends_to_the_gradient() {
+        let linear = Linear {
+            weight: tensor(&[1.0, -0.5, 0.2, 0.0, 0.3, 0.1], &[2, 3]),
+            bias: tensor(&[0.5, 0.0], &[2]),
+        };
+        let images = tensor(&[0.5, 0.4, 0.6], &[1, 1, 1, 3]);
+        let labels = Tensor::new(&[0u32], images.device()).unwrap();
+        let batch = Batch {
+            images,
+            labels,
+            ids: vec![3],
+        };
+        let threat = Threat {
+            norm: Norm::Linf,
+            epsilon: "0.1".parse().unwrap(),
+        };
+        let descent = Descent::begin(&batch, vec![0], &threat).unwrap();
+        let mut probe = Probe::new(&linear, BatchNorm::Eval).unwrap();
+        let attack = Spsa {
+            samples: 4000,
+            ..Spsa::default()
+        };
+        let estimate = descent.estimate(&attack, &mut probe, &Stream::new(0)).unwrap();
+        // The margin's weights. Each is off by what the other pixels' signs add: 1.1 / √2000 at most in the mean.
+        assert_near("estimate", &estimate, &tensor(&[1.0, -0.8, 0.1], &[1, 1, 1, 3]), 0.1);
+        assert_eq!(
+            probe.cost(),
+            Cost {
+                forwards: 4000,
+                backwards: 0
+            }
+        );
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_refused() {
+        let setting = setting(Family::Cifar, Norm::Linf);
+        let refuse = |spsa: Spsa, field: &str| {
+            assert_eq!(spsa.clone().resolve(&setting).unwrap_err().field, field, "{spsa:?}");
+        };
+        refuse(
+            Spsa {
+                steps: 0,
+                ..Spsa::default()
+            },
+            "steps",
+        );
+        refuse(
+            Spsa {
+                samples: 7,
+                ..Spsa::default()
+            },
+            "samples",
+        );
+        refuse(
+            Spsa {
+                delta: Pixels::ZERO,
+                ..Spsa::default()
+            },
+            "delta",
+        );
+        refuse(
+            Spsa {
+                step_size: Pixels::ZERO,
+                ..Spsa::default()
+            },
+            "step_size",
+        );
+    }
+}

@@ -4,17 +4,17 @@
 //! L∞: x′ ← Π(x′ + 2ε·r) inside a random square of side s, r = ±1 for each channel; kept if the margin z_y − M falls
 //! or is at most 0. s = round(√(p·H·W)); p is halved after 10, 50, 200, 500, 1000, 2000, 4000, 6000 and 8000 queries.
 //! It starts at clip(x + ε·r) with r = ±1 for each channel and column.
-//! L2: the change inside one window of odd side s ≥ 3 gets a new direction, its old one plus a random pattern of two
-//! opposite hills, and takes over the length of the change inside a second window, which is wiped out, and what is
-//! left of the radius; then the whole is scaled to length ε and cut to `[0, 1]`. It starts at a chessboard of patterns.
+//! L2: in each channel the change inside one window of odd side s ≥ 3 gets a new direction, its old one plus a random
+//! pattern of two opposite hills, and takes over the length of the change inside a second window, which is wiped out,
+//! and its share of what is left of the radius; then the whole is scaled to length ε and cut to `[0, 1]`. It starts at a
+//! chessboard of patterns.
 //!
 //! Images `[B, C, H, W]` in `[0, 1]`; logits z, M = max_{k≠y} z_k. One query is one forward pass of one image. Only
 //! examples that are classified correctly are attacked, and they leave at the first success. The result is the image
 //! that broke an example and the clean image of one that stands.
 //!
-//! Deviations: every example draws its own squares, where the authors' batch shares one, so that results do not depend
-//! on the batch; a window never exceeds the image. As in the authors' code, a window never touches the last row or
-//! column unless it fills the image.
+//! As in the authors' code, a window never touches the last row or column unless it fills the image. Deviation: every
+//! example draws its own squares, where the authors' batch shares one, so that results do not depend on the batch.
 
 use candle_core::{Device, Result, Tensor};
 use models::Classifier;
@@ -353,8 +353,8 @@ impl Search {
         let direction = (pattern + inside.broadcast_div(&(channel_norms(&inside)? + TINY)?)?)?;
         let spent = l2_norms(&change)?.sqr()?;
         let spare = ((self.ball.radii().sqr()? - spent)?.maximum(0.0)? / channels as f64)?;
-        let taken = l2_norms(&change.broadcast_mul(&new.maximum(&wiped)?)?)?.sqr()?;
-        let length = (spare + taken)?.sqrt()?;
+        let taken = channel_norms(&change.broadcast_mul(&new.maximum(&wiped)?)?)?.sqr()?;
+        let length = taken.broadcast_add(&spare)?.sqrt()?;
         let renewed = direction
             .broadcast_div(&(channel_norms(&direction)? + TINY)?)?
             .broadcast_mul(&length)?;
@@ -491,4 +491,144 @@ fn tensor(values: Vec<f64>, images: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(values, images.shape(), &Device::Cpu)?
         .to_dtype(images.dtype())?
         .to_device(images.device())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_near, setting, tensor, waves};
+    use crate::{Family, Pixels};
+    use reference::doubles;
+
+    #[test]
+    fn patterns_worked_by_hand() {
+        // 1 in the middle row and column on top of ¼ everywhere: heights 1¼ and ¼.
+        let peak = hill(3, 3);
+        let expected = [0.25, 0.25, 0.25, 0.25, 1.25, 0.25, 0.25, 0.25, 0.25];
+        let length = (8.0f64 / 16.0 + 25.0 / 16.0).sqrt();
+        for (value, expected) in peak.iter().zip(expected) {
+            assert!((value - expected / length).abs() < 1e-12, "{peak:?}");
+        }
+        let pattern = hills(3, false);
+        assert!(pattern[..3].iter().all(|&value| value > 0.0) && pattern[3..].iter().all(|&value| value < 0.0));
+        assert!((pattern.iter().map(|value| value * value).sum::<f64>() - 1.0).abs() < 1e-12);
+        let turned = hills(3, true);
+        assert!((0..9).all(|i| turned[i] == pattern[i % 3 * 3 + i / 3]));
+    }
+
+    #[test]
+    fn an_l2_move_worked_by_hand() {
+        // The window fills the image, so nothing of the old length is lost: the change keeps to the radius, and each
+        // channel keeps its own length.
+        let images = tensor(&[0.5; 18], &[1, 2, 3, 3]);
+        let labels = Tensor::new(&[0u32], images.device()).unwrap();
+        let batch = Batch {
+            images: images.clone(),
+            labels,
+            ids: vec![5],
+        };
+        let threat = Threat {
+            norm: Norm::L2,
+            epsilon: Pixels::new(1, 10),
+        };
+        let change: Vec<f64> = (0..18)
+            .map(|i| {
+                if i == 4 {
+                    0.06
+                } else if i == 13 {
+                    0.08
+                } else {
+                    0.0
+                }
+            })
+            .collect();
+        let search = Search {
+            rows: vec![0],
+            ball: Ball::new(&threat, &images).unwrap(),
+            best: (&images + tensor(&change, &[1, 2, 3, 3])).unwrap(),
+            batch,
+            threat,
+            margins: vec![1.0],
+            wrong: vec![false],
+        };
+        let draws = Fixed(vec![0.0, 0.0, 0.0, 0.0, 0.1, 0.9, 0.1]);
+        let moved = doubles(&(search.windows(0.8, 0, &draws).unwrap() - &images).unwrap());
+        let mut direction: Vec<f64> = hills(3, false);
+        direction[4] += 1.0;
+        let length = direction.iter().map(|value| value * value).sum::<f64>().sqrt();
+        for (i, value) in direction.iter().enumerate() {
+            assert!((moved[i] - 0.06 * value / length).abs() < 1e-9, "{i}: {moved:?}");
+        }
+        let other: f64 = moved[9..].iter().map(|value| value * value).sum();
+        assert!((other.sqrt() - 0.08).abs() < 1e-9, "{moved:?}");
+    }
+
+    /// The same draws whatever is asked.
+    struct Fixed(Vec<f32>);
+
+    impl Draws for Fixed {
+        fn uniform(&self, _: u64, _: &[u64], len: usize) -> Vec<f32> {
+            assert_eq!(self.0.len(), len);
+            self.0.clone()
+        }
+
+        fn normal(&self, _: u64, _: &[u64], _: usize) -> Vec<f32> {
+            unreachable!("square draws nothing normal")
+        }
+    }
+
+    #[test]
+    fn starts_lie_on_the_sphere() {
+        let mut batch = waves(3, [3, 12, 9], 3);
+        batch.images = ((batch.images * 0.2).unwrap() + 0.4).unwrap();
+        for norm in [Norm::Linf, Norm::L2] {
+            let threat = Threat {
+                norm,
+                epsilon: Pixels::new(1, 10),
+            };
+            let ball = Ball::new(&threat, &batch.images).unwrap();
+            let start = match norm {
+                Norm::Linf => stripes(&ball, &batch, &Stream::new(4)).unwrap(),
+                Norm::L2 => chessboard(&ball, &batch, &Stream::new(4)).unwrap(),
+            };
+            let distances = threat.distances(&batch.images, &start).unwrap();
+            assert_near("distance", &distances, &tensor(&[0.1; 3], &[3]), 1e-9);
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_refused() {
+        let setting = setting(Family::Cifar, Norm::Linf);
+        let refuse = |square: Square, field: &str| {
+            assert_eq!(square.clone().resolve(&setting).unwrap_err().field, field, "{square:?}");
+        };
+        refuse(
+            Square {
+                queries: 0,
+                ..Square::default()
+            },
+            "queries",
+        );
+        refuse(
+            Square {
+                restarts: 0,
+                ..Square::default()
+            },
+            "restarts",
+        );
+        refuse(
+            Square {
+                p_init: 0.0,
+                ..Square::default()
+            },
+            "p_init",
+        );
+        refuse(
+            Square {
+                p_init: f64::NAN,
+                ..Square::default()
+            },
+            "p_init",
+        );
+    }
 }
