@@ -155,7 +155,7 @@ impl Attack for Apgd {
         }
     }
 
-    fn ceiling(&self) -> Option<Cost> {
+    fn ceiling(&self, _: usize) -> Option<Cost> {
         let runs = self.restarts * (self.steps + 1);
         Some(Cost {
             forwards: runs + u64::from(self.keep == Keep::Adversarial || self.loss.needs_clean()),

@@ -103,7 +103,7 @@ impl Attack for ApgdT {
         }
     }
 
-    fn ceiling(&self) -> Option<Cost> {
+    fn ceiling(&self, _: usize) -> Option<Cost> {
         let runs = self.targets? * self.restarts * (self.steps + 1);
         Some(Cost {
             forwards: runs + 1,

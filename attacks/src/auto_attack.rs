@@ -248,7 +248,7 @@ impl Attack for AutoAttack {
         }
     }
 
-    fn ceiling(&self) -> Option<Cost> {
+    fn ceiling(&self, classes: usize) -> Option<Cost> {
         // Each attack would classify the clean images; here it is done once for all.
         let mut total = Cost {
             forwards: 1,
@@ -256,12 +256,12 @@ impl Attack for AutoAttack {
         };
         for member in self.attacks.as_ref()? {
             let mut cost = match member {
-                Member::ApgdCe => self.apgd(Loss::CrossEntropy).ceiling(),
-                Member::ApgdDlr => self.apgd(Loss::Dlr).ceiling(),
-                Member::ApgdT => self.apgd_t().ceiling(),
-                Member::Fab => self.fab(Aim::Nearest).ceiling(),
-                Member::FabT => self.fab(Aim::Targets(self.targets?)).ceiling(),
-                Member::Square => self.square().ceiling(),
+                Member::ApgdCe => self.apgd(Loss::CrossEntropy).ceiling(classes),
+                Member::ApgdDlr => self.apgd(Loss::Dlr).ceiling(classes),
+                Member::ApgdT => self.apgd_t().ceiling(classes),
+                Member::Fab => self.fab(Aim::Nearest).ceiling(classes),
+                Member::FabT => self.fab(Aim::Targets(self.targets?)).ceiling(classes),
+                Member::Square => self.square().ceiling(classes),
             }?;
             cost.forwards -= 1;
             total += cost;
@@ -423,7 +423,7 @@ mod tests {
             forwards: 7812,
             backwards: 1910,
         };
-        assert_eq!(standard.ceiling(), Some(expected));
+        assert_eq!(standard.ceiling(10), Some(expected));
         // The authors' code: clean; APGD-CE; APGD-T; FAB-T; Square; each with its own look at the clean images and one
         // more at what it found.
         let theirs = 1 + (1 + 101 + 1) + (1 + 9 * (1 + 101) + 1) + (1 + 9 * (2 + 200 + 1) + 1) + (1 + 5001 + 1 + 1);

@@ -298,7 +298,7 @@ fn queries_are_counted_until_success() {
             (0, Some(0)),
             "wrong from the start"
         );
-        let most = attack.ceiling().unwrap().forwards - 1;
+        let most = attack.ceiling(CLASSES).unwrap().forwards - 1;
         let seen = prediction(&linear.logits(&found.images, Mode::Eval).unwrap()).unwrap();
         let wrong: Vec<u8> = seen.ne(&batch.labels).unwrap().to_vec1().unwrap();
         for (row, queries) in queries.iter().enumerate() {

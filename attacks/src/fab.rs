@@ -150,15 +150,14 @@ impl Attack for Fab {
         }
     }
 
-    fn ceiling(&self) -> Option<Cost> {
-        // How many gradients `aim: nearest` takes depends on the number of classes.
-        let Aim::Targets(targets) = self.aim? else {
-            return None;
+    fn ceiling(&self, classes: usize) -> Option<Cost> {
+        let (runs, gradients) = match self.aim? {
+            Aim::Targets(targets) => (targets * self.restarts, 1),
+            Aim::Nearest => (self.restarts, classes as u64),
         };
-        let steps = targets * self.restarts * self.steps;
         Some(Cost {
-            forwards: 2 * steps + 1,
-            backwards: steps,
+            forwards: 2 * runs * self.steps + 1,
+            backwards: gradients * runs * self.steps,
         })
     }
 }
@@ -573,6 +572,6 @@ mod tests {
             ..Fab::default()
         };
         nearest.resolve(&setting).unwrap();
-        assert_eq!((nearest.aim, nearest.ceiling()), (Some(Aim::Nearest), None));
+        assert_eq!(nearest.aim, Some(Aim::Nearest));
     }
 }

@@ -179,8 +179,9 @@ pub trait Attack: std::fmt::Debug + Send + Sync {
     fn describe(&self) -> Description;
 
     /// What an example costs at most, where the cost depends on how soon it breaks: that of one that stands.
-    /// `None`: every example costs the same, or the number of classes decides.
-    fn ceiling(&self) -> Option<Cost> {
+    /// `None`: every example costs the same.
+    fn ceiling(&self, classes: usize) -> Option<Cost> {
+        let _ = classes;
         None
     }
 }

@@ -284,7 +284,7 @@ fn an_example_that_stands_costs_the_ceiling() {
                 .perturb(&wave, &batch, &setting.threat, &Stream::new(1))
                 .unwrap()
                 .cost;
-            if let Some(ceiling) = attack.ceiling() {
+            if let Some(ceiling) = attack.ceiling(10) {
                 known += 1;
                 let three = crate::Cost {
                     forwards: 3 * ceiling.forwards,
@@ -293,7 +293,7 @@ fn an_example_that_stands_costs_the_ceiling() {
                 assert_eq!(cost, three, "{name}");
             }
         }
-        assert_eq!(known, 6, "apgd twice, apgd-t, fab-t, square and spsa");
+        assert_eq!(known, 8, "all that leave broken examples alone");
     }
 }
 

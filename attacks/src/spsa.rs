@@ -151,7 +151,7 @@ impl Attack for Spsa {
         }
     }
 
-    fn ceiling(&self) -> Option<Cost> {
+    fn ceiling(&self, _: usize) -> Option<Cost> {
         Some(Cost {
             forwards: self.steps * (self.samples + 1) + 1,
             backwards: 0,

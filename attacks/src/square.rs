@@ -128,7 +128,7 @@ impl Attack for Square {
         }
     }
 
-    fn ceiling(&self) -> Option<Cost> {
+    fn ceiling(&self, _: usize) -> Option<Cost> {
         Some(Cost {
             forwards: self.restarts * (self.queries + 1) + 1,
             backwards: 0,

@@ -67,7 +67,7 @@ pub(crate) fn of_training(cell: &Training, data: &Data) -> Result<Cost> {
 
 /// The passes of an evaluation; where an attack leaves broken examples alone, those if none breaks.
 pub(crate) fn of_evaluation(cell: &Evaluation, target: &Training, data: &Data) -> Result<Cost> {
-    let cost = match cell.attack.method.ceiling() {
+    let cost = match cell.attack.method.ceiling(target.setting.classes) {
         Some(cost) => Cost {
             forwards: 2 * cost.forwards,
             backwards: 2 * cost.backwards,
