@@ -65,6 +65,8 @@ pub enum Aim {
 
 /// No change of an image counts as shorter than this.
 const SHORTEST: f64 = 1e-8;
+/// Pixels that are not worth another thread.
+const SMALL_WORK: usize = 1 << 14;
 /// Weights of a plane that count as 0 under L2.
 const FLAT: f64 = 1e-8;
 
@@ -233,6 +235,7 @@ impl Fab {
                 .par_chunks_mut(pixels)
                 .zip(clean.par_chunks(pixels))
                 .zip(planes.normals.par_chunks(pixels).zip(&planes.values))
+                .with_min_len((SMALL_WORK / pixels.max(1)).max(1))
                 .for_each(|((point, image), (normal, value))| self.step(norm, point, image, normal, *value));
             points = tensor(&places, &batch.images)?;
             places = doubles(&points)?; // as rounded

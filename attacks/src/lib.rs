@@ -180,8 +180,7 @@ pub trait Attack: std::fmt::Debug + Send + Sync {
 
     /// What an example costs at most, where the cost depends on how soon it breaks: that of one that stands.
     /// `None`: every example costs the same.
-    fn ceiling(&self, classes: usize) -> Option<Cost> {
-        let _ = classes;
+    fn ceiling(&self, _classes: usize) -> Option<Cost> {
         None
     }
 }
