@@ -22,7 +22,19 @@ mod fgsm;
 mod pgd;
 
 mod cw;
+mod di_fgsm;
 mod mi_fgsm;
+mod ti_fgsm;
+
+mod survivors;
+
+mod apgd;
+mod apgd_t;
+mod auto_attack;
+mod fab;
+mod square;
+
+mod spsa;
 
 mod an_pgd;
 mod fosc;
@@ -31,9 +43,13 @@ mod trades_l2;
 #[cfg(test)]
 extern crate self as attacks;
 #[cfg(test)]
+mod closed_forms;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod reference_attacks;
+#[cfg(test)]
+mod reference_auto_attack;
 #[cfg(test)]
 mod reference_losses;
 #[cfg(test)]
@@ -47,7 +63,12 @@ use models::Classifier;
 use random::Stream;
 
 pub use an_pgd::{AnPgd, Boundary};
+pub use apgd::{Apgd, Keep};
+pub use apgd_t::ApgdT;
+pub use auto_attack::{AutoAttack, Member, Progress, Version};
 pub use cw::{Cw, Variant};
+pub use di_fgsm::DiFgsm;
+pub use fab::{Aim, Fab};
 pub use fgsm::Fgsm;
 pub use fosc::{FoscPgd, Origin, fosc};
 pub use loss::Loss;
@@ -59,8 +80,12 @@ pub use probe::{BatchNorm, Probe, Slope};
 pub use protocol::{check_step_size, positive};
 pub use registry::{Configured, Entry, Family, Invalid, Method, ParseError, Registry, Setting};
 pub use rows::{replace_rows, select_rows};
+pub use spsa::Spsa;
+pub use square::Square;
 pub use start::Start;
+pub use survivors::Survivors;
 pub use threat::{Norm, Threat};
+pub use ti_fgsm::TiFgsm;
 pub use trades_l2::TradesL2;
 
 /// Images with their labels and identities.
@@ -99,6 +124,26 @@ pub struct Perturbed {
     pub cost: Cost,
     /// How many examples ever met a loss gradient that was exactly zero in every pixel.
     pub zero_gradients: u64,
+    /// For each example what a query attack asked; `None` for attacks that follow gradients. The share of examples
+    /// with `until_success` at most q is the attack's success after q queries.
+    pub queries: Option<Vec<Queries>>,
+}
+
+/// What a query attack asked about one example. A query is one forward pass of one image; the clean image's own is not
+/// counted, since whoever attacks an image has chosen it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Queries {
+    /// Queries in all.
+    pub asked: u64,
+    /// After how many of them an image was misclassified; 0: the clean image is; `None`: no image was.
+    pub until_success: Option<u64>,
+}
+
+impl Queries {
+    /// Before the first query about each of so many examples.
+    pub(crate) fn start(examples: usize) -> Vec<Self> {
+        vec![Self::default(); examples]
+    }
 }
 
 /// How an attack is reported in a result row. `None`: the notion does not apply.
@@ -132,6 +177,12 @@ pub trait Attack: std::fmt::Debug + Send + Sync {
 
     /// How a result row reports this attack.
     fn describe(&self) -> Description;
+
+    /// What an example costs at most, where the cost depends on how soon it breaks: that of one that stands.
+    /// `None`: every example costs the same.
+    fn ceiling(&self, _classes: usize) -> Option<Cost> {
+        None
+    }
 }
 
 /// The attacks of this crate.
@@ -142,6 +193,14 @@ pub fn builtin() -> Registry<dyn Attack> {
     registry.add::<Pgd>(|attack| Arc::new(attack));
     registry.add::<Cw>(|attack| Arc::new(attack));
     registry.add::<MiFgsm>(|attack| Arc::new(attack));
+    registry.add::<DiFgsm>(|attack| Arc::new(attack));
+    registry.add::<TiFgsm>(|attack| Arc::new(attack));
+    registry.add::<Apgd>(|attack| Arc::new(attack));
+    registry.add::<ApgdT>(|attack| Arc::new(attack));
+    registry.add::<Fab>(|attack| Arc::new(attack));
+    registry.add::<Square>(|attack| Arc::new(attack));
+    registry.add::<AutoAttack>(|attack| Arc::new(attack));
+    registry.add::<Spsa>(|attack| Arc::new(attack));
     registry
 }
 
@@ -156,15 +215,14 @@ mod tests {
 
     #[test]
     fn every_attack_can_describe_itself_and_run() {
-        let batch = testing::waves(2, [1, 2, 3], 3);
+        let batch = testing::waves(2, [1, 2, 3], 10);
         for setting in testing::settings() {
-            let setting = Setting { classes: 3, ..setting };
             for entry in builtin().entries() {
                 let example = serde_json::from_str(entry.example).unwrap();
                 let attack = builtin().parse(entry.name, example, &setting).unwrap().method;
                 let stream = Stream::new(4);
                 let found = attack
-                    .perturb(&testing::Wave::new(3, 6, 4.0), &batch, &setting.threat, &stream)
+                    .perturb(&testing::Wave::new(10, 6, 4.0), &batch, &setting.threat, &stream)
                     .unwrap();
                 assert_eq!(found.images.dims(), batch.images.dims());
                 assert!(!found.images.track_op(), "{} returns images with a graph", entry.name);

@@ -171,7 +171,7 @@ fn zero_mask_margin(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
 }
 
 /// The wrong class at `rank`, counted from 1, in a prediction.
-fn wrong_class(logits: &Tensor, labels: &Tensor, rank: usize) -> Result<Tensor> {
+pub(crate) fn wrong_class(logits: &Tensor, labels: &Tensor, rank: usize) -> Result<Tensor> {
     let never = (logits.zeros_like()?.detach() + f64::NEG_INFINITY)?;
     let wrong = one_hot(labels, logits.dim(1)?)?.where_cond(&never, &logits.detach())?;
     Ok(ranking(&wrong, rank)?.swap_remove(rank - 1))

@@ -5,13 +5,14 @@
 //! Images `[B, C, H, W]` in `[0, 1]`, g the gradient of the loss at x′, Π the projection onto the ball
 //! around x cut to `[0, 1]`. It starts at the image. Deviation: as in advertorch, ‖g‖₁ is at least 1e-6.
 
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 use models::Classifier;
 use random::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ball::{Ball, Length, l1_norms};
+use crate::di_fgsm::Diversity;
 use crate::{
     Attack, Batch, BatchNorm, Description, Invalid, Loss, Method, Perturbed, Pixels, Probe, Setting, Start, Threat,
 };
@@ -37,11 +38,11 @@ pub struct MiFgsm {
     pub batch_norm: BatchNorm,
 }
 
-fn ten() -> u64 {
+pub(crate) fn ten() -> u64 {
     10
 }
 
-fn whole() -> f64 {
+pub(crate) fn whole() -> f64 {
     1.0
 }
 
@@ -117,27 +118,59 @@ impl MiFgsm {
         batch: &Batch,
         threat: &Threat,
         _: &Stream,
-        observe: &mut dyn FnMut(u64, &candle_core::Tensor) -> Result<()>,
+        observe: &mut dyn FnMut(u64, &Tensor) -> Result<()>,
     ) -> Result<Perturbed> {
-        let Some(step_size) = self.step_size else {
+        let momentum = Momentum {
+            attack: self,
+            seen: &mut |_, _| Ok(None),
+            smooth: &|gradient| Ok(gradient.clone()),
+            observe,
+        };
+        momentum.climb(classifier, batch, threat)
+    }
+}
+
+/// MI-FGSM with the places open at which its variants differ.
+pub(crate) struct Momentum<'a> {
+    pub(crate) attack: &'a MiFgsm,
+    /// The change that the network sees in a step (from 1) on images, if any.
+    pub(crate) seen: &'a mut dyn FnMut(u64, &Tensor) -> Result<Option<Diversity>>,
+    /// What is done to a gradient before it is gathered.
+    pub(crate) smooth: &'a dyn Fn(&Tensor) -> Result<Tensor>,
+    /// Sees the images after each step, counted from 1.
+    pub(crate) observe: &'a mut dyn FnMut(u64, &Tensor) -> Result<()>,
+}
+
+impl Momentum<'_> {
+    pub(crate) fn climb(self, classifier: &dyn Classifier, batch: &Batch, threat: &Threat) -> Result<Perturbed> {
+        let attack = self.attack;
+        let Some(step_size) = attack.step_size else {
             candle_core::bail!("mi-fgsm: step_size is open; resolve the configuration first");
         };
-        let mut probe = Probe::new(classifier, self.batch_norm)?;
-        let clean_logits = probe.clean_logits(&self.loss, &batch.images)?;
+        let mut probe = Probe::new(classifier, attack.batch_norm)?;
+        let clean_logits = probe.clean_logits(&attack.loss, &batch.images)?;
         let ball = Ball::new(threat, &batch.images)?;
         let length = Length::Same(step_size.value());
         let mut images = batch.images.detach();
         let mut direction = images.zeros_like()?;
-        for step in 1..=self.steps {
-            let slope = probe.slope(&images, |logits| {
-                self.loss.per_example(logits, &batch.labels, clean_logits.as_ref())
+        for step in 1..=attack.steps {
+            let change = (self.seen)(step, &images)?;
+            let shown = match &change {
+                Some(change) => change.apply(&images)?,
+                None => images.clone(),
+            };
+            let slope = probe.slope(&shown, |logits| {
+                attack.loss.per_example(logits, &batch.labels, clean_logits.as_ref())
             })?;
-            let scaled = slope
-                .gradient
-                .broadcast_div(&l1_norms(&slope.gradient)?.maximum(1e-6)?)?;
-            direction = ((direction * self.decay)? + scaled)?;
+            let gradient = match &change {
+                Some(change) => change.pull_back(&slope.gradient)?,
+                None => slope.gradient,
+            };
+            let gradient = (self.smooth)(&gradient)?;
+            let scaled = gradient.broadcast_div(&l1_norms(&gradient)?.maximum(1e-6)?)?;
+            direction = ((direction * attack.decay)? + scaled)?;
             images = ball.ascend(&images, &direction, &length)?;
-            observe(step, &images)?;
+            (self.observe)(step, &images)?;
         }
         probe.finish(images)
     }

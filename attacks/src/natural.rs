@@ -31,6 +31,7 @@ impl Attack for Natural {
             images: batch.images.detach(),
             cost: Cost::default(),
             zero_gradients: 0,
+            queries: None,
         })
     }
 

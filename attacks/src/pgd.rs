@@ -173,6 +173,7 @@ impl Pgd {
             images: worst.images,
             cost: probe.cost(),
             zero_gradients: worst.stalls.iter().filter(|&&stalled| stalled).count() as u64,
+            queries: None,
         })
     }
 

@@ -116,6 +116,25 @@ impl<'a> Probe<'a> {
         })
     }
 
+    /// The logits `[B, K]` and the gradient of the sum of each class's logits, `[B, C, H, W]`, K of them: one forward
+    /// and K backward passes.
+    pub fn jacobian(&mut self, images: &Tensor) -> Result<(Tensor, Vec<Tensor>)> {
+        let variable = Var::from_tensor(&images.detach())?;
+        let logits = self.forward(variable.as_tensor())?;
+        let examples = images.dim(0)? as u64;
+        self.cost.forwards += examples;
+        let mut gradients = Vec::with_capacity(logits.dim(1)?);
+        for class in 0..logits.dim(1)? {
+            let gradient = logits.narrow(1, class, 1)?.sum_all()?.backward()?.remove(&variable);
+            let Some(gradient) = gradient else {
+                candle_core::bail!("the classifier's logits do not depend on its images through autograd");
+            };
+            self.cost.backwards += examples;
+            gradients.push(gradient.detach());
+        }
+        Ok((logits.detach(), gradients))
+    }
+
     /// Passes so far.
     pub fn cost(&self) -> Cost {
         self.cost
@@ -136,6 +155,7 @@ impl<'a> Probe<'a> {
             images,
             cost: self.cost,
             zero_gradients: stalled.iter().filter(|&&stalled| stalled).count() as u64,
+            queries: None,
         })
     }
 

@@ -6,6 +6,7 @@ use random::Stream;
 use reference::{Case, doubles};
 
 use crate::losses::cross_entropy;
+use crate::reference_auto_attack::{check_apgd, check_fab, check_fab_projection, check_square};
 use crate::testing::{BOTH, Net, assert_near, assert_near_where, pixels, tolerance};
 use crate::*;
 
@@ -20,6 +21,10 @@ fn reference_attacks() {
                 "attack_l2_trades" => check_l2_trades(case, dtype),
                 "attack_anpgd" => check_anpgd(case, dtype),
                 "attack_fosc" => check_fosc_attack(case, dtype),
+                "attack_apgd" => check_apgd(case, dtype),
+                "attack_fab_t" => check_fab(case, dtype),
+                "fab_projection" => check_fab_projection(case, dtype),
+                "attack_square" => check_square(case, dtype),
                 _ => return false,
             }
         }
@@ -37,13 +42,13 @@ fn check_network(case: &Case, dtype: DType) {
 }
 
 /// What every recorded attack has: a network and a batch.
-struct Recorded {
-    net: Net,
-    batch: Batch,
+pub(crate) struct Recorded {
+    pub(crate) net: Net,
+    pub(crate) batch: Batch,
 }
 
 impl Recorded {
-    fn read(case: &Case, dtype: DType) -> Self {
+    pub(crate) fn read(case: &Case, dtype: DType) -> Self {
         let images = case.input("x", dtype);
         let ids = (0..images.dim(0).unwrap() as u64).collect();
         let labels = case.indices("labels");
@@ -53,7 +58,7 @@ impl Recorded {
         }
     }
 
-    fn check_logits(&self, case: &Case, images: &Tensor, tolerance: f64) {
+    pub(crate) fn check_logits(&self, case: &Case, images: &Tensor, tolerance: f64) {
         let logits = self.net.logits(images, Mode::Eval).unwrap();
         assert_near("logits_adv", &logits, &case.result("logits_adv"), tolerance);
     }
@@ -211,7 +216,7 @@ fn check_iterates(case: &Case, what: &str, iterates: &[Tensor], found: &Perturbe
 }
 
 /// The rows of a tensor along its first dimension.
-fn rows(tensor: &Tensor) -> Vec<Tensor> {
+pub(crate) fn rows(tensor: &Tensor) -> Vec<Tensor> {
     (0..tensor.dim(0).unwrap())
         .map(|row| tensor.get(row).unwrap())
         .collect()

@@ -177,6 +177,7 @@ mod tests {
                 images,
                 cost: Cost::default(),
                 zero_gradients: 0,
+                queries: None,
             })
         }
 

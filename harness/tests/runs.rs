@@ -278,7 +278,24 @@ fn a_plan_counts_and_says_what_is_done() {
 fn lists_and_schema_cover_every_method() {
     let place = Place::new(SMALL);
     for (kind, names) in [
-        ("attacks", vec!["fgsm", "pgd", "cw", "mi-fgsm", "natural"]),
+        (
+            "attacks",
+            vec![
+                "fgsm",
+                "pgd",
+                "cw",
+                "mi-fgsm",
+                "di-fgsm",
+                "ti-fgsm",
+                "natural",
+                "apgd",
+                "apgd-t",
+                "fab",
+                "square",
+                "auto-attack",
+                "spsa",
+            ],
+        ),
         (
             "defenses",
             vec!["natural", "standard", "alp", "clp", "trades", "mma", "mart", "dynamic"],

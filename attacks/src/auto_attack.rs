@@ -1,0 +1,621 @@
+//! AutoAttack: Croce and Hein 2020, arXiv:2003.01690, as in fra31/auto-attack (a392200).
+//!
+//! | version | attacks, each on the survivors of those before |
+//! | --- | --- |
+//! | `standard` | APGD-CE, APGD-T with 9 classes, FAB-T with 9 classes, Square with 5000 queries |
+//! | `plus` | APGD-CE and APGD-DLR with 5 restarts, FAB with 5 restarts, Square, APGD-T, FAB-T |
+//! | `custom` | any list |
+//!
+//! Images `[B, C, H, W]` in `[0, 1]`, L∞ or L2; 100 steps each. An example is broken if any attack breaks it, and the
+//! first image to do so is kept; one that stands keeps its clean image. Where there are fewer than 9 wrong classes, all
+//! are tried. `standard` is what published numbers mean, so its numbers are fixed: shorten a `custom` list instead.
+//!
+//! An example that stands to the end of `standard` with 10 classes costs 7,812 forward passes and 1,910 backward ones;
+//! in the authors' code 7,857 and 1,910. The difference: clean images are classified once, not again by each attack,
+//! and images that an attack found are not classified again.
+//!
+//! [`Progress`] is where an evaluation stands between two attacks: a plain value that can be stored and gone on from.
+//! Deviations: those of the four attacks. The authors' `rand` version, for networks that answer at random, is absent.
+
+use candle_core::{Result, Tensor};
+use models::Classifier;
+use random::Stream;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::apgd::hundred;
+use crate::apgd_t::resolve_targets;
+use crate::square::five_thousand;
+use crate::survivors::{Examples, Survivors};
+use crate::{
+    Aim, Apgd, ApgdT, Attack, Batch, BatchNorm, Cost, Description, Fab, Invalid, Loss, Method, Perturbed, Probe,
+    Queries, Setting, Square, Threat,
+};
+
+/// AutoAttack.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AutoAttack {
+    /// Which list of attacks; `standard`.
+    #[serde(default)]
+    pub version: Version,
+    /// The attacks in their order. To be written for `custom` alone.
+    #[serde(default)]
+    pub attacks: Option<Vec<Member>>,
+    /// Steps of APGD and FAB; 100.
+    #[serde(default = "hundred")]
+    pub steps: u64,
+    /// Restarts of the attacks without targets, APGD-CE, APGD-DLR and FAB; 1, for `plus` 5.
+    #[serde(default)]
+    pub restarts: Option<u64>,
+    /// Classes that APGD-T and FAB-T try; 9, or all wrong ones if there are fewer.
+    #[serde(default)]
+    pub targets: Option<u64>,
+    /// Queries of Square; 5000.
+    #[serde(default = "five_thousand")]
+    pub queries: u64,
+}
+
+/// A version of AutoAttack.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Version {
+    /// The one that published numbers mean.
+    #[default]
+    Standard,
+    /// More restarts, and the attacks without targets as well.
+    Plus,
+    /// The attacks listed.
+    Custom,
+}
+
+/// An attack of AutoAttack. The numbers choose its random draws: never renumber, only append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u64)]
+pub enum Member {
+    /// [`Apgd`] on cross entropy.
+    ApgdCe = 1,
+    /// [`Apgd`] on DLR.
+    ApgdDlr = 2,
+    /// [`ApgdT`].
+    ApgdT = 3,
+    /// [`Fab`] at the nearest boundary.
+    Fab = 4,
+    /// [`Fab`] at the boundary to each class.
+    FabT = 5,
+    /// [`Square`].
+    Square = 6,
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Standard => "standard",
+            Self::Plus => "plus",
+            Self::Custom => "custom",
+        })
+    }
+}
+
+impl std::fmt::Display for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ApgdCe => "apgd-ce",
+            Self::ApgdDlr => "apgd-dlr",
+            Self::ApgdT => "apgd-t",
+            Self::Fab => "fab",
+            Self::FabT => "fab-t",
+            Self::Square => "square",
+        })
+    }
+}
+
+impl Version {
+    /// Its list, unless it is for the user to write.
+    fn attacks(self) -> Option<Vec<Member>> {
+        use Member::*;
+        match self {
+            Self::Standard => Some(vec![ApgdCe, ApgdT, FabT, Square]),
+            Self::Plus => Some(vec![ApgdCe, ApgdDlr, Fab, Square, ApgdT, FabT]),
+            Self::Custom => None,
+        }
+    }
+
+    fn restarts(self) -> u64 {
+        match self {
+            Self::Standard | Self::Custom => 1,
+            Self::Plus => 5,
+        }
+    }
+}
+
+impl Default for AutoAttack {
+    fn default() -> Self {
+        Self {
+            version: Version::default(),
+            attacks: None,
+            steps: hundred(),
+            restarts: None,
+            targets: None,
+            queries: five_thousand(),
+        }
+    }
+}
+
+impl Method for AutoAttack {
+    const NAME: &'static str = "auto-attack";
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "APGD-CE, APGD-T, FAB-T and Square, each on the survivors of those before";
+    const SOURCE: &'static str = "Croce and Hein 2020, arXiv:2003.01690";
+    const EXAMPLE: &'static str =
+        r#"{"version": "custom", "attacks": ["apgd-ce", "apgd-t", "fab-t", "square"], "steps": 5, "queries": 20}"#;
+
+    fn resolve(&mut self, setting: &Setting) -> std::result::Result<(), Invalid> {
+        let version = self.version;
+        let fixed = |field: &str, written: String, own: String| {
+            let message = format!("{field} of the {version} version is {own}, not {written}; write `version: custom`");
+            Err(Invalid::new(field, message))
+        };
+        match (version.attacks(), &self.attacks) {
+            (Some(own), Some(written)) if own != *written => {
+                return fixed("attacks", listed(written), listed(&own));
+            }
+            (Some(own), _) => self.attacks = Some(own),
+            (None, Some(written)) if !written.is_empty() => check_twice(written)?,
+            (None, _) => {
+                let message = "a custom version needs a list, such as `attacks: [apgd-ce, apgd-t, fab-t, square]`";
+                return Err(Invalid::new("attacks", message));
+            }
+        }
+        let all = (setting.classes.saturating_sub(1) as u64).min(9);
+        let restarts = *self.restarts.get_or_insert(version.restarts());
+        if version != Version::Custom {
+            let targets = self.targets.unwrap_or(all);
+            let numbers = [
+                ("steps", self.steps, hundred()),
+                ("restarts", restarts, version.restarts()),
+                ("targets", targets, all),
+                ("queries", self.queries, five_thousand()),
+            ];
+            for (field, written, own) in numbers {
+                if written != own {
+                    return fixed(field, written.to_string(), own.to_string());
+                }
+            }
+        }
+        crate::positive("steps", self.steps)?;
+        crate::positive("restarts", restarts)?;
+        crate::positive("queries", self.queries)?;
+        resolve_targets(&mut self.targets, setting.classes)?;
+        for &member in self.attacks.iter().flatten() {
+            let need = match member {
+                Member::ApgdDlr => Loss::Dlr.check(setting.classes),
+                Member::ApgdT => Loss::DlrTargeted { rank: 1 }.check(setting.classes),
+                _ => Ok(()),
+            };
+            need.map_err(|invalid| {
+                let message = format!("{member}: {}; write `version: custom` without it", invalid.message);
+                Invalid::new("attacks", message)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn listed(members: &[Member]) -> String {
+    let names: Vec<String> = members.iter().map(Member::to_string).collect();
+    names.join(", ")
+}
+
+/// The second time, an attack would draw the same.
+fn check_twice(members: &[Member]) -> std::result::Result<(), Invalid> {
+    for (place, member) in members.iter().enumerate() {
+        if members[..place].contains(member) {
+            let message = format!("{member} stands there twice; use `restarts` for more tries");
+            return Err(Invalid::new("attacks", message));
+        }
+    }
+    Ok(())
+}
+
+impl Attack for AutoAttack {
+    fn perturb(
+        &self,
+        classifier: &dyn Classifier,
+        batch: &Batch,
+        threat: &Threat,
+        random: &Stream,
+    ) -> Result<Perturbed> {
+        let mut probe = Probe::new(classifier, BatchNorm::Eval)?;
+        let mut progress = Progress::begin(&mut probe, batch)?;
+        while self.advance(&mut probe, batch, threat, random, &mut progress)? {}
+        Ok(progress.survivors.into_perturbed(&probe))
+    }
+
+    fn describe(&self) -> Description {
+        Description {
+            steps: Some(self.steps),
+            step_size: None,
+            restarts: self.restarts,
+            loss: Some(format!(
+                "{}({})",
+                self.version,
+                listed(self.attacks.as_deref().unwrap_or_default())
+            )),
+            start: None,
+            batch_norm: Some(BatchNorm::Eval.to_string()),
+        }
+    }
+
+    fn ceiling(&self, classes: usize) -> Option<Cost> {
+        // Each attack would classify the clean images; here it is done once for all.
+        let mut total = Cost {
+            forwards: 1,
+            backwards: 0,
+        };
+        for member in self.attacks.as_ref()? {
+            let mut cost = match member {
+                Member::ApgdCe => self.apgd(Loss::CrossEntropy).ceiling(classes),
+                Member::ApgdDlr => self.apgd(Loss::Dlr).ceiling(classes),
+                Member::ApgdT => self.apgd_t().ceiling(classes),
+                Member::Fab => self.fab(Aim::Nearest).ceiling(classes),
+                Member::FabT => self.fab(Aim::Targets(self.targets?)).ceiling(classes),
+                Member::Square => self.square().ceiling(classes),
+            }?;
+            cost.forwards -= 1;
+            total += cost;
+        }
+        Some(total)
+    }
+}
+
+/// Where AutoAttack stands between two of its attacks: all that the next one needs beside the batch.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// How many attacks of the list are done.
+    pub done: usize,
+    /// What they have left.
+    pub survivors: Survivors,
+    /// For each example which attack of the list broke it, from 0; `None` if none did, be it that the example stands
+    /// or that the network is wrong about the clean image.
+    pub broken_by: Vec<Option<usize>>,
+    /// `[B, K]`
+    pub clean_logits: Tensor,
+}
+
+impl Progress {
+    /// Before the first attack: the clean images are classified.
+    pub fn begin(probe: &mut Probe<'_>, batch: &Batch) -> Result<Self> {
+        let examples = Examples::new(probe, batch)?;
+        let survivors = Survivors::new(&examples)?;
+        Ok(Self {
+            done: 0,
+            broken_by: vec![None; survivors.broken.len()],
+            survivors,
+            clean_logits: examples.clean_logits,
+        })
+    }
+}
+
+impl AutoAttack {
+    /// Runs the next attack of the list on the survivors. False if there was none left to run, or nobody to attack.
+    pub fn advance(
+        &self,
+        probe: &mut Probe<'_>,
+        batch: &Batch,
+        threat: &Threat,
+        random: &Stream,
+        progress: &mut Progress,
+    ) -> Result<bool> {
+        let (Some(attacks), Some(targets)) = (&self.attacks, self.targets) else {
+            candle_core::bail!("auto-attack: attacks and targets are open; resolve the configuration first");
+        };
+        let Some(&member) = attacks.get(progress.done) else {
+            return Ok(false);
+        };
+        if progress.survivors.rows().is_empty() {
+            return Ok(false);
+        }
+        let examples = Examples {
+            batch: Batch {
+                images: batch.images.detach(),
+                ..batch.clone()
+            },
+            clean_logits: progress.clean_logits.clone(),
+        };
+        let random = random.at(member as u64);
+        let standing = progress.survivors.rows();
+        let survivors = &mut progress.survivors;
+        match member {
+            Member::ApgdCe => self
+                .apgd(Loss::CrossEntropy)
+                .take(probe, &examples, threat, &random, survivors),
+            Member::ApgdDlr => self.apgd(Loss::Dlr).take(probe, &examples, threat, &random, survivors),
+            Member::ApgdT => self.apgd_t().take(probe, &examples, threat, &random, survivors),
+            Member::Fab => self
+                .fab(Aim::Nearest)
+                .take(probe, &examples, threat, &random, survivors),
+            Member::FabT => self
+                .fab(Aim::Targets(targets))
+                .take(probe, &examples, threat, &random, survivors),
+            Member::Square => {
+                let mut queries = Queries::start(batch.ids.len());
+                self.square()
+                    .take(probe, &examples, threat, &random, survivors, &mut queries)
+            }
+        }?;
+        for row in standing {
+            if progress.survivors.broken[row] {
+                progress.broken_by[row] = Some(progress.done);
+            }
+        }
+        progress.done += 1;
+        Ok(true)
+    }
+
+    fn apgd(&self, loss: Loss) -> Apgd {
+        Apgd {
+            steps: self.steps,
+            restarts: self.restarts.unwrap_or(1),
+            loss,
+            ..Apgd::default()
+        }
+    }
+
+    fn apgd_t(&self) -> ApgdT {
+        ApgdT {
+            steps: self.steps,
+            targets: self.targets,
+            ..ApgdT::default()
+        }
+    }
+
+    fn fab(&self, aim: Aim) -> Fab {
+        Fab {
+            steps: self.steps,
+            aim: Some(aim),
+            restarts: match aim {
+                Aim::Nearest => self.restarts.unwrap_or(1),
+                Aim::Targets(_) => 1,
+            },
+            ..Fab::default()
+        }
+    }
+
+    fn square(&self) -> Square {
+        Square {
+            queries: self.queries,
+            ..Square::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Wave, setting, waves};
+    use crate::{Family, Norm};
+    use reference::doubles;
+
+    fn resolved(attack: AutoAttack, classes: usize) -> std::result::Result<AutoAttack, Invalid> {
+        let setting = Setting {
+            classes,
+            ..setting(Family::Cifar, Norm::Linf)
+        };
+        let mut attack = attack;
+        attack.resolve(&setting)?;
+        Ok(attack)
+    }
+
+    fn custom(attacks: &[Member]) -> AutoAttack {
+        AutoAttack {
+            version: Version::Custom,
+            attacks: Some(attacks.to_vec()),
+            ..AutoAttack::default()
+        }
+    }
+
+    #[test]
+    fn standard_costs_what_its_header_says() {
+        let standard = resolved(AutoAttack::default(), 10).unwrap();
+        let expected = Cost {
+            forwards: 7812,
+            backwards: 1910,
+        };
+        assert_eq!(standard.ceiling(10), Some(expected));
+        // The authors' code: clean; APGD-CE; APGD-T; FAB-T; Square; each with its own look at the clean images and one
+        // more at what it found.
+        let theirs = 1 + (1 + 101 + 1) + (1 + 9 * (1 + 101) + 1) + (1 + 9 * (2 + 200 + 1) + 1) + (1 + 5001 + 1 + 1);
+        assert_eq!(theirs, 7857);
+        assert_eq!(9 * 100 + 101 + 9 * 101, 1910);
+    }
+
+    #[test]
+    fn published_versions_keep_to_what_was_published() {
+        let standard = resolved(AutoAttack::default(), 10).unwrap();
+        assert_eq!(
+            listed(standard.attacks.as_ref().unwrap()),
+            "apgd-ce, apgd-t, fab-t, square"
+        );
+        assert_eq!((standard.restarts, standard.targets), (Some(1), Some(9)));
+        let plus = AutoAttack {
+            version: Version::Plus,
+            ..AutoAttack::default()
+        };
+        let plus = resolved(plus, 100).unwrap();
+        assert_eq!(
+            listed(plus.attacks.as_ref().unwrap()),
+            "apgd-ce, apgd-dlr, fab, square, apgd-t, fab-t"
+        );
+        assert_eq!((plus.restarts, plus.targets), (Some(5), Some(9)));
+        assert_eq!(resolved(AutoAttack::default(), 5).unwrap().targets, Some(4));
+
+        let refuse = |attack: AutoAttack, classes, field: &str| {
+            let invalid = resolved(attack.clone(), classes).unwrap_err();
+            assert_eq!(invalid.field, field, "{attack:?}: {invalid}");
+        };
+        refuse(
+            AutoAttack {
+                steps: 50,
+                ..AutoAttack::default()
+            },
+            10,
+            "steps",
+        );
+        refuse(
+            AutoAttack {
+                queries: 100,
+                ..AutoAttack::default()
+            },
+            10,
+            "queries",
+        );
+        refuse(
+            AutoAttack {
+                restarts: Some(5),
+                ..AutoAttack::default()
+            },
+            10,
+            "restarts",
+        );
+        refuse(
+            AutoAttack {
+                targets: Some(3),
+                ..AutoAttack::default()
+            },
+            10,
+            "targets",
+        );
+        refuse(
+            AutoAttack {
+                attacks: Some(vec![Member::Square]),
+                ..AutoAttack::default()
+            },
+            10,
+            "attacks",
+        );
+        refuse(
+            AutoAttack {
+                version: Version::Custom,
+                ..AutoAttack::default()
+            },
+            10,
+            "attacks",
+        );
+        refuse(custom(&[]), 10, "attacks");
+        refuse(custom(&[Member::Square, Member::Square]), 10, "attacks");
+        refuse(AutoAttack::default(), 3, "attacks");
+        refuse(custom(&[Member::ApgdDlr]), 2, "attacks");
+        assert!(resolved(custom(&[Member::ApgdCe, Member::Fab, Member::Square]), 2).is_ok());
+    }
+
+    #[test]
+    fn it_goes_on_from_any_point_between_two_attacks() {
+        let attack = AutoAttack {
+            steps: 4,
+            queries: 10,
+            ..custom(&[Member::ApgdCe, Member::ApgdT, Member::FabT, Member::Square])
+        };
+        let attack = resolved(attack, 10).unwrap();
+        let (wave, mut batch) = (Wave::new(10, 12, 1.2), waves(40, [1, 3, 4], 10));
+        let threat = Threat {
+            norm: Norm::Linf,
+            epsilon: "0.04".parse().unwrap(),
+        };
+        let logits = wave.logits(&batch.images, models::Mode::Eval).unwrap();
+        batch.labels = crate::losses::prediction(&logits).unwrap();
+        let random = Stream::new(6);
+        let whole = attack.perturb(&wave, &batch, &threat, &random).unwrap();
+
+        let mut probe = Probe::new(&wave, BatchNorm::Eval).unwrap();
+        let mut progress = Progress::begin(&mut probe, &batch).unwrap();
+        let mut cost = probe.cost();
+        let mut standing = vec![progress.survivors.rows().len()];
+        loop {
+            // Nothing but the progress is carried over.
+            let mut probe = Probe::new(&wave, BatchNorm::Eval).unwrap();
+            let carried = Progress {
+                survivors: Survivors {
+                    images: Tensor::from_vec(
+                        doubles(&progress.survivors.images),
+                        batch.images.shape(),
+                        batch.images.device(),
+                    )
+                    .unwrap(),
+                    ..progress.survivors.clone()
+                },
+                ..progress.clone()
+            };
+            progress = carried;
+            if !attack
+                .advance(&mut probe, &batch, &threat, &random, &mut progress)
+                .unwrap()
+            {
+                break;
+            }
+            cost += probe.cost();
+            standing.push(progress.survivors.rows().len());
+        }
+        assert_eq!(progress.done, 4);
+        assert_eq!(doubles(&progress.survivors.images), doubles(&whole.images));
+        assert_eq!(cost, whole.cost);
+        // The case is worth its name: more than one attack breaks something, and something stands.
+        let breakers: std::collections::BTreeSet<_> = progress.broken_by.iter().flatten().collect();
+        assert!(breakers.len() >= 2 && standing[4] > 0, "{standing:?}");
+        for (row, by) in progress.broken_by.iter().enumerate() {
+            assert_eq!(by.is_some(), progress.survivors.broken[row]);
+        }
+    }
+
+    #[test]
+    fn each_attack_sees_only_the_survivors() {
+        let (wave, mut batch) = (Wave::new(10, 12, 1.2), waves(40, [1, 3, 4], 10));
+        let threat = Threat {
+            norm: Norm::Linf,
+            epsilon: "0.04".parse().unwrap(),
+        };
+        let logits = wave.logits(&batch.images, models::Mode::Eval).unwrap();
+        batch.labels = crate::losses::prediction(&logits).unwrap();
+        let attack = AutoAttack {
+            steps: 4,
+            queries: 10,
+            ..custom(&[Member::ApgdCe, Member::Square])
+        };
+        let attack = resolved(attack, 10).unwrap();
+        let mut probe = Probe::new(&wave, BatchNorm::Eval).unwrap();
+        let mut progress = Progress::begin(&mut probe, &batch).unwrap();
+        let random = Stream::new(6);
+        attack
+            .advance(&mut probe, &batch, &threat, &random, &mut progress)
+            .unwrap();
+        assert_eq!(
+            probe.cost(),
+            Cost {
+                forwards: 40 + 40 * 5,
+                backwards: 40 * 5
+            }
+        );
+        let (before, left) = (probe.cost().forwards, progress.survivors.rows().len() as u64);
+        assert!(left > 0 && left < 40, "{left}");
+        attack
+            .advance(&mut probe, &batch, &threat, &random, &mut progress)
+            .unwrap();
+        let asked = probe.cost().forwards - before;
+        assert!(asked <= 11 * left && asked > left, "{asked} queries on {left}");
+        // Which attacks come before changes who is attacked, not how.
+        let alone = AutoAttack {
+            attacks: Some(vec![Member::Square]),
+            ..attack.clone()
+        };
+        let alone = alone.perturb(&wave, &batch, &threat, &random).unwrap();
+        for (row, by) in progress.broken_by.iter().enumerate() {
+            if *by == Some(1) {
+                assert_eq!(
+                    doubles(&alone.images.get(row).unwrap()),
+                    doubles(&progress.survivors.images.get(row).unwrap())
+                );
+            }
+        }
+    }
+}
