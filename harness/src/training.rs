@@ -105,7 +105,7 @@ pub(crate) fn train(
     bar: &Bar,
 ) -> Result<Trained, Failure> {
     let root = Stream::new(cell.seed);
-    let network = build(cell)?;
+    let network = build(cell, device)?;
     let recipe = &cell.recipe;
     let mut optimizer = recipe.optimizer.over(network.parameters());
     let mut memory = cell.defense.method.memory(data.dataset.train.len());
@@ -235,10 +235,11 @@ pub(crate) fn clean_up(folder: &Path) {
 }
 
 /// A network with its initial parameters.
-fn build(cell: &Training) -> Result<Network, Failure> {
+fn build(cell: &Training, device: &Device) -> Result<Network, Failure> {
     let random = Stream::new(cell.seed);
     let setting = &cell.setting;
-    models::build(&cell.network, setting.image, setting.classes, &random).map_err(|error| Failure::Other(error.into()))
+    models::build_on(device, &cell.network, setting.image, setting.classes, &random)
+        .map_err(|error| Failure::Other(error.into()))
 }
 
 /// A network with the parameters of a finished training's checkpoint.
@@ -251,7 +252,7 @@ pub(crate) fn load_network(
     let name = checkpoint_file(checkpoint);
     crate::folder::check_file(folder, &name)?;
     let (tensors, about): (_, About) = checkpoint::load(&folder.join(&name), device)?;
-    let network = build(cell)?;
+    let network = build(cell, device)?;
     network
         .load_state(&checkpoint::part(&tensors, "model."))
         .with_context(|| {

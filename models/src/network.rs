@@ -19,6 +19,7 @@ pub struct Network {
     classes: usize,
     version: u32,
     dtype: DType,
+    device: Device,
     parameters: Vec<Parameter>,
     state: Vec<(String, State)>,
     body: Arc<dyn Body>,
@@ -123,7 +124,7 @@ impl Network {
         version: u32,
         image: [usize; 3],
         classes: usize,
-        dtype: DType,
+        (dtype, device): (DType, Device),
         builder: Builder,
         body: Arc<dyn Body>,
     ) -> Self {
@@ -133,6 +134,7 @@ impl Network {
             classes,
             version,
             dtype,
+            device,
             parameters: builder.parameters,
             state: builder.state,
             body,
@@ -160,6 +162,11 @@ impl Network {
         self.dtype
     }
 
+    /// Where its numbers lie; images must lie there too.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// The trained parameters, in the authors' order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
@@ -185,7 +192,7 @@ impl Network {
     /// Multiplications of convolutions and linear layers in one forward pass of one image.
     pub fn multiplications(&self) -> Result<u64> {
         let [channels, height, width] = self.image;
-        let image = Tensor::zeros((1, channels, height, width), self.dtype, &Device::Cpu)?;
+        let image = Tensor::zeros((1, channels, height, width), self.dtype, &self.device)?;
         let count = Cell::new(0);
         let pass = Pass {
             mode: Mode::Eval,
@@ -302,7 +309,16 @@ impl Network {
     }
 
     fn check(&self, images: &Tensor) -> Result<()> {
-        check_images(&self.name, self.image, images)
+        check_images(&self.name, self.image, images)?;
+        match images.device().same_device(&self.device) {
+            true => Ok(()),
+            false => candle_core::bail!(
+                "{} is on {:?}, the images are on {:?}",
+                self.name,
+                self.device.location(),
+                images.device().location()
+            ),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use random::Stream;
 
 use crate::builder::Builder;
@@ -75,6 +75,17 @@ pub fn build(name: &str, image: [usize; 3], classes: usize, random: &Stream) -> 
     build_in(DType::F32, name, image, classes, random)
 }
 
+/// Builds a network by name in `f32`, on a device. Its parameters begin as the same numbers everywhere.
+pub fn build_on(
+    device: &Device,
+    name: &str,
+    image: [usize; 3],
+    classes: usize,
+    random: &Stream,
+) -> Result<Network, ModelError> {
+    make((DType::F32, device), name, image, classes, random)
+}
+
 /// Builds a network by name in `f32` or `f64`.
 pub fn build_in(
     dtype: DType,
@@ -83,8 +94,18 @@ pub fn build_in(
     classes: usize,
     random: &Stream,
 ) -> Result<Network, ModelError> {
+    make((dtype, &Device::Cpu), name, image, classes, random)
+}
+
+fn make(
+    (dtype, device): (DType, &Device),
+    name: &str,
+    image: [usize; 3],
+    classes: usize,
+    random: &Stream,
+) -> Result<Network, ModelError> {
     let version = check(name, image, classes)?;
-    let mut make = Builder::new(random, dtype);
+    let mut make = Builder::new(random, dtype, device);
     let body: Arc<dyn Body> = match name {
         "tiny-cnn" => Arc::new(TinyCnn::new(&mut make, image, classes)?),
         "small-cnn" => Arc::new(SmallCnn::new(&mut make, image, classes)?),
@@ -95,7 +116,8 @@ pub fn build_in(
             Arc::new(WideResNet::new(&mut make, form, size, image, classes)?)
         }
     };
-    Ok(Network::new(name, version, image, classes, dtype, make, body))
+    let place = (dtype, device.clone());
+    Ok(Network::new(name, version, image, classes, place, make, body))
 }
 
 /// Whether a network of that name can classify such images, without building it. Returns its version.
