@@ -114,7 +114,7 @@ impl Attack for Pgd {
         threat: &Threat,
         random: &Stream,
     ) -> Result<Perturbed> {
-        self.trace(classifier, batch, threat, random, &mut |_| Ok(()))
+        self.run(classifier, batch, threat, random, None)
     }
 
     fn describe(&self) -> Description {
@@ -139,6 +139,17 @@ impl Pgd {
         random: &Stream,
         observe: &mut dyn FnMut(Iterate<'_>) -> Result<()>,
     ) -> Result<Perturbed> {
+        self.run(classifier, batch, threat, random, Some(observe))
+    }
+
+    fn run(
+        &self,
+        classifier: &dyn Classifier,
+        batch: &Batch,
+        threat: &Threat,
+        random: &Stream,
+        mut watch: Option<Watch<'_>>,
+    ) -> Result<Perturbed> {
         let mut probe = Probe::new(classifier, self.batch_norm)?;
         let clean_logits = probe.clean_logits(&self.loss, &batch.images)?;
         let mut worst = Worst::new(&batch.images);
@@ -155,9 +166,13 @@ impl Pgd {
             }
             let part = Part::new(batch, clean_logits.as_ref(), &rows)?;
             let draws = random.of(Purpose::AttackStart).at(restart);
-            let images = self.ascend(&mut probe, &part, threat, &draws, &mut |step, images| {
-                observe(Iterate { restart, step, images })
-            })?;
+            let images = match &mut watch {
+                Some(watch) => {
+                    let observe: Observe<'_> = &mut |step, images| watch(Iterate { restart, step, images });
+                    self.ascend(&mut probe, &part, threat, &draws, Some(observe))?
+                }
+                None => self.ascend(&mut probe, &part, threat, &draws, None)?,
+            };
             worst.stalled(&rows, &probe.take_stalled()?);
             if self.restarts == 1 {
                 worst.images = images;
@@ -183,7 +198,7 @@ impl Pgd {
         part: &Part,
         threat: &Threat,
         random: &Stream,
-        observe: &mut dyn FnMut(u64, &Tensor) -> Result<()>,
+        observe: Option<Observe<'_>>,
     ) -> Result<Tensor> {
         let (Some(steps), Some(step_size)) = (self.steps, self.step_size) else {
             candle_core::bail!("pgd: steps and step_size are open; resolve the configuration first");
@@ -195,6 +210,9 @@ impl Pgd {
         if self.clip_start {
             images = ball.project(&images)?;
         }
+        let Some(observe) = observe else {
+            return self.ascend_unseen(probe, part, &ball, images, (steps, step_size.value()));
+        };
         observe(0, &images)?;
         for step in 1..=steps {
             let slope = probe.slope(&images, |logits| {
@@ -202,6 +220,31 @@ impl Pgd {
             })?;
             images = ball.ascend(&images, &slope.gradient, &length)?;
             observe(step, &images)?;
+        }
+        Ok(images)
+    }
+
+    /// The steps of one restart that nobody watches: in one go where the classifier can.
+    fn ascend_unseen(
+        &self,
+        probe: &mut Probe<'_>,
+        part: &Part,
+        ball: &Ball,
+        mut images: Tensor,
+        (steps, step_size): (u64, f64),
+    ) -> Result<Tensor> {
+        let Part { batch, clean_logits } = part;
+        let clean_logits = clean_logits.as_ref();
+        let loss = (&self.loss, clean_logits);
+        if let Some(images) = probe.ascend(ball, &images, &batch.labels, loss, (step_size, steps))? {
+            return Ok(images);
+        }
+        let length = Length::Same(step_size);
+        for _ in 0..steps {
+            let slope = probe.slope(&images, |logits| {
+                self.loss.per_example(logits, &batch.labels, clean_logits)
+            })?;
+            images = ball.ascend(&images, &slope.gradient, &length)?;
         }
         Ok(images)
     }
@@ -215,6 +258,11 @@ impl Pgd {
         }
     }
 }
+
+/// Sees every point on the way.
+type Watch<'a> = &'a mut dyn FnMut(Iterate<'_>) -> Result<()>;
+/// Sees the images after each step, counted from 1; 0 is the start.
+type Observe<'a> = &'a mut dyn FnMut(u64, &Tensor) -> Result<()>;
 
 /// The examples that a restart attacks.
 struct Part {

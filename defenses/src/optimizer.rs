@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor};
+use kernels::resident::{SgdStep, sgd_step};
 use models::{Parameter, Role};
 
 use crate::{Decay, Optimizer};
@@ -81,6 +82,20 @@ impl Descent for Sgd {
         for Parameter { name, var, role } in &self.parameters {
             let Some(gradient) = gradients.get(var) else { continue };
             let decays = self.decay == Decay::All || *role == Role::Weight;
+            let first = self.momentum != 0.0 && !self.buffers.contains_key(name);
+            if first && var.device().is_cuda() {
+                self.buffers.insert(name.clone(), var.zeros_like()?);
+            }
+            let step = SgdStep {
+                rate,
+                momentum: self.momentum,
+                decay: if decays { self.weight_decay } else { 0.0 },
+                nesterov: self.nesterov,
+                first,
+            };
+            if sgd_step(var, self.buffers.get(name), gradient, &step)? {
+                continue;
+            }
             let gradient = decayed(gradient, var, if decays { self.weight_decay } else { 0.0 })?;
             let direction = if self.momentum == 0.0 {
                 gradient

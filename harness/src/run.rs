@@ -19,7 +19,7 @@ use crate::matrix::{Checkpoint, DatasetEntry, SelectionSplit};
 use crate::plan::{Evaluation, Plan, Training};
 use crate::progress::Progress;
 use crate::tables::{kind, stored};
-use crate::training::{clean_up, load_network, train};
+use crate::training::{batch_that_fits, clean_up, load_network, train};
 
 /// Data sets by how the matrix cuts them.
 pub(crate) type AllData = BTreeMap<String, Arc<Data>>;
@@ -314,7 +314,13 @@ impl Runner<'_> {
         let (started, clock) = (host::now(), Instant::now());
         let bar = self.progress.cell("train", &cell.slug);
         let data = &self.data[&data_key(&cell.dataset)];
-        let trained = train(cell, data, device, folder, &bar)?;
+        let trained = train(cell, data, device, folder, &bar).map_err(|failure| match &failure {
+            Failure::Other(error) if kernels::device::is_out_of_memory(error) => Failure::Memory {
+                batch: cell.recipe.batch,
+                fits: batch_that_fits(cell, data, device),
+            },
+            _ => failure,
+        })?;
         let timing = self.timing(&cell.key, TimingKind::Train, started, clock, trained.examples);
         results::write_cell(folder, &[], &[], &[timing]).context("cannot store a training's timings")?;
         let mut names: Vec<&str> = trained.files.iter().map(String::as_str).collect();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use kernels::ascent::{Ascended, Ascent};
 use kernels::{Layers, Statistics, Value, frozen, trained};
 
 use crate::builder::{Builder, State};
@@ -25,6 +26,8 @@ pub struct Network {
     body: Arc<dyn Body>,
     /// What a training step leaves to the next.
     pool: trained::Pool,
+    /// What frozen forms of this network hand on to the next.
+    frozen_pool: frozen::Pool,
 }
 
 /// A trained number array.
@@ -139,6 +142,7 @@ impl Network {
             state: builder.state,
             body,
             pool: trained::Pool::default(),
+            frozen_pool: frozen::Pool::default(),
         }
     }
 
@@ -351,6 +355,7 @@ impl Classifier for Network {
         let layers = match self.dtype {
             DType::F32 => {
                 let (mut make, images) = frozen::Builder::new(self.image);
+                make.use_pool(&self.frozen_pool);
                 self.body.describe(&mut make, images)?;
                 Some(make.finish())
             }
@@ -403,5 +408,14 @@ impl Classifier for Frozen {
 
     fn classes(&self) -> usize {
         self.classes
+    }
+
+    fn ascend(&self, ascent: &Ascent<'_>) -> Result<Option<Ascended>> {
+        check_images(&self.name, self.image, ascent.start)?;
+        match &self.layers {
+            // Where images are prepared first, the layers see others than those that are bounded.
+            Some(layers) if self.body.prepare(ascent.start)?.id() == ascent.start.id() => layers.ascend(ascent),
+            _ => Ok(None),
+        }
     }
 }

@@ -636,16 +636,7 @@ impl Net {
             relu,
         };
         Structure {
-            shapes: vec![
-                self.image,
-                inner,
-                inner,
-                inner,
-                inner,
-                inner,
-                pooled,
-                [5, 1, 1],
-            ],
+            shapes: vec![self.image, inner, inner, inner, inner, inner, pooled, [5, 1, 1]],
             layers: vec![
                 (0, conv(geometry(self.image, &self.first, self.stride, 1), None, true)),
                 (
