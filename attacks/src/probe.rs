@@ -123,11 +123,13 @@ impl<'a> Probe<'a> {
         (loss, clean_logits): (&Loss, Option<&Tensor>),
         (step, steps): (f64, u64),
     ) -> Result<Option<Tensor>> {
-        let (Some(frozen), Some(loss), Norm::Linf) = (&self.frozen, loss.in_one_go(), ball.norm()) else {
+        let (BatchNorm::Eval, Some(loss), Norm::Linf) = (self.batch_norm, loss.in_one_go(), ball.norm()) else {
             return Ok(None);
         };
         let [lower, upper] = ball.bounds();
-        let ascended = frozen.ascend(&Ascent {
+        // What was frozen already has no frozen form, and can do it itself.
+        let classifier = self.frozen.as_deref().unwrap_or(self.classifier);
+        let ascended = classifier.ascend(&Ascent {
             start,
             lower,
             upper,

@@ -124,8 +124,7 @@ impl Report {
 impl Row {
     fn failed(&self) -> bool {
         match &self.outcome {
-            // Not `is > allowed`: a NaN must fail.
-            Outcome::Deviation(is, allowed) => !(is <= allowed),
+            Outcome::Deviation(is, allowed) => is.is_nan() || is > allowed,
             Outcome::Failed(_) => true,
             Outcome::Figure(..) | Outcome::Skipped(_) => false,
         }

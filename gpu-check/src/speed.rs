@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use attacks::{Attack, Norm, Pgd, Pixels, Start, Threat};
 use candle_core::{DType, Tensor};
-use kernels::device::{self, Precision, Settings};
+use kernels::device::{self, Settings};
 use random::Stream;
 
 use crate::Context;
