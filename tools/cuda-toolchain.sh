@@ -2,7 +2,7 @@
 # Sets up what building with `--features cuda` needs on a machine without CUDA, in a folder of your
 # choice, from NVIDIA's wheels on PyPI (2 GB), and prints the environment to build with:
 #
-#   tools/cuda-toolchain.sh FOLDER > cuda.env && . ./cuda.env && cargo build --release -p harness --features cuda
+#   tools/cuda-toolchain.sh FOLDER > cuda.env && . ./cuda.env && cargo build -p harness --features cuda
 #
 # The program does not link CUDA's libraries but opens each when it first calls one. So it starts on a
 # machine that has none of them, and says there what is missing. For that the folder holds, in place of

@@ -5,7 +5,7 @@
 #
 #   gpu-check.sh [--device cuda:0] [--data DIR] [--out DIR] [--quick]
 #
-# Runs in a folder made by tools/gpu-pack.sh, or in a checkout with programs in target/release or $BUILT. CUDA's
+# Runs in a folder made by tools/gpu-pack.sh, or in a checkout with programs in target/debug or $BUILT. CUDA's
 # libraries are taken from LD_LIBRARY_PATH, from the system, or from Python's packages.
 set -uo pipefail
 
@@ -26,7 +26,7 @@ out=$(cd "$out" && pwd)
 # program NAME: its path, unpacked if it came compressed; fails where there is none.
 program() {
     local name=$1 place
-    for place in "$here" "${BUILT:-}" "$here/../target/release" "$here/../target/debug"; do
+    for place in "$here" "${BUILT:-}" "$here/../target/debug"; do
         [ -n "$place" ] || continue
         if [ -x "$place/$name" ]; then echo "$place/$name"; return; fi
         if [ -f "$place/$name.xz" ]; then
@@ -36,7 +36,7 @@ program() {
     done
     return 1
 }
-checker=$(program gpu-check) || { echo "there is no gpu-check; build it: cargo build --release -p gpu-check --features cuda" >&2; exit 2; }
+checker=$(program gpu-check) || { echo "there is no gpu-check; build it: cargo build -p gpu-check --features cuda" >&2; exit 2; }
 harness=$(program harness || true)
 worker=$(program rampart-worker || true)
 vectors=$here/vectors

@@ -370,6 +370,98 @@ mod tests {
         }
     }
 
+    /// A classifier that takes all steps itself, as a frozen network on a GPU does.
+    struct InOneGo {
+        wave: Wave,
+        asked: std::sync::atomic::AtomicU64,
+    }
+
+    impl Classifier for InOneGo {
+        fn logits(&self, images: &Tensor, mode: models::Mode<'_>) -> Result<Tensor> {
+            self.wave.logits(images, mode)
+        }
+
+        fn classes(&self) -> usize {
+            self.wave.classes()
+        }
+
+        fn ascend(&self, ascent: &kernels::ascent::Ascent<'_>) -> Result<Option<kernels::ascent::Ascended>> {
+            use kernels::ascent::Loss as Fused;
+            self.asked.fetch_add(ascent.steps, std::sync::atomic::Ordering::Relaxed);
+            let loss = match ascent.loss {
+                Fused::CrossEntropy => Loss::CrossEntropy,
+                Fused::Kl => Loss::Kl,
+                Fused::Margin => Loss::Margin,
+                Fused::Cw(kappa) => Loss::Cw { kappa: kappa.into() },
+                Fused::SoftMargin => Loss::SoftMargin,
+                Fused::Hinge(kappa) => Loss::CwAdvertorch { kappa: kappa.into() },
+            };
+            let mut images = ascent.start.clone();
+            for _ in 0..ascent.steps {
+                let x = candle_core::Var::from_tensor(&images)?;
+                let losses = loss.per_example(
+                    &self.logits(&x, models::Mode::Eval)?,
+                    ascent.labels,
+                    ascent.clean_logits,
+                )?;
+                let gradient = losses.sum_all()?.backward()?.remove(&x).unwrap();
+                images = crate::ball::sign_step(&images, &gradient, ascent.step, ascent.lower, ascent.upper)?;
+            }
+            // The second image is said to have stood still once.
+            let stalled = Tensor::new(&[0f32, 1.0, 0.0, 0.0], images.device())?;
+            Ok(Some(kernels::ascent::Ascended { images, stalled }))
+        }
+    }
+
+    #[test]
+    fn a_classifier_that_can_takes_all_steps_in_one_go() {
+        let batch = waves(4, SHAPE, 3);
+        let cases = [
+            (Loss::CrossEntropy, 3),
+            (Loss::Kl, 3),
+            (Loss::Margin, 3),
+            (Loss::SoftMargin, 3),
+            (Loss::Cw { kappa: 5.0 }, 3),
+            (Loss::CwAdvertorch { kappa: 5.0 }, 3),
+            // These go step by step.
+            (Loss::Dlr, 0),
+            (Loss::CwZeroMask { kappa: 5.0 }, 0),
+        ];
+        for (loss, expected) in cases {
+            let attack = Pgd { loss, ..pgd(3, "0.02") };
+            let classifier = InOneGo {
+                wave: Wave::new(3, 6, 4.0),
+                asked: Default::default(),
+            };
+            let asked = || classifier.asked.load(std::sync::atomic::Ordering::Relaxed);
+            let random = Stream::new(6);
+            let ball = threat(Norm::Linf, "0.05");
+            let mut ends = Vec::new();
+            let watched = attack.trace(&classifier, &batch, &ball, &random, &mut |iterate| {
+                ends.push(iterate.images.clone());
+                Ok(())
+            });
+            let watched = watched.unwrap();
+            assert_eq!((asked(), ends.len()), (0, 4), "{loss}: somebody watches");
+            let found = attack.perturb(&classifier, &batch, &ball, &random).unwrap();
+            assert_eq!(asked(), expected, "{loss}");
+            assert_eq!(doubles(&found.images), doubles(&watched.images), "{loss}");
+            assert_eq!(found.cost, watched.cost, "{loss}");
+            if expected > 0 {
+                assert_eq!(found.zero_gradients, 1, "{loss}");
+            }
+            // Neither under L2 nor with the batch's statistics.
+            let l2 = threat(Norm::L2, "0.05");
+            attack.perturb(&classifier, &batch, &l2, &random).unwrap();
+            let moving = Pgd {
+                batch_norm: BatchNorm::BatchStatistics,
+                ..attack
+            };
+            moving.perturb(&classifier, &batch, &ball, &random).unwrap();
+            assert_eq!(asked(), expected, "{loss}");
+        }
+    }
+
     #[test]
     fn restarts_keep_the_worst_image_of_each_example() {
         let (batch, wave, threat) = (waves(12, SHAPE, 3), Wave::new(3, 6, 9.0), threat(Norm::Linf, "0.03"));

@@ -278,21 +278,11 @@ impl Dnn {
         // SAFETY: descriptors are alive; as many offers as there is room for are written; operands are as described,
         // the result goes to room of its own.
         unsafe {
-            if deterministic {
-                result::get_convolution_forward_algorithm(
-                    self.handle.0,
-                    plan.images.0,
-                    plan.weights.0,
-                    plan.convolution.0,
-                    plan.result.0,
-                    MOST as c_int,
-                    &mut count,
-                    offers.as_mut_ptr(),
-                )?;
-            } else {
+            let mut measured = false;
+            if !deterministic {
                 let to = self.room(self.tensor_bytes(&plan.result)?)?;
                 let workspace = self.workspace.as_ref().map_or(0, |it| self.address(it));
-                sys::cudnnFindConvolutionForwardAlgorithmEx(
+                let status = sys::cudnnFindConvolutionForwardAlgorithmEx(
                     self.handle.0,
                     plan.images.0,
                     x as *const _,
@@ -306,8 +296,21 @@ impl Dnn {
                     offers.as_mut_ptr(),
                     workspace as *mut _,
                     WORKSPACE,
-                )
-                .result()?;
+                );
+                // Where measuring fails, the rules may still know an algorithm.
+                measured = status.result().is_ok() && count > 0;
+            }
+            if !measured {
+                result::get_convolution_forward_algorithm(
+                    self.handle.0,
+                    plan.images.0,
+                    plan.weights.0,
+                    plan.convolution.0,
+                    plan.result.0,
+                    MOST as c_int,
+                    &mut count,
+                    offers.as_mut_ptr(),
+                )?;
             }
         }
         Ok(first_offer!(offers[..count as usize], deterministic, exact))
@@ -327,21 +330,11 @@ impl Dnn {
         let mut offers = [unsafe { std::mem::zeroed::<sys::cudnnConvolutionBwdDataAlgoPerf_t>() }; MOST];
         // SAFETY: as in `forward_offer`.
         unsafe {
-            if deterministic {
-                result::get_convolution_backward_data_algorithm(
-                    self.handle.0,
-                    plan.weights.0,
-                    plan.result.0,
-                    plan.convolution.0,
-                    plan.images.0,
-                    MOST as c_int,
-                    &mut count,
-                    offers.as_mut_ptr(),
-                )?;
-            } else {
+            let mut measured = false;
+            if !deterministic {
                 let to = self.room(self.tensor_bytes(&plan.images)?)?;
                 let workspace = self.workspace.as_ref().map_or(0, |it| self.address(it));
-                sys::cudnnFindConvolutionBackwardDataAlgorithmEx(
+                let status = sys::cudnnFindConvolutionBackwardDataAlgorithmEx(
                     self.handle.0,
                     plan.weights.0,
                     w as *const _,
@@ -355,8 +348,21 @@ impl Dnn {
                     offers.as_mut_ptr(),
                     workspace as *mut _,
                     WORKSPACE,
-                )
-                .result()?;
+                );
+                // Where measuring fails, the rules may still know an algorithm.
+                measured = status.result().is_ok() && count > 0;
+            }
+            if !measured {
+                result::get_convolution_backward_data_algorithm(
+                    self.handle.0,
+                    plan.weights.0,
+                    plan.result.0,
+                    plan.convolution.0,
+                    plan.images.0,
+                    MOST as c_int,
+                    &mut count,
+                    offers.as_mut_ptr(),
+                )?;
             }
         }
         Ok(first_offer!(offers[..count as usize], deterministic, exact))
@@ -376,22 +382,12 @@ impl Dnn {
         let mut offers = [unsafe { std::mem::zeroed::<sys::cudnnConvolutionBwdFilterAlgoPerf_t>() }; MOST];
         // SAFETY: as in `forward_offer`.
         unsafe {
-            if deterministic {
-                result::get_convolution_backward_filter_algorithm(
-                    self.handle.0,
-                    plan.images.0,
-                    plan.result.0,
-                    plan.convolution.0,
-                    plan.weights.0,
-                    MOST as c_int,
-                    &mut count,
-                    offers.as_mut_ptr(),
-                )?;
-            } else {
+            let mut measured = false;
+            if !deterministic {
                 let bytes = filter_bytes(&plan.weights)?;
                 let to = self.room(bytes)?;
                 let workspace = self.workspace.as_ref().map_or(0, |it| self.address(it));
-                sys::cudnnFindConvolutionBackwardFilterAlgorithmEx(
+                let status = sys::cudnnFindConvolutionBackwardFilterAlgorithmEx(
                     self.handle.0,
                     plan.images.0,
                     x as *const _,
@@ -405,8 +401,21 @@ impl Dnn {
                     offers.as_mut_ptr(),
                     workspace as *mut _,
                     WORKSPACE,
-                )
-                .result()?;
+                );
+                // Where measuring fails, the rules may still know an algorithm.
+                measured = status.result().is_ok() && count > 0;
+            }
+            if !measured {
+                result::get_convolution_backward_filter_algorithm(
+                    self.handle.0,
+                    plan.images.0,
+                    plan.result.0,
+                    plan.convolution.0,
+                    plan.weights.0,
+                    MOST as c_int,
+                    &mut count,
+                    offers.as_mut_ptr(),
+                )?;
             }
         }
         Ok(first_offer!(offers[..count as usize], deterministic, exact))
