@@ -45,6 +45,7 @@ impl Net {
             running_var: self.tensors[&format!("{name}.running_var")].clone(),
             epsilon: 1e-5,
             momentum: 0.1,
+            updates: Default::default(),
         };
         let statistics = match mode {
             Mode::Eval => Statistics::Running,

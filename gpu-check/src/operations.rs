@@ -117,6 +117,7 @@ fn norm(t: &[Tensor]) -> candle_core::Result<BatchNorm> {
         running_var: Var::from_tensor(&numbers(21, &[5]).affine(0.5, 1.0)?.to_device(device)?)?,
         epsilon: 1e-5,
         momentum: 0.1,
+        updates: Default::default(),
     })
 }
 

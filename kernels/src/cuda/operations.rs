@@ -2,6 +2,7 @@
 //! checked shapes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use candle_core::cuda::CudaStorageSlice;
 use candle_core::cuda::cudarc::driver::CudaSlice;
@@ -230,6 +231,9 @@ pub(crate) fn batch_norm(
     };
     let (x, weight_at) = (at(&card, &images)?, at(&card, &weight)?);
     machine::moments(&*card, op.moments(&card), x, weight_at, source, norm.epsilon, extent)?;
+    if statistics == Statistics::BatchAndUpdate {
+        norm.updates.fetch_add(1, Ordering::Relaxed);
+    }
     images.apply_op3(&weight, &bias, op)
 }
 

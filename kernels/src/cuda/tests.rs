@@ -338,6 +338,7 @@ proptest! {
             running_var: Var::from_tensor(&tensor(&running_var, &[channels])).unwrap(),
             epsilon: 1e-5,
             momentum: 0.1,
+            updates: Default::default(),
         };
         let arguments = [tensor(&x, &shape), norm.weight.clone(), norm.bias.clone()];
         let (expected, gradients) = with_gradients(&arguments, &g, |t| {
@@ -585,6 +586,7 @@ impl Net {
             running_var: Var::from_tensor(&make(at + 3, &[width]).affine(0.5, 1.0).unwrap()).unwrap(),
             epsilon: 1e-5,
             momentum: 0.1,
+            updates: Default::default(),
         };
         Self {
             image,
