@@ -63,7 +63,7 @@ status=0
 # A machine with little room for caches keeps compiled kernels with the results.
 export XDG_CACHE_HOME=${XDG_CACHE_HOME:-$out/cache}
 echo "== checks" >&2
-timeout $(($(left) - 10)) "$checker" --device "$device" --reference "$vectors" --json "$out/checks.json" --budget 230 $quick \
+timeout $(($(left) - 10)) "$checker" --device "$device" --reference "$vectors" --json "$out/checks.json" --budget 260 $quick \
     >"$out/checks.txt" || status=$?
 
 echo "== beside PyTorch" >&2

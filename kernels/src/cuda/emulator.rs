@@ -1,6 +1,8 @@
 //! The machine that tests have: the same kernels, compiled for the processor by g++.
 
 use std::cell::RefCell;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::io::{BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -33,25 +35,43 @@ fn compile() -> Option<PathBuf> {
         .unwrap();
         return None;
     }
-    let folder = std::env::temp_dir().join(format!("cuda-emulator-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
     let list: String = kernel_names().map(|name| format!("K({name})\n")).collect();
-    for (name, text) in [
+    let sources = [
         ("kernels.cu", KERNELS),
         ("kernels.list", &list),
         ("emulator.cpp", include_str!("emulator.cpp")),
-    ] {
-        std::fs::write(folder.join(name), text).unwrap();
+    ];
+    // Beside the test itself, named by what it is made of, so that it is made once.
+    let mut hasher = DefaultHasher::new();
+    sources.hash(&mut hasher);
+    let tests = std::env::current_exe().unwrap();
+    let folder = tests.with_file_name(format!("cuda-emulator-{:016x}", hasher.finish()));
+    if folder.exists() {
+        return Some(folder.join("emulator"));
     }
-    let program = folder.join("emulator");
+    let part = tests.with_file_name(format!("cuda-emulator-{}.part", std::process::id()));
+    std::fs::create_dir_all(&part).unwrap();
+    for (name, text) in sources {
+        std::fs::write(part.join(name), text).unwrap();
+    }
     let status = Command::new("g++")
-        .args(["-std=c++17", "-O1", "-ffp-contract=off", "emulator.cpp", "-o"])
-        .arg(&program)
-        .current_dir(&folder)
+        .args([
+            "-std=c++17",
+            "-O1",
+            "-ffp-contract=off",
+            "emulator.cpp",
+            "-o",
+            "emulator",
+        ])
+        .current_dir(&part)
         .status()
         .unwrap();
     assert!(status.success(), "the kernels do not compile for the processor");
-    Some(program)
+    if std::fs::rename(&part, &folder).is_err() {
+        // Another process was faster.
+        std::fs::remove_dir_all(&part).unwrap();
+    }
+    Some(folder.join("emulator"))
 }
 
 impl Emulator {

@@ -121,10 +121,6 @@ KERNEL scale_relu_gradient_bf16(bf16 *out, const bf16 *g, const float *scale, co
     scale_relu_gradient(out, g, scale, mark, n, channels, area, accumulate);
 }
 
-KERNEL fill(float *out, float value, u32 n) {
-    for EACH (i, n) out[i] = value;
-}
-
 KERNEL to_bf16(bf16 *out, const float *x, u32 n) {
     for EACH (i, n) put(out, i, x[i]);
 }

@@ -84,6 +84,18 @@ fn every_kernel_is_known_by_name() {
         "two kernels of one name"
     );
     assert!(names.contains("philox_normal") && names.contains("finish_bf16"));
+    // And used: by its name, or by the name that the two types share.
+    let users = [
+        include_str!("machine.rs"),
+        include_str!("program.rs"),
+        include_str!("operations.rs"),
+    ]
+    .concat();
+    for name in names {
+        let shared = name.trim_end_matches("_f32").trim_end_matches("_bf16");
+        let used = [name, shared].iter().any(|it| users.contains(&format!("\"{it}\"")));
+        assert!(used, "nobody launches {name}");
+    }
 }
 
 #[test]
@@ -572,6 +584,7 @@ struct Net {
     norms: [BatchNorm; 3],
     linear: Tensor,
     linear_bias: Tensor,
+    head: Tensor,
 }
 
 impl Net {
@@ -599,6 +612,7 @@ impl Net {
             norms: [norm(10), norm(14), norm(18)],
             linear: make(5, &[5, width * rows * columns]),
             linear_bias: make(6, &[5]),
+            head: make(7, &[5, width]),
         }
     }
 
@@ -617,7 +631,8 @@ impl Net {
         let active = norm(&out, 2, Activation::Relu);
         let out = (crate::conv2d(&active, &self.third, 1, 0).unwrap() + out).unwrap();
         let out = crate::max_pool2d(&out, 2).unwrap().flatten_from(1).unwrap();
-        crate::linear(&out, &self.linear, Some(&self.linear_bias)).unwrap()
+        let mean = crate::linear(&shortcut.flatten_from(2).unwrap().mean(2).unwrap(), &self.head, None).unwrap();
+        (crate::linear(&out, &self.linear, Some(&self.linear_bias)).unwrap() + mean).unwrap()
     }
 
     fn structure(&self) -> Structure {
@@ -632,13 +647,25 @@ impl Net {
         let pooled = [width, out_rows / 2, out_columns / 2];
         // A fully connected layer is a convolution with a kernel as large as the image.
         let linear = self.linear.reshape((5, pooled[0], pooled[1], pooled[2])).unwrap();
+        let head = self.head.reshape((5, width, 1, 1)).unwrap();
         let conv = |geometry, residual, relu| Layer::Convolution {
             geometry,
             residual,
             relu,
         };
         Structure {
-            shapes: vec![self.image, inner, inner, inner, inner, inner, pooled, [5, 1, 1]],
+            shapes: vec![
+                self.image,
+                inner,
+                inner,
+                inner,
+                inner,
+                inner,
+                pooled,
+                [width, 1, 1],
+                [5, 1, 1],
+                [5, 1, 1],
+            ],
             layers: vec![
                 (0, conv(geometry(self.image, &self.first, self.stride, 1), None, true)),
                 (
@@ -649,7 +676,10 @@ impl Net {
                 (3, Layer::NormRelu),
                 (4, conv(geometry(inner, &self.third, 1, 0), Some(3), false)),
                 (5, Layer::MaxPool(2)),
-                (6, conv(geometry(pooled, &linear, 1, 0), None, false)),
+                // A value that a later layer reads was a residual before.
+                (2, Layer::Mean),
+                (7, conv(geometry([width, 1, 1], &head, 1, 0), None, false)),
+                (6, conv(geometry(pooled, &linear, 1, 0), Some(8), false)),
             ],
         }
     }
@@ -679,6 +709,8 @@ impl Net {
             source(None, None, norm(2)),
             source(Some(&self.third), None, None),
             Source::default(),
+            Source::default(),
+            source(Some(&self.head), None, None),
             source(Some(&self.linear), Some(&self.linear_bias), None),
         ]
     }
