@@ -42,22 +42,6 @@ pub fn draws(like: &Tensor, key: u64, ids: &[u64], normal: bool) -> Result<Optio
     Ok(None)
 }
 
-/// min(max(v + step · sign(g), lower), upper), with sign(0) = 0, for four tensors of one shape.
-pub fn sign_step(
-    points: &Tensor,
-    gradient: &Tensor,
-    step: f64,
-    lower: &Tensor,
-    upper: &Tensor,
-) -> Result<Option<Tensor>> {
-    #[cfg(feature = "cuda")]
-    if crate::cuda::operations::takes("sign_step", points)? {
-        return crate::cuda::operations::sign_step(points, gradient, step, lower, upper).map(Some);
-    }
-    let _ = (points, gradient, step, lower, upper);
-    Ok(None)
-}
-
 /// One step of gradient descent in place: g ← g + decay · θ; b ← momentum · b + g, at first b = g;
 /// θ ← θ − rate · b, or with Nesterov's momentum θ ← θ − rate · (g + momentum · b). `buffer` is b, and is written;
 /// without momentum it may be left out.
