@@ -107,6 +107,11 @@ impl Ball {
         self.norm
     }
 
+    /// The smallest and the largest value of each pixel: the ball itself under L∞.
+    pub fn bounds(&self) -> [&Tensor; 2] {
+        [&self.lower, &self.upper]
+    }
+
     /// The images in the middle.
     pub fn centre(&self) -> &Tensor {
         &self.centre

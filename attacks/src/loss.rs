@@ -87,6 +87,20 @@ impl Loss {
         matches!(self, Self::CwBatchSum)
     }
 
+    /// The loss as a frozen network on a GPU ascends it in one go, if it can.
+    pub(crate) fn in_one_go(&self) -> Option<kernels::ascent::Loss> {
+        use kernels::ascent::Loss as Fused;
+        match *self {
+            Self::CrossEntropy => Some(Fused::CrossEntropy),
+            Self::Kl => Some(Fused::Kl),
+            Self::Margin => Some(Fused::Margin),
+            Self::SoftMargin => Some(Fused::SoftMargin),
+            Self::Cw { kappa } => Some(Fused::Cw(kappa as f32)),
+            Self::CwAdvertorch { kappa } => Some(Fused::Hinge(kappa as f32)),
+            Self::CwZeroMask { .. } | Self::CwBatchSum | Self::Dlr | Self::DlrTargeted { .. } => None,
+        }
+    }
+
     /// Refuses values that have no meaning, and too few classes.
     pub fn check(&self, classes: usize) -> std::result::Result<(), Invalid> {
         let need = match *self {

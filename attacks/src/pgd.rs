@@ -114,7 +114,7 @@ impl Attack for Pgd {
         threat: &Threat,
         random: &Stream,
     ) -> Result<Perturbed> {
-        self.trace(classifier, batch, threat, random, &mut |_| Ok(()))
+        self.run(classifier, batch, threat, random, None)
     }
 
     fn describe(&self) -> Description {
@@ -139,6 +139,17 @@ impl Pgd {
         random: &Stream,
         observe: &mut dyn FnMut(Iterate<'_>) -> Result<()>,
     ) -> Result<Perturbed> {
+        self.run(classifier, batch, threat, random, Some(observe))
+    }
+
+    fn run(
+        &self,
+        classifier: &dyn Classifier,
+        batch: &Batch,
+        threat: &Threat,
+        random: &Stream,
+        mut watch: Option<Watch<'_>>,
+    ) -> Result<Perturbed> {
         let mut probe = Probe::new(classifier, self.batch_norm)?;
         let clean_logits = probe.clean_logits(&self.loss, &batch.images)?;
         let mut worst = Worst::new(&batch.images);
@@ -155,9 +166,13 @@ impl Pgd {
             }
             let part = Part::new(batch, clean_logits.as_ref(), &rows)?;
             let draws = random.of(Purpose::AttackStart).at(restart);
-            let images = self.ascend(&mut probe, &part, threat, &draws, &mut |step, images| {
-                observe(Iterate { restart, step, images })
-            })?;
+            let images = match &mut watch {
+                Some(watch) => {
+                    let observe: Observe<'_> = &mut |step, images| watch(Iterate { restart, step, images });
+                    self.ascend(&mut probe, &part, threat, &draws, Some(observe))?
+                }
+                None => self.ascend(&mut probe, &part, threat, &draws, None)?,
+            };
             worst.stalled(&rows, &probe.take_stalled()?);
             if self.restarts == 1 {
                 worst.images = images;
@@ -184,7 +199,7 @@ impl Pgd {
         part: &Part,
         threat: &Threat,
         random: &Stream,
-        observe: &mut dyn FnMut(u64, &Tensor) -> Result<()>,
+        observe: Option<Observe<'_>>,
     ) -> Result<Tensor> {
         let (Some(steps), Some(step_size)) = (self.steps, self.step_size) else {
             candle_core::bail!("pgd: steps and step_size are open; resolve the configuration first");
@@ -196,6 +211,9 @@ impl Pgd {
         if self.clip_start {
             images = ball.project(&images)?;
         }
+        let Some(observe) = observe else {
+            return self.ascend_unseen(probe, part, &ball, images, (steps, step_size.value()));
+        };
         observe(0, &images)?;
         for step in 1..=steps {
             let slope = probe.slope(&images, |logits| {
@@ -203,6 +221,31 @@ impl Pgd {
             })?;
             images = ball.ascend(&images, &slope.gradient, &length)?;
             observe(step, &images)?;
+        }
+        Ok(images)
+    }
+
+    /// The steps of one restart that nobody watches: in one go where the classifier can.
+    fn ascend_unseen(
+        &self,
+        probe: &mut Probe<'_>,
+        part: &Part,
+        ball: &Ball,
+        mut images: Tensor,
+        (steps, step_size): (u64, f64),
+    ) -> Result<Tensor> {
+        let Part { batch, clean_logits } = part;
+        let clean_logits = clean_logits.as_ref();
+        let loss = (&self.loss, clean_logits);
+        if let Some(images) = probe.ascend(ball, &images, &batch.labels, loss, (step_size, steps))? {
+            return Ok(images);
+        }
+        let length = Length::Same(step_size);
+        for _ in 0..steps {
+            let slope = probe.slope(&images, |logits| {
+                self.loss.per_example(logits, &batch.labels, clean_logits)
+            })?;
+            images = ball.ascend(&images, &slope.gradient, &length)?;
         }
         Ok(images)
     }
@@ -216,6 +259,11 @@ impl Pgd {
         }
     }
 }
+
+/// Sees every point on the way.
+type Watch<'a> = &'a mut dyn FnMut(Iterate<'_>) -> Result<()>;
+/// Sees the images after each step, counted from 1; 0 is the start.
+type Observe<'a> = &'a mut dyn FnMut(u64, &Tensor) -> Result<()>;
 
 /// The examples that a restart attacks.
 struct Part {
@@ -320,6 +368,98 @@ mod tests {
             steps: Some(steps),
             step_size: Some(step_size.parse().unwrap()),
             ..Pgd::default()
+        }
+    }
+
+    /// A classifier that takes all steps itself, as a frozen network on a GPU does.
+    struct InOneGo {
+        wave: Wave,
+        asked: std::sync::atomic::AtomicU64,
+    }
+
+    impl Classifier for InOneGo {
+        fn logits(&self, images: &Tensor, mode: models::Mode<'_>) -> Result<Tensor> {
+            self.wave.logits(images, mode)
+        }
+
+        fn classes(&self) -> usize {
+            self.wave.classes()
+        }
+
+        fn ascend(&self, ascent: &kernels::ascent::Ascent<'_>) -> Result<Option<kernels::ascent::Ascended>> {
+            use kernels::ascent::Loss as Fused;
+            self.asked.fetch_add(ascent.steps, std::sync::atomic::Ordering::Relaxed);
+            let loss = match ascent.loss {
+                Fused::CrossEntropy => Loss::CrossEntropy,
+                Fused::Kl => Loss::Kl,
+                Fused::Margin => Loss::Margin,
+                Fused::Cw(kappa) => Loss::Cw { kappa: kappa.into() },
+                Fused::SoftMargin => Loss::SoftMargin,
+                Fused::Hinge(kappa) => Loss::CwAdvertorch { kappa: kappa.into() },
+            };
+            let mut images = ascent.start.clone();
+            for _ in 0..ascent.steps {
+                let x = candle_core::Var::from_tensor(&images)?;
+                let losses = loss.per_example(
+                    &self.logits(&x, models::Mode::Eval)?,
+                    ascent.labels,
+                    ascent.clean_logits,
+                )?;
+                let gradient = losses.sum_all()?.backward()?.remove(&x).unwrap();
+                images = crate::ball::sign_step(&images, &gradient, ascent.step, ascent.lower, ascent.upper)?;
+            }
+            // The second image is said to have stood still once.
+            let stalled = Tensor::new(&[0f32, 1.0, 0.0, 0.0], images.device())?;
+            Ok(Some(kernels::ascent::Ascended { images, stalled }))
+        }
+    }
+
+    #[test]
+    fn a_classifier_that_can_takes_all_steps_in_one_go() {
+        let batch = waves(4, SHAPE, 3);
+        let cases = [
+            (Loss::CrossEntropy, 3),
+            (Loss::Kl, 3),
+            (Loss::Margin, 3),
+            (Loss::SoftMargin, 3),
+            (Loss::Cw { kappa: 5.0 }, 3),
+            (Loss::CwAdvertorch { kappa: 5.0 }, 3),
+            // These go step by step.
+            (Loss::Dlr, 0),
+            (Loss::CwZeroMask { kappa: 5.0 }, 0),
+        ];
+        for (loss, expected) in cases {
+            let attack = Pgd { loss, ..pgd(3, "0.02") };
+            let classifier = InOneGo {
+                wave: Wave::new(3, 6, 4.0),
+                asked: Default::default(),
+            };
+            let asked = || classifier.asked.load(std::sync::atomic::Ordering::Relaxed);
+            let random = Stream::new(6);
+            let ball = threat(Norm::Linf, "0.05");
+            let mut ends = Vec::new();
+            let watched = attack.trace(&classifier, &batch, &ball, &random, &mut |iterate| {
+                ends.push(iterate.images.clone());
+                Ok(())
+            });
+            let watched = watched.unwrap();
+            assert_eq!((asked(), ends.len()), (0, 4), "{loss}: somebody watches");
+            let found = attack.perturb(&classifier, &batch, &ball, &random).unwrap();
+            assert_eq!(asked(), expected, "{loss}");
+            assert_eq!(doubles(&found.images), doubles(&watched.images), "{loss}");
+            assert_eq!(found.cost, watched.cost, "{loss}");
+            if expected > 0 {
+                assert_eq!(found.zero_gradients, 1, "{loss}");
+            }
+            // Neither under L2 nor with the batch's statistics.
+            let l2 = threat(Norm::L2, "0.05");
+            attack.perturb(&classifier, &batch, &l2, &random).unwrap();
+            let moving = Pgd {
+                batch_norm: BatchNorm::BatchStatistics,
+                ..attack
+            };
+            moving.perturb(&classifier, &batch, &ball, &random).unwrap();
+            assert_eq!(asked(), expected, "{loss}");
         }
     }
 

@@ -1,12 +1,13 @@
 //! The classifier as an attack uses it: every pass counted, gradients to the images only.
 
 use candle_core::{DType, Result, Tensor, Var};
+use kernels::ascent::{Ascended, Ascent};
 use models::{Classifier, Mode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ball::l1_norms;
-use crate::{Cost, Loss, Perturbed};
+use crate::ball::{Ball, l1_norms};
+use crate::{Cost, Loss, Norm, Perturbed};
 
 /// The batch-norm mode in which a network is attacked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -105,10 +106,7 @@ impl<'a> Probe<'a> {
         self.cost.backwards += examples;
         let norms = l1_norms(&gradient)?.flatten_all()?;
         let stalls = norms.eq(&norms.zeros_like()?)?.to_dtype(DType::F32)?;
-        self.stalled = Some(match self.stalled.take() {
-            Some(before) => before.maximum(&stalls)?,
-            None => stalls,
-        });
+        self.note_stalled(stalls)?;
         Ok(Slope {
             logits: logits.detach(),
             losses: losses.detach(),
@@ -133,6 +131,51 @@ impl<'a> Probe<'a> {
             gradients.push(gradient.detach());
         }
         Ok((logits.detach(), gradients))
+    }
+
+    /// Steps of length `step` under L∞, from `start`, all at once if the classifier can; else `None`.
+    pub fn ascend(
+        &mut self,
+        ball: &Ball,
+        start: &Tensor,
+        labels: &Tensor,
+        (loss, clean_logits): (&Loss, Option<&Tensor>),
+        (step, steps): (f64, u64),
+    ) -> Result<Option<Tensor>> {
+        let (BatchNorm::Eval, Some(loss), Norm::Linf) = (self.batch_norm, loss.in_one_go(), ball.norm()) else {
+            return Ok(None);
+        };
+        let [lower, upper] = ball.bounds();
+        // What was frozen already has no frozen form, and can do it itself.
+        let classifier = self.frozen.as_deref().unwrap_or(self.classifier);
+        let ascended = classifier.ascend(&Ascent {
+            start,
+            lower,
+            upper,
+            labels,
+            clean_logits,
+            loss,
+            step,
+            steps,
+        })?;
+        let Some(Ascended { images, stalled }) = ascended else {
+            return Ok(None);
+        };
+        let passes = images.dim(0)? as u64 * steps;
+        self.cost += Cost {
+            forwards: passes,
+            backwards: passes,
+        };
+        self.note_stalled(stalled)?;
+        Ok(Some(images))
+    }
+
+    fn note_stalled(&mut self, now: Tensor) -> Result<()> {
+        self.stalled = Some(match self.stalled.take() {
+            Some(before) => before.maximum(&now)?,
+            None => now,
+        });
+        Ok(())
     }
 
     /// Passes so far.

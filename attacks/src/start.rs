@@ -30,17 +30,16 @@ impl Start {
     /// code: the first step brings them back.
     pub fn points(&self, ball: &Ball, ids: &[u64], random: &Stream) -> Result<Tensor> {
         let images = ball.centre();
-        let pixels = images.elem_count() / images.dim(0)?.max(1);
         match self {
             Self::None => Ok(images.clone()),
             Self::Uniform => {
-                let draws = tensor(random.uniform(ids, pixels), images)?;
+                let draws = draws(random, ids, images, Distribution::Uniform)?;
                 match ball.norm() {
                     Norm::Linf => images + ((draws * 2.0)? - 1.0)?.broadcast_mul(ball.radii())?,
                     Norm::L2 => ball.project(&draws),
                 }
             }
-            Self::Gaussian { sigma } => images + (tensor(random.normal(ids, pixels), images)? * sigma.value())?,
+            Self::Gaussian { sigma } => images + (draws(random, ids, images, Distribution::Normal)? * sigma.value())?,
         }
     }
 }
@@ -55,8 +54,24 @@ impl std::fmt::Display for Start {
     }
 }
 
-/// Draws in the shape, precision and place of `images`.
-fn tensor(draws: Vec<f32>, images: &Tensor) -> Result<Tensor> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Distribution {
+    Uniform,
+    Normal,
+}
+
+/// Draws in the shape, precision and place of `images`, made where they will lie.
+fn draws(random: &Stream, ids: &[u64], images: &Tensor, distribution: Distribution) -> Result<Tensor> {
+    if let Some(key) = random.key()
+        && let Some(draws) = kernels::resident::draws(images, key, ids, distribution == Distribution::Normal)?
+    {
+        return Ok(draws);
+    }
+    let pixels = images.elem_count() / images.dim(0)?.max(1);
+    let draws = match distribution {
+        Distribution::Uniform => random.uniform(ids, pixels),
+        Distribution::Normal => random.normal(ids, pixels),
+    };
     Tensor::from_vec(draws, images.shape(), &Device::Cpu)?
         .to_dtype(images.dtype())?
         .to_device(images.device())

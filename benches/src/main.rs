@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use benches::{Bench, Burst, Subject, memory};
 use candle_core::{DType, Device};
+use kernels::device::{self, Precision, Settings};
 use serde::Serialize;
 use serde_json::json;
 
@@ -48,9 +49,7 @@ fn serve(arguments: &[String]) -> Result<()> {
         .parse()
         .with_context(|| format!("a batch is a number, not `{batch}`"))?;
     let device = parse_device(device)?;
-    if precision != "fp32" {
-        bail!("no precision of this device is called `{precision}`; known: fp32");
-    }
+    set_precision(precision, &device)?;
 
     let threads = rayon::current_num_threads();
     let before = memory::resident();
@@ -90,9 +89,27 @@ fn serve(arguments: &[String]) -> Result<()> {
 fn parse_device(name: &str) -> Result<Device> {
     match name {
         "cpu" => Ok(Device::Cpu),
-        _ if name.starts_with("cuda") => bail!("device {name}: this build has no CUDA; use `cpu`"),
-        _ => bail!("no device is called `{name}`; known: cpu"),
+        _ => match name.strip_prefix("cuda:").and_then(|number| number.parse().ok()) {
+            Some(ordinal) => device::open(ordinal).with_context(|| format!("device {name}")),
+            None => bail!("no device is called `{name}`; known: cpu, cuda:N"),
+        },
     }
+}
+
+/// The CPU multiplies in f32 alone.
+fn set_precision(name: &str, device: &Device) -> Result<()> {
+    let precision = match (name, device.is_cpu()) {
+        ("fp32", _) => Precision::F32,
+        ("tf32", false) => Precision::Tf32,
+        ("bf16", false) => Precision::Bf16,
+        (_, true) => bail!("no precision of this device is called `{name}`; known: fp32"),
+        (_, false) => bail!("no precision of this device is called `{name}`; known: fp32, tf32, bf16"),
+    };
+    device::configure(Settings {
+        precision,
+        ..Settings::default()
+    });
+    Ok(())
 }
 
 fn answer(line: &impl Serialize) -> Result<()> {

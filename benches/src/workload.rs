@@ -100,7 +100,7 @@ enum Work {
     Attack {
         frozen: Box<dyn Classifier>,
         ball: Ball,
-        length: Length,
+        step_size: f64,
         /// Where the attack stands.
         images: Tensor,
     },
@@ -137,7 +137,7 @@ impl Bench {
             bail!("a batch of 0 images cannot be timed; give 1 or more");
         }
         let setting = subject.setting();
-        let network = models::build(subject.network, setting.image, setting.classes, &Stream::new(0))?;
+        let network = models::build_on(device, subject.network, setting.image, setting.classes, &Stream::new(0))?;
         formula::fill(&network)?;
         let batch = formula::batch(&network, examples, device)?;
         let frozen = || network.freeze()?.context("the network has no frozen form");
@@ -147,7 +147,7 @@ impl Bench {
             None => Work::Attack {
                 frozen: frozen()?,
                 ball: Ball::new(&threat, &batch.images)?,
-                length: Length::Same(subject.step_size().value()),
+                step_size: subject.step_size().value(),
                 images: batch.images.clone(),
             },
             Some(name) => {
@@ -200,15 +200,22 @@ impl Bench {
             Work::Attack {
                 frozen,
                 ball,
-                length,
+                step_size,
                 images,
             } => {
                 // A probe of what is frozen already takes it as it is.
                 let mut probe = Probe::new(frozen.as_ref(), BatchNorm::Eval)?;
-                let slope = probe.slope(images, |logits| {
-                    Loss::CrossEntropy.per_example(logits, &batch.labels, None)
-                })?;
-                *images = ball.ascend(images, &slope.gradient, length)?;
+                let loss = (&Loss::CrossEntropy, None);
+                // As an attack takes its steps: in one go where the network can.
+                *images = match probe.ascend(ball, images, &batch.labels, loss, (*step_size, 1))? {
+                    Some(images) => images,
+                    None => {
+                        let slope = probe.slope(images, |logits| {
+                            Loss::CrossEntropy.per_example(logits, &batch.labels, None)
+                        })?;
+                        ball.ascend(images, &slope.gradient, &Length::Same(*step_size))?
+                    }
+                };
             }
             Work::Train(training) => training.step(network, batch)?,
         }
@@ -234,6 +241,8 @@ impl Bench {
         let mut images = 0;
         let seconds = loop {
             self.step()?;
+            // A GPU is told and goes its own way; a step has ended when it has.
+            self.network.device().synchronize()?;
             images += self.batch.ids.len() as u64;
             let passed = start.elapsed().as_secs_f64();
             if passed >= seconds {

@@ -55,7 +55,7 @@ fn mistakes_are_named() {
     check(&["forward", "cnn", "2", "cpu", "fp32"], "", "`cnn`; known: small-cnn");
     check(&["forward", "small-cnn", "no", "cpu", "fp32"], "", "not `no`");
     check(&["forward", "small-cnn", "0", "cpu", "fp32"], "", "a batch of 0 images");
-    check(&["forward", "small-cnn", "2", "cuda:0", "fp32"], "", "no CUDA");
+    check(&["forward", "small-cnn", "2", "cuda:0", "fp32"], "", "device cuda:0: ");
     check(&["forward", "small-cnn", "2", "cpu", "bf16"], "", "`bf16`; known: fp32");
     check(
         &["forward", "small-cnn", "2", "cpu", "fp32"],

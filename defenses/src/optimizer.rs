@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor};
+use kernels::resident::{SgdStep, sgd_step};
 use models::{Parameter, Role};
 
 use crate::{Decay, Optimizer};
@@ -90,6 +91,20 @@ impl Descent for Sgd {
                 let gradient = gradient.detach().contiguous()?;
                 kernels::accumulate_momentum(buffer, &gradient, &var.as_detached_tensor(), self.momentum, decay)?;
                 kernels::descend(&var.as_detached_tensor(), buffer, rate)?;
+                continue;
+            }
+            let first = self.momentum != 0.0 && !self.buffers.contains_key(name);
+            if first && var.device().is_cuda() {
+                self.buffers.insert(name.clone(), var.zeros_like()?);
+            }
+            let step = SgdStep {
+                rate,
+                momentum: self.momentum,
+                decay,
+                nesterov: self.nesterov,
+                first,
+            };
+            if sgd_step(var, self.buffers.get(name), gradient, &step)? {
                 continue;
             }
             let gradient = decayed(gradient, var, decay)?;

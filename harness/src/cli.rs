@@ -109,9 +109,15 @@ pub(crate) struct RunArgs {
     pub(crate) select: SelectArgs,
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// Where tensors live.
+    /// Where tensors live: `cpu`, `cuda`, `cuda:N`, or `auto`, a GPU if there is one.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: String,
+    /// How a GPU multiplies in convolutions: `tf32`, as PyTorch does, `f32` or `bf16`.
+    #[arg(long, default_value = "tf32")]
+    pub(crate) precision: kernels::device::Precision,
+    /// On a GPU, the same bits whenever the same is computed on the same card; slower. On the CPU it is always so.
+    #[arg(long)]
+    pub(crate) deterministic: bool,
     /// Cells at work at once. Unless given: one, or one per thread where every network is small.
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<usize>,

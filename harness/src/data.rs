@@ -7,6 +7,7 @@ use attacks::Batch;
 use candle_core::{Device, Tensor};
 use datasets::{Augment, Crop, Dataset, Padding, Split, Verify};
 use defenses::Augmentation;
+use kernels::resident::Cut;
 use random::{Purpose, Stream};
 
 use crate::exit::Stop;
@@ -63,9 +64,16 @@ impl Data {
         augment: &[Augmentation],
         random: &Stream,
         device: &Device,
+        resident: Option<&Resident>,
     ) -> Result<Batch> {
         let split = &self.dataset.train;
         let ids: Vec<u64> = indices.iter().map(|&index| index as u64).collect();
+        if let Some(Resident(bytes)) = resident
+            && let Some(images) = cut_on_card(bytes, split, &augmenter(augment), random, &ids)?
+        {
+            let labels = Tensor::from_vec(split.labels_at(indices), indices.len(), device)?;
+            return Ok(Batch { images, labels, ids });
+        }
         let mut pixels = Vec::new();
         split.fill(indices, &mut pixels);
         let mut augmented = vec![0.0; pixels.len()];
@@ -80,6 +88,44 @@ impl Data {
             SelectionSplit::Test => (&self.dataset.test, &self.test),
         }
     }
+}
+
+/// The bytes of a training split on a GPU, so that a step sends nothing but indices.
+#[derive(Debug)]
+pub(crate) struct Resident(Tensor);
+
+impl Resident {
+    /// None for the CPU, where the split is at hand already.
+    pub(crate) fn new(split: &Split, device: &Device) -> Result<Option<Self>> {
+        if device.is_cpu() {
+            return Ok(None);
+        }
+        let [channels, height, width] = split.image();
+        let bytes = Tensor::from_slice(split.bytes(), (split.len(), channels, height, width), device)?;
+        Ok(Some(Self(bytes)))
+    }
+}
+
+/// The images of these ids, each with the draw that [`Augment::apply_all`] would give it.
+fn cut_on_card(
+    bytes: &Tensor,
+    split: &Split,
+    augment: &Augment,
+    random: &Stream,
+    ids: &[u64],
+) -> Result<Option<Tensor>> {
+    let cut = Cut {
+        image: split.image(),
+        pad: augment.crop.map_or(0, |crop| crop.pad),
+        reflect: augment.crop.is_some_and(|crop| crop.padding == Padding::Reflect),
+        scale: split.scale(),
+    };
+    let rows: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
+    let draws = ids.iter().map(|&id| augment.draw(random, id));
+    let draws: Vec<[u32; 3]> = draws
+        .map(|draw| [draw.top as u32, draw.left as u32, u32::from(draw.flip)])
+        .collect();
+    Ok(kernels::resident::crop_flip(bytes, &rows, &draws, &cut)?)
 }
 
 /// Examples as they are.

@@ -70,14 +70,27 @@ pub(crate) fn judge(
     bar: &Bar,
 ) -> Result<Judged, Failure> {
     let mut judged = Judged::default();
-    for rows in indices.chunks(BATCH) {
+    let mut waiting: Vec<&[usize]> = indices.chunks(BATCH).rev().collect();
+    while let Some(rows) = waiting.pop() {
         if bar.interrupted() {
             return Err(Failure::Interrupted);
         }
         let batch = plain_batch(split, rows, device)?;
-        let perturbed = attack.perturb(source, &batch, threat, random)?;
-        let clean = predictions(target, &batch.images)?;
-        let attacked = predictions(target, &perturbed.images)?;
+        let attacked = || -> Result<_, Failure> {
+            let perturbed = attack.perturb(source, &batch, threat, random)?;
+            let clean = predictions(target, &batch.images)?;
+            let attacked = predictions(target, &perturbed.images)?;
+            Ok((perturbed, clean, attacked))
+        };
+        let (perturbed, clean, attacked) = match attacked() {
+            // Results do not depend on the batch, so a card that is too small takes half of it.
+            Err(failure) if rows.len() > 1 && kernels::device::is_out_of_memory(&failure) => {
+                let (first, second) = rows.split_at(rows.len() / 2);
+                waiting.extend([second, first]);
+                continue;
+            }
+            attacked => attacked?,
+        };
         let deltas = check(&batch, &perturbed.images, threat)?;
         let labels: Vec<u32> = batch.labels.to_vec1()?;
         for row in 0..rows.len() {

@@ -16,6 +16,12 @@ pub(crate) enum Failure {
     /// A result broke a rule that every honest result keeps.
     #[error("integrity: {0}")]
     Integrity(String),
+    /// The device's memory is full. The cell may succeed where more is free.
+    #[error(
+        "out of GPU memory at a batch of {batch}; {}",
+        fits.map_or_else(|| "not even one image fits, free the card".into(), |fits| format!("a batch of {fits} would fit now: set `recipe.batch`, or free the card"))
+    )]
+    Memory { batch: usize, fits: Option<usize> },
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -34,7 +40,7 @@ impl Failure {
             Self::Interrupted => return None,
             Self::Diverged { .. } => (true, false),
             Self::Integrity(_) => (true, true),
-            Self::Other(_) => (false, false),
+            Self::Memory { .. } | Self::Other(_) => (false, false),
         };
         Some(FailedCell {
             error: self.to_string(),

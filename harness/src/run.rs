@@ -19,7 +19,7 @@ use crate::matrix::{Checkpoint, DatasetEntry, SelectionSplit};
 use crate::plan::{Evaluation, Plan, Training};
 use crate::progress::Progress;
 use crate::tables::{kind, stored};
-use crate::training::{clean_up, load_network, train};
+use crate::training::{batch_that_fits, clean_up, load_network, train};
 
 /// Data sets by how the matrix cuts them.
 pub(crate) type AllData = BTreeMap<String, Arc<Data>>;
@@ -137,11 +137,18 @@ pub(crate) fn run(
     let board = Mutex::new(Board::new(plan, cells, &runner)?);
     let changed = Condvar::new();
     std::thread::scope(|scope| {
-        for _ in 0..options.jobs.max(1) {
-            scope.spawn(|| {
-                while let Some(cell) = next(&board, &changed) {
-                    let ended = runner.run_cell(cell);
-                    board.lock().expect("no panic while held").end(cell, ended, &runner);
+        for worker in 0..options.jobs.max(1) {
+            let (runner, board, changed) = (&runner, &board, &changed);
+            scope.spawn(move || {
+                // On a GPU every worker has a stream of its own; a card that refuses has fewer workers.
+                let device = match worker {
+                    0 => Ok(options.device.clone()),
+                    _ => kernels::device::another(&options.device),
+                };
+                let Ok(device) = device else { return };
+                while let Some(cell) = next(board, changed) {
+                    let ended = runner.run_cell(cell, &device);
+                    board.lock().expect("no panic while held").end(cell, ended, runner);
                     changed.notify_all();
                     progress.ended();
                 }
@@ -291,23 +298,29 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    fn run_cell(&self, cell: Cell) -> Result<(), Failure> {
+    fn run_cell(&self, cell: Cell, device: &Device) -> Result<(), Failure> {
         if self.progress.interrupted() {
             return Err(Failure::Interrupted);
         }
         let folder = self.plan.folder(self.root, cell);
         crate::files::make_folder(&folder)?;
         match cell {
-            Cell::Training(i) => self.run_training(&self.plan.trainings[i], &folder),
-            Cell::Evaluation(i) => self.run_evaluation(&self.plan.evaluations[i], &folder),
+            Cell::Training(i) => self.run_training(&self.plan.trainings[i], &folder, device),
+            Cell::Evaluation(i) => self.run_evaluation(&self.plan.evaluations[i], &folder, device),
         }
     }
 
-    fn run_training(&self, cell: &Training, folder: &Path) -> Result<(), Failure> {
+    fn run_training(&self, cell: &Training, folder: &Path, device: &Device) -> Result<(), Failure> {
         let (started, clock) = (host::now(), Instant::now());
         let bar = self.progress.cell("train", &cell.slug);
         let data = &self.data[&data_key(&cell.dataset)];
-        let trained = train(cell, data, &self.options.device, folder, &bar)?;
+        let trained = train(cell, data, device, folder, &bar).map_err(|failure| match &failure {
+            Failure::Other(error) if kernels::device::is_out_of_memory(error) => Failure::Memory {
+                batch: cell.recipe.batch,
+                fits: batch_that_fits(cell, data, device),
+            },
+            _ => failure,
+        })?;
         let timing = self.timing(&cell.key, TimingKind::Train, started, clock, trained.examples);
         results::write_cell(folder, &[], &[], &[timing]).context("cannot store a training's timings")?;
         let mut names: Vec<&str> = trained.files.iter().map(String::as_str).collect();
@@ -317,11 +330,10 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn run_evaluation(&self, cell: &Evaluation, folder: &Path) -> Result<(), Failure> {
+    fn run_evaluation(&self, cell: &Evaluation, folder: &Path, device: &Device) -> Result<(), Failure> {
         let (started, clock) = (host::now(), Instant::now());
         let bar = self.progress.cell("attack", &cell.slug);
         let training = self.plan.target(cell);
-        let device = &self.options.device;
         let load = |index: usize, checkpoint| {
             let training = &self.plan.trainings[index];
             load_network(

@@ -15,7 +15,7 @@ use random::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint;
-use crate::data::Data;
+use crate::data::{Data, Resident};
 use crate::evaluation::{Judged, judge};
 use crate::failure::Failure;
 use crate::files;
@@ -105,7 +105,7 @@ pub(crate) fn train(
     bar: &Bar,
 ) -> Result<Trained, Failure> {
     let root = Stream::new(cell.seed);
-    let network = build(cell)?;
+    let network = build(cell, device)?;
     let recipe = &cell.recipe;
     let mut optimizer = recipe.optimizer.over(network.parameters());
     let mut memory = cell.defense.method.memory(data.dataset.train.len());
@@ -118,6 +118,7 @@ pub(crate) fn train(
         at = load_position(&resume, cell, &network, optimizer.as_mut(), &mut memory, device)?;
     }
 
+    let resident = Resident::new(&data.dataset.train, device)?;
     let examples = data.train.len();
     let steps_per_epoch = examples.div_ceil(recipe.batch) as u64;
     let total_steps = match recipe.length {
@@ -141,7 +142,7 @@ pub(crate) fn train(
             let start = at.step_in_epoch as usize * recipe.batch;
             let rows = &order[start..(start + recipe.batch).min(examples)];
             let indices: Vec<usize> = rows.iter().map(|&row| data.train[row]).collect();
-            let batch = data.training_batch(&indices, &recipe.augment, &augmentation, device)?;
+            let batch = data.training_batch(&indices, &recipe.augment, &augmentation, device, resident.as_ref())?;
 
             let random = root.of(Purpose::Training).at(at.step);
             let mut step = Step::new(&network, &batch, &cell.setting.threat, random, at.epoch, &mut memory);
@@ -234,11 +235,37 @@ pub(crate) fn clean_up(folder: &Path) {
     let _ = std::fs::remove_file(folder.join(RESUME));
 }
 
+/// The largest batch, halving the recipe's, of which a step fits into the device's memory now.
+pub(crate) fn batch_that_fits(cell: &Training, data: &Data, device: &Device) -> Option<usize> {
+    let mut batch = cell.recipe.batch / 2;
+    while batch > 0 {
+        let one_step = || -> Result<(), Failure> {
+            let network = build(cell, device)?;
+            let indices = &data.train[..batch.min(data.train.len())];
+            let random = Stream::new(cell.seed);
+            let images = data.training_batch(indices, &cell.recipe.augment, &random, device, None)?;
+            let mut memory = cell.defense.method.memory(data.dataset.train.len());
+            let mut step = Step::new(&network, &images, &cell.setting.threat, random, 0, &mut memory);
+            let gradients = cell.defense.method.objective(&mut step)?.backward()?;
+            let mut optimizer = cell.recipe.optimizer.over(network.parameters());
+            optimizer.step(&gradients, 0.0)?;
+            Ok(device.synchronize()?)
+        };
+        match one_step() {
+            Ok(()) => return Some(batch),
+            Err(failure) if kernels::device::is_out_of_memory(&failure) => batch /= 2,
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
 /// A network with its initial parameters.
-fn build(cell: &Training) -> Result<Network, Failure> {
+fn build(cell: &Training, device: &Device) -> Result<Network, Failure> {
     let random = Stream::new(cell.seed);
     let setting = &cell.setting;
-    models::build(&cell.network, setting.image, setting.classes, &random).map_err(|error| Failure::Other(error.into()))
+    models::build_on(device, &cell.network, setting.image, setting.classes, &random)
+        .map_err(|error| Failure::Other(error.into()))
 }
 
 /// A network with the parameters of a finished training's checkpoint.
@@ -251,7 +278,7 @@ pub(crate) fn load_network(
     let name = checkpoint_file(checkpoint);
     crate::folder::check_file(folder, &name)?;
     let (tensors, about): (_, About) = checkpoint::load(&folder.join(&name), device)?;
-    let network = build(cell)?;
+    let network = build(cell, device)?;
     network
         .load_state(&checkpoint::part(&tensors, "model."))
         .with_context(|| {

@@ -14,6 +14,10 @@ pub fn avg_pool2d(images: &Tensor, size: usize) -> Result<Tensor> {
     if size == 0 || height < size || width < size {
         bail!("avg_pool2d: images {:?} have no {size}x{size} window", images.dims());
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::operations::takes("avg_pool2d", images)? {
+        return crate::cuda::operations::avg_pool2d(images, size);
+    }
     images.contiguous()?.apply_op1(AveragePool { size })
 }
 

@@ -67,20 +67,22 @@ pub fn batch_norm(images: &Tensor, norm: &BatchNorm, statistics: Statistics, act
     }
     let images = images.contiguous()?;
     let count = batch * height * width;
+    if statistics != Statistics::Running && count < 2 {
+        bail!(
+            "batch_norm: images {:?} have one value per channel, no variance",
+            images.dims()
+        );
+    }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::operations::takes("batch_norm", &images)? {
+        return crate::cuda::operations::batch_norm(&images, norm, statistics, activation);
+    }
     let (mean, variance) = match statistics {
         Statistics::Running => (
             doubles(norm.running_mean.as_tensor())?,
             doubles(norm.running_var.as_tensor())?,
         ),
-        Statistics::Batch | Statistics::BatchAndUpdate => {
-            if count < 2 {
-                bail!(
-                    "batch_norm: images {:?} have one value per channel, no variance",
-                    images.dims()
-                );
-            }
-            of_batch(&images)?
-        }
+        Statistics::Batch | Statistics::BatchAndUpdate => of_batch(&images)?,
     };
     if statistics == Statistics::BatchAndUpdate {
         norm.updates.fetch_add(1, Ordering::Relaxed);

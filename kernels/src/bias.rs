@@ -31,6 +31,10 @@ pub fn add_bias(x: &Tensor, bias: &Tensor, activation: Activation) -> Result<Ten
     if x.rank() < 2 || bias.dims() != &x.dims()[1..2] {
         bail!("add_bias: bias {:?} does not fit {:?}", bias.dims(), x.dims());
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::operations::takes("add_bias", x)? {
+        return crate::cuda::operations::add_bias(x, bias, activation);
+    }
     x.contiguous()?.apply_op2(&bias.contiguous()?, AddBias(activation))
 }
 

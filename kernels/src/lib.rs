@@ -28,8 +28,15 @@ mod softmax;
 
 mod layers;
 
+pub mod ascent;
+pub mod device;
 pub mod frozen;
+pub mod resident;
 pub mod trained;
+
+#[cfg(any(feature = "cuda", test))]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the tests use what they compare"))]
+mod cuda;
 
 mod threads;
 

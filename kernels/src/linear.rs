@@ -37,7 +37,15 @@ pub fn linear(inputs: &Tensor, weights: &Tensor, bias: Option<&Tensor>) -> Resul
         features,
         outputs,
     };
-    let product = inputs.contiguous()?.apply_op2(&weights.contiguous()?, Linear(sizes))?;
+    #[cfg(feature = "cuda")]
+    let on_gpu = crate::cuda::operations::takes("linear", inputs)?;
+    #[cfg(not(feature = "cuda"))]
+    let on_gpu = false;
+    let product = match on_gpu {
+        #[cfg(feature = "cuda")]
+        true => crate::cuda::operations::linear(inputs, weights)?,
+        _ => inputs.contiguous()?.apply_op2(&weights.contiguous()?, Linear(sizes))?,
+    };
     match bias {
         Some(bias) => add_bias(&product, bias, Activation::None),
         None => Ok(product),

@@ -15,6 +15,10 @@ pub fn max_pool2d(images: &Tensor, size: usize) -> Result<Tensor> {
     if size == 0 || height < size || width < size {
         bail!("max_pool2d: images {:?} have no {size}x{size} window", images.dims());
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::operations::takes("max_pool2d", images)? {
+        return crate::cuda::operations::max_pool2d(images, size);
+    }
     images.contiguous()?.apply_op1(MaxPool { size })
 }
 

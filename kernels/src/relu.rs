@@ -11,6 +11,10 @@ const CHUNK: usize = 1 << 14;
 /// max(x, 0), for any shape.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     check_dtypes("relu", &[("operands", x)])?;
+    #[cfg(feature = "cuda")]
+    if crate::cuda::operations::takes("relu", x)? {
+        return crate::cuda::operations::relu(x);
+    }
     x.contiguous()?.apply_op1(Relu)
 }
 
@@ -43,6 +47,10 @@ pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     check_dtypes("add_relu", &[("operands", a), ("second operands", b)])?;
     if a.dims() != b.dims() {
         bail!("add_relu: {:?} and {:?} differ", a.dims(), b.dims());
+    }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::operations::takes("add_relu", a)? {
+        return crate::cuda::operations::add_relu(a, b);
     }
     a.contiguous()?.apply_op2(&b.contiguous()?, AddRelu)
 }

@@ -20,6 +20,10 @@ pub fn sign_step(points: &Tensor, gradient: &Tensor, step: f64, lower: &Tensor, 
             bail!("sign_step: points {:?} but {name} {:?}", points.dims(), operand.dims());
         }
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::operations::takes("sign_step", points)? {
+        return crate::cuda::operations::sign_step(points, gradient, step, lower, upper);
+    }
     if !points.device().is_cpu() {
         let moved = (points + (gradient.sign()? * step)?)?;
         return Ok(moved.maximum(lower)?.minimum(upper)?.detach());

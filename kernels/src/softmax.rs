@@ -9,6 +9,10 @@ use crate::element::{Element, check_dtypes, dispatch, values};
 pub fn log_softmax(logits: &Tensor) -> Result<Tensor> {
     check_dtypes("log_softmax", &[("logits", logits)])?;
     check_logits("log_softmax", logits)?;
+    #[cfg(feature = "cuda")]
+    if crate::cuda::operations::takes("log_softmax", logits)? {
+        return crate::cuda::operations::log_softmax(logits);
+    }
     logits.contiguous()?.apply_op1(LogSoftmax)
 }
 
@@ -23,6 +27,10 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
             labels.dtype(),
             logits.dims()
         );
+    }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::operations::takes("cross_entropy", logits)? {
+        return crate::cuda::operations::cross_entropy(logits, labels);
     }
     if let Some(label) = labels
         .to_vec1::<u32>()?

@@ -39,15 +39,17 @@ pub(crate) enum State {
 pub(crate) struct Builder {
     stream: Stream,
     dtype: DType,
+    device: Device,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) state: Vec<(String, State)>,
 }
 
 impl Builder {
-    pub(crate) fn new(random: &Stream, dtype: DType) -> Self {
+    pub(crate) fn new(random: &Stream, dtype: DType, device: &Device) -> Self {
         Self {
             stream: random.of(Purpose::Initialisation),
             dtype,
+            device: device.clone(),
             parameters: Vec::new(),
             state: Vec::new(),
         }
@@ -94,8 +96,8 @@ impl Builder {
     }
 
     pub(crate) fn batch_norm(&mut self, name: &str, channels: usize) -> Result<BatchNorm> {
-        let ones = Tensor::ones(channels, self.dtype, &Device::Cpu)?;
-        let zeros = Tensor::zeros(channels, self.dtype, &Device::Cpu)?;
+        let ones = Tensor::ones(channels, self.dtype, &self.device)?;
+        let zeros = Tensor::zeros(channels, self.dtype, &self.device)?;
         let norm = BatchNorm {
             weight: Var::from_tensor(&ones)?,
             bias: Var::from_tensor(&zeros)?,
@@ -135,7 +137,9 @@ impl Builder {
             (Init::KaimingFanOut, Role::Weight) => normal(2.0 / fan_out as f64),
             _ => vec![0.0; len],
         };
-        let var = Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype)?)?;
+        // Rounded here, so that the numbers are the same wherever they will lie.
+        let values = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype)?;
+        let var = Var::from_tensor(&values.to_device(&self.device)?)?;
         self.push(name, role, &var);
         Ok(var)
     }

@@ -1,6 +1,7 @@
 //! What an attack sees of a network.
 
 use candle_core::{Module, Result, Tensor};
+use kernels::ascent::{Ascended, Ascent};
 use random::Stream;
 
 /// What batch norm and dropout do in one forward pass. Chosen by the caller at every call and never
@@ -38,6 +39,12 @@ pub trait Classifier: Send + Sync {
     /// gradients in [`Mode::Eval`], cheaper, with no gradient to any parameter. `None`: there is
     /// no cheaper form; use the classifier itself.
     fn freeze(&self) -> Result<Option<Box<dyn Classifier>>> {
+        Ok(None)
+    }
+
+    /// Many steps of an L∞ attack on logits in [`Mode::Eval`] at once, where that is faster than one by one: on a
+    /// frozen network on a GPU. `None`: take the steps yourself.
+    fn ascend(&self, _: &Ascent<'_>) -> Result<Option<Ascended>> {
         Ok(None)
     }
 }

@@ -25,4 +25,4 @@ mod wide_resnet;
 
 pub use classifier::{Classifier, Dropout, FromModule, Mode};
 pub use network::{Buffer, ModelError, Network, Parameter, Role};
-pub use registry::{Entry, build, build_in, check, entries};
+pub use registry::{Entry, build, build_in, build_on, check, entries};

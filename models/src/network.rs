@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use kernels::ascent::{Ascended, Ascent};
 use kernels::{Layers, Statistics, Value, frozen, trained};
 
 use crate::builder::{Builder, State};
@@ -19,11 +20,14 @@ pub struct Network {
     classes: usize,
     version: u32,
     dtype: DType,
+    device: Device,
     parameters: Vec<Parameter>,
     state: Vec<(String, State)>,
     body: Arc<dyn Body>,
     /// What a training step leaves to the next.
     pool: trained::Pool,
+    /// What frozen forms of this network hand on to the next.
+    frozen_pool: frozen::Pool,
 }
 
 /// A trained number array.
@@ -123,7 +127,7 @@ impl Network {
         version: u32,
         image: [usize; 3],
         classes: usize,
-        dtype: DType,
+        (dtype, device): (DType, Device),
         builder: Builder,
         body: Arc<dyn Body>,
     ) -> Self {
@@ -133,10 +137,12 @@ impl Network {
             classes,
             version,
             dtype,
+            device,
             parameters: builder.parameters,
             state: builder.state,
             body,
             pool: trained::Pool::default(),
+            frozen_pool: frozen::Pool::default(),
         }
     }
 
@@ -158,6 +164,11 @@ impl Network {
     /// What its numbers are.
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// Where its numbers lie; images must lie there too.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The trained parameters, in the authors' order.
@@ -185,7 +196,7 @@ impl Network {
     /// Multiplications of convolutions and linear layers in one forward pass of one image.
     pub fn multiplications(&self) -> Result<u64> {
         let [channels, height, width] = self.image;
-        let image = Tensor::zeros((1, channels, height, width), self.dtype, &Device::Cpu)?;
+        let image = Tensor::zeros((1, channels, height, width), self.dtype, &self.device)?;
         let count = Cell::new(0);
         let pass = Pass {
             mode: Mode::Eval,
@@ -302,7 +313,16 @@ impl Network {
     }
 
     fn check(&self, images: &Tensor) -> Result<()> {
-        check_images(&self.name, self.image, images)
+        check_images(&self.name, self.image, images)?;
+        match images.device().same_device(&self.device) {
+            true => Ok(()),
+            false => candle_core::bail!(
+                "{} is on {:?}, the images are on {:?}",
+                self.name,
+                self.device.location(),
+                images.device().location()
+            ),
+        }
     }
 }
 
@@ -335,6 +355,7 @@ impl Classifier for Network {
         let layers = match self.dtype {
             DType::F32 => {
                 let (mut make, images) = frozen::Builder::new(self.image);
+                make.use_pool(&self.frozen_pool);
                 self.body.describe(&mut make, images)?;
                 Some(make.finish())
             }
@@ -387,5 +408,14 @@ impl Classifier for Frozen {
 
     fn classes(&self) -> usize {
         self.classes
+    }
+
+    fn ascend(&self, ascent: &Ascent<'_>) -> Result<Option<Ascended>> {
+        check_images(&self.name, self.image, ascent.start)?;
+        match &self.layers {
+            // Where images are prepared first, the layers see others than those that are bounded.
+            Some(layers) if self.body.prepare(ascent.start)?.id() == ascent.start.id() => layers.ascend(ascent),
+            _ => Ok(None),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use random::Stream;
 
 use crate::builder::Builder;
@@ -36,43 +36,54 @@ const ENTRIES: &[Entry] = &[
         name: "tiny-cnn",
         summary: "two convolutions with batch norm and a linear layer, for 8x8 digits",
         source: "this project",
-        version: 1,
+        version: 2,
     },
     Entry {
         name: "small-cnn",
         summary: "four convolutions and three linear layers, dropout, for MNIST",
         source: "TRADES, Zhang et al. 2019, arXiv:1901.08573; yaodongyu/TRADES models/small_cnn.py",
-        version: 1,
+        version: 2,
     },
     Entry {
         name: "lenet5",
         summary: "two 5x5 convolutions and two linear layers, for MNIST",
         source: "Madry et al. 2018, arXiv:1706.06083; BorealisAI/advertorch LeNet5Madry",
-        version: 1,
+        version: 2,
     },
     Entry {
         name: "resnet18",
         summary: "18-layer residual network for 32x32 images",
         source: "MART, Wang et al. 2020; YisenWang/MART resnet.py",
-        version: 1,
+        version: 2,
     },
     Entry {
         name: "wrn-D-K",
         summary: "wide residual network of depth D and width K, such as wrn-34-10 or wrn-28-10",
         source: "Zagoruyko and Komodakis 2016, arXiv:1605.07146; YisenWang/MART wideresnet.py",
-        version: 1,
+        version: 2,
     },
     Entry {
         name: "mma-wrn-D-K",
         summary: "wide residual network that standardises every image, such as mma-wrn-28-4",
         source: "MMA, Ding et al. 2020, arXiv:1812.02637; BorealisAI/advertorch",
-        version: 1,
+        version: 2,
     },
 ];
 
 /// Builds a network by name for images of `image` = [channels, height, width], in f32.
 pub fn build(name: &str, image: [usize; 3], classes: usize, random: &Stream) -> Result<Network, ModelError> {
     build_in(DType::F32, name, image, classes, random)
+}
+
+/// Builds a network by name in `f32`, on a device. Its parameters begin as the same numbers everywhere.
+pub fn build_on(
+    device: &Device,
+    name: &str,
+    image: [usize; 3],
+    classes: usize,
+    random: &Stream,
+) -> Result<Network, ModelError> {
+    make((DType::F32, device), name, image, classes, random)
 }
 
 /// Builds a network by name in `f32` or `f64`.
@@ -83,8 +94,18 @@ pub fn build_in(
     classes: usize,
     random: &Stream,
 ) -> Result<Network, ModelError> {
+    make((dtype, &Device::Cpu), name, image, classes, random)
+}
+
+fn make(
+    (dtype, device): (DType, &Device),
+    name: &str,
+    image: [usize; 3],
+    classes: usize,
+    random: &Stream,
+) -> Result<Network, ModelError> {
     let version = check(name, image, classes)?;
-    let mut make = Builder::new(random, dtype);
+    let mut make = Builder::new(random, dtype, device);
     let body: Arc<dyn Body> = match name {
         "tiny-cnn" => Arc::new(TinyCnn::new(&mut make, image, classes)?),
         "small-cnn" => Arc::new(SmallCnn::new(&mut make, image, classes)?),
@@ -95,7 +116,8 @@ pub fn build_in(
             Arc::new(WideResNet::new(&mut make, form, size, image, classes)?)
         }
     };
-    Ok(Network::new(name, version, image, classes, dtype, make, body))
+    let place = (dtype, device.clone());
+    Ok(Network::new(name, version, image, classes, place, make, body))
 }
 
 /// Whether a network of that name can classify such images, without building it. Returns its version.

@@ -89,6 +89,15 @@ impl Stream {
         self.derive(index)
     }
 
+    /// What the draws are a function of, with each example's id: the key of Philox4x32-10. A draw's block is the
+    /// counter's low half, the id its high half. None for a stream that replays.
+    pub fn key(&self) -> Option<u64> {
+        match &self.0 {
+            Source::Philox { key } => Some(*key),
+            Source::Replay(_) => None,
+        }
+    }
+
     fn derive(&self, tag: u64) -> Self {
         match &self.0 {
             Source::Philox { key } => {

@@ -1,8 +1,10 @@
 //! Reads reference vectors: what the authors' code computed on recorded inputs.
 //!
-//! Only tests use this crate. The vectors lie in `reference/vectors`; the environment variable
+//! Only tests and `gpu-check` use this crate. The vectors lie in `reference/vectors`; the environment variable
 //! `RAMPART_REFERENCE_DIR` points every test at another folder of the same layout. The README
 //! beside this crate defines each kind of case.
+
+pub mod networks;
 
 use std::collections::BTreeMap;
 use std::io::Write;

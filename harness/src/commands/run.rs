@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
+use candle_core::Device;
 use random::Stream;
 
 use super::{read_matrix, resolve, select};
@@ -25,6 +26,7 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         pool.map_err(|error| Stop::usage(format!("--threads {threads}: {error}")))?;
     }
+    device::configure(args.precision, args.deterministic);
     let (device, device_name) = device::parse(&args.device)?;
     let matrix = read_matrix(&args.matrix)?;
     let (plan, data) = resolve(&matrix, &args.matrix, methods, args.data.data_dir.as_deref())?;
@@ -40,9 +42,9 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
     let progress = Progress::new(cells.len(), stop);
     let options = Options {
+        jobs: args.jobs.map_or_else(|| default_jobs(&plan, &device), Ok)?,
         device,
         device_name,
-        jobs: args.jobs.map_or_else(|| default_jobs(&plan), Ok)?,
         fail_fast: args.fail_fast,
         force: args.force,
     };
@@ -62,8 +64,10 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
 
 /// Small networks leave threads idle, so several cells may share the machine. A large one fills it,
 /// and two would need twice the memory.
-fn default_jobs(plan: &Plan) -> Result<usize> {
+fn default_jobs(plan: &Plan, device: &Device) -> Result<usize> {
     const SMALL: u64 = 20_000_000;
+    // More would wait for each other's launches.
+    const ON_ONE_CARD: usize = 4;
     let mut settings: Vec<_> = plan.trainings.iter().map(|it| &it.setting).collect();
     settings.sort_by_key(|it| (&it.network, it.image));
     settings.dedup_by_key(|it| (&it.network, it.image));
@@ -73,7 +77,12 @@ fn default_jobs(plan: &Plan) -> Result<usize> {
             return Ok(1);
         }
     }
-    Ok(rayon::current_num_threads())
+    let threads = rayon::current_num_threads();
+    Ok(if device.is_cpu() {
+        threads
+    } else {
+        threads.min(ON_ONE_CARD)
+    })
 }
 
 fn summary(report: &Report, folder: &RunFolder, out: &mut dyn Write) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::element::Element;
 use crate::frame::Frame;
 
 /// The sizes of one convolution, checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Geometry {
     pub(crate) batch: usize,
     pub(crate) inputs: usize,

@@ -26,6 +26,10 @@ use part::correlate;
 pub fn conv2d(images: &Tensor, weights: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
     check_dtypes("conv2d", &[("images", images), ("weights", weights)])?;
     let geometry = Geometry::new(images.dims(), weights.dims(), stride, padding)?;
+    #[cfg(feature = "cuda")]
+    if crate::cuda::operations::takes("conv2d", images)? {
+        return crate::cuda::operations::conv2d(images, weights, geometry);
+    }
     images
         .contiguous()?
         .apply_op2(&weights.contiguous()?, Convolution(geometry))

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Result, Tensor, bail};
 
+use crate::ascent::{Ascended, Ascent};
 use crate::batch_norm::BatchNorm;
 use crate::bias::Activation;
 use crate::convolution::{Geometry, Part, Sink, Winograd};
@@ -28,7 +29,15 @@ pub struct Builder {
     shapes: Vec<[usize; 3]>,
     /// The layer that makes each value but the first, and the value it reads.
     layers: Vec<(usize, Draft)>,
+    /// The same for a GPU.
+    #[cfg(feature = "cuda")]
+    card: crate::cuda::frozen::Draft,
 }
+
+/// What networks of one structure that are frozen on a GPU one after the other hand on: memory, chosen algorithms,
+/// captured graphs. On the CPU there is nothing in it.
+#[derive(Clone, Default)]
+pub struct Pool(#[cfg(feature = "cuda")] crate::cuda::frozen::Pool);
 
 /// A layer before anybody knows how its input lies in memory.
 enum Draft {
@@ -49,7 +58,7 @@ struct Convolving {
 #[derive(Clone)]
 pub struct Frozen(Arc<Plan>);
 
-struct Plan {
+pub(crate) struct Plan {
     /// How each value lies in memory, and its gradient.
     frames: Vec<Frame>,
     gradient_frames: Vec<Frame>,
@@ -57,6 +66,9 @@ struct Plan {
     /// Images that go through all layers together.
     group: usize,
     workspaces: Mutex<Vec<Workspace>>,
+    /// The network on its GPU, if it was frozen there.
+    #[cfg(feature = "cuda")]
+    pub(crate) card: Option<crate::cuda::frozen::Network>,
 }
 
 /// One layer: from value `input` to the next value.
@@ -97,9 +109,17 @@ impl Builder {
     pub fn new(image: [usize; 3]) -> (Self, Value) {
         let builder = Self {
             shapes: vec![image],
-            layers: Vec::new(),
+            ..Self::default()
         };
         (builder, Value(0))
+    }
+
+    /// Lets this network take over what an earlier one left in the pool, and leave it there in the end.
+    pub fn use_pool(&mut self, pool: &Pool) {
+        #[cfg(feature = "cuda")]
+        self.card.use_pool(&pool.0);
+        #[cfg(not(feature = "cuda"))]
+        let _ = pool;
     }
 
     fn push(&mut self, input: Value, layer: Draft, shape: [usize; 3]) -> Value {
@@ -129,6 +149,14 @@ impl Builder {
         }
         if residual == Some(input) {
             bail!("frozen: a convolution's input cannot be its residual");
+        }
+        #[cfg(feature = "cuda")]
+        if weight.device().is_cuda() {
+            let residual = residual.map(|it| it.0);
+            self.card
+                .convolution(input.0, geometry, [Some(weight), bias], norm, residual, activation);
+            self.shapes.push(shape);
+            return Ok(Value(self.shapes.len() - 1));
         }
         let mut weights = floats(weight)?;
         let mut biases = match bias {
@@ -174,26 +202,42 @@ impl Builder {
 
     /// Batch normalisation by running statistics, then ReLU.
     pub fn norm_relu(&mut self, input: Value, norm: &BatchNorm) -> Result<Value> {
-        let (scale, shift) = scale_and_shift(norm)?;
         let shape = self.shapes[input.0];
+        #[cfg(feature = "cuda")]
+        if norm.weight.device().is_cuda() {
+            self.card.norm_relu(input.0, norm);
+            self.shapes.push(shape);
+            return Ok(Value(self.shapes.len() - 1));
+        }
+        let (scale, shift) = scale_and_shift(norm)?;
         Ok(self.push(input, Draft::Other(Layer::ScaleShiftRelu { scale, shift }), shape))
     }
 
     /// The maximum of every `size` × `size` window.
     pub fn max_pool(&mut self, input: Value, size: usize) -> Value {
         let [channels, height, width] = self.shapes[input.0];
+        #[cfg(feature = "cuda")]
+        self.card.max_pool(input.0, size);
         let shape = [channels, height / size, width / size];
         self.push(input, Draft::Other(Layer::MaxPool(size)), shape)
     }
 
     /// The mean of every channel.
     pub fn mean_per_channel(&mut self, input: Value) -> Value {
+        #[cfg(feature = "cuda")]
+        self.card.mean_per_channel(input.0);
         let shape = [self.shapes[input.0][0], 1, 1];
         self.push(input, Draft::Other(Layer::MeanPerChannel), shape)
     }
 
     /// The network whose logits are the last value.
     pub fn finish(self) -> Frozen {
+        #[cfg(feature = "cuda")]
+        if self.card.is_on_gpu() {
+            let card = self.card.finish(&self.shapes);
+            let frames = self.shapes.iter().map(|&shape| Frame::bare(shape)).collect();
+            return Frozen(Arc::new(Plan::on_gpu(card, frames)));
+        }
         let (frames, gradient_frames) = self.frames();
         let group = self.group();
         let steps = self.layers.into_iter().enumerate().map(|(index, (input, draft))| Step {
@@ -211,6 +255,8 @@ impl Builder {
             gradient_frames,
             group,
             workspaces: Mutex::default(),
+            #[cfg(feature = "cuda")]
+            card: None,
         }))
     }
 
@@ -305,6 +351,21 @@ impl Layers for Builder {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl Plan {
+    /// A network whose steps are the card's business; the frames tell the shapes.
+    fn on_gpu(card: crate::cuda::frozen::Network, frames: Vec<Frame>) -> Self {
+        Self {
+            gradient_frames: frames.clone(),
+            frames,
+            steps: Vec::new(),
+            group: 1,
+            workspaces: Mutex::default(),
+            card: Some(card),
+        }
+    }
+}
+
 impl Convolving {
     fn pack(self, input: &Frame, gradient: &Frame) -> Convolution {
         let (geometry, weights) = (self.geometry, &self.weights);
@@ -366,6 +427,11 @@ impl Frozen {
             );
         }
         let images = images.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if self.0.card.is_some() {
+            let (plan, pass) = (self.0.clone(), Mutex::default());
+            return images.apply_op1(crate::cuda::frozen::Run { plan, pass });
+        }
         let run = forward::Run::new(self.0.clone(), images.track_op());
         images.apply_op1(run)
     }
@@ -377,6 +443,18 @@ fn constant(norm: &BatchNorm) -> BatchNorm {
         weight: norm.weight.detach(),
         bias: norm.bias.detach(),
         ..norm.clone()
+    }
+}
+
+impl Frozen {
+    /// A whole ascent without leaving the GPU; `None` where the network is not on one.
+    pub fn ascend(&self, ascent: &Ascent<'_>) -> Result<Option<Ascended>> {
+        #[cfg(feature = "cuda")]
+        if let Some(network) = &self.0.card {
+            return network.ascend(ascent).map(Some);
+        }
+        let _ = ascent;
+        Ok(None)
     }
 }
 

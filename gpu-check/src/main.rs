@@ -1,0 +1,119 @@
+//! Compares a GPU with the CPU and with the reference vectors, looks for growth and for unrepeatable bits, and times
+//! it: everything to know of a card before trusting it, in minutes, with nothing but this program and the vectors.
+//!
+//! With `--device cpu` both sides are the CPU: a check of the checks that needs no GPU.
+
+mod methods;
+mod networks;
+mod operations;
+mod repeat;
+mod report;
+mod speed;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use candle_core::Device;
+use clap::Parser;
+use kernels::device::{self, Precision, Settings};
+
+use report::Report;
+
+/// Compares a GPU with the CPU and the reference vectors, and times it.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The GPU: `cuda:N`; `cpu` checks the checks.
+    #[arg(long, default_value = "cuda:0")]
+    device: String,
+    /// The reference vectors. Else RAMPART_REFERENCE_DIR, else `reference/vectors` where this was built.
+    #[arg(long, value_name = "DIR")]
+    reference: Option<PathBuf>,
+    /// Also write everything to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Begin nothing new after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300.0)]
+    budget: f64,
+    /// Only checks whose group or name contains this.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+    /// Small networks and few steps.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// What every check gets.
+pub(crate) struct Context {
+    pub(crate) device: Device,
+    pub(crate) reference: PathBuf,
+    pub(crate) quick: bool,
+}
+
+impl Context {
+    /// The precisions to check, with their names.
+    pub(crate) fn precisions(&self) -> &'static [(Precision, &'static str)] {
+        match self.device.is_cpu() {
+            true => &[(Precision::F32, "f32")],
+            false => &[
+                (Precision::F32, "f32"),
+                (Precision::Tf32, "tf32"),
+                (Precision::Bf16, "bf16"),
+            ],
+        }
+    }
+}
+
+/// Sets the precision, repeatable.
+pub(crate) fn precise(precision: Precision) {
+    device::configure(Settings {
+        precision,
+        deterministic: true,
+        ..Settings::default()
+    });
+}
+
+fn main() -> ExitCode {
+    kernels::keep_candle_on_one_thread();
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<bool> {
+    let device = match args.device.as_str() {
+        "cpu" => Device::Cpu,
+        name => match name.strip_prefix("cuda:").and_then(|number| number.parse().ok()) {
+            Some(ordinal) => device::open(ordinal)?,
+            None => bail!("--device {name}: there is no such device; known: cpu, cuda:N"),
+        },
+    };
+    let context = Context {
+        device,
+        reference: args.reference.clone().unwrap_or_else(reference::root),
+        quick: args.quick,
+    };
+    let card = device::gpu(&context.device)?;
+    let until = Instant::now() + Duration::from_secs_f64(args.budget);
+    let mut report = Report::new(args.only.clone(), until);
+    match &card {
+        Some(card) => eprintln!("{card:?}"),
+        None => eprintln!("no GPU: the CPU is compared with itself"),
+    }
+    operations::check(&context, &mut report);
+    networks::check(&context, &mut report);
+    methods::check(&context, &mut report);
+    repeat::check(&context, &mut report);
+    speed::check(&context, &mut report);
+    report.print()?;
+    if let Some(file) = &args.json {
+        report.write(file, card.as_ref())?;
+    }
+    Ok(report.passed())
+}

@@ -1,0 +1,219 @@
+//! Every network on the GPU against the CPU and the authors' numbers: trained and frozen, step by step and captured.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use attacks::{Attack, Batch, Loss, Norm, Pgd, Pixels, Start, Threat};
+use candle_core::{DType, Device, Tensor, Var};
+use kernels::device::{self, Precision, Settings};
+use models::{Classifier, Mode, Network};
+use random::Stream;
+use reference::Case;
+
+use crate::report::{Found, Report, deviation, differing, distance, doubles};
+use crate::{Context, precise};
+
+/// A network of random parameters on a device, the same everywhere.
+pub(crate) fn network(name: &str, device: &Device) -> Result<Network> {
+    Ok(models::build_on(device, name, image(name), 10, &Stream::new(7))?)
+}
+
+pub(crate) fn image(name: &str) -> [usize; 3] {
+    match name {
+        "tiny-cnn" => [1, 8, 8],
+        "small-cnn" | "lenet5" => [1, 28, 28],
+        _ => [3, 32, 32],
+    }
+}
+
+/// Images and labels, the same everywhere.
+pub(crate) fn batch(name: &str, examples: usize, device: &Device) -> Result<Batch> {
+    let [c, h, w] = image(name);
+    let ids: Vec<u64> = (0..examples as u64).collect();
+    let pixels = Stream::new(8).uniform(&ids, c * h * w);
+    let labels: Vec<u32> = ids.iter().map(|id| (id * 3 % 10) as u32).collect();
+    Ok(Batch {
+        images: Tensor::from_vec(pixels, (examples, c, h, w), &Device::Cpu)?.to_device(device)?,
+        labels: Tensor::new(labels, device)?,
+        ids,
+    })
+}
+
+/// Logits, and the gradient of the summed cross entropy to the images.
+fn look(classifier: &dyn Classifier, batch: &Batch, mode: Mode<'_>) -> Result<(Tensor, Tensor)> {
+    let images = Var::from_tensor(&batch.images)?;
+    let logits = classifier.logits(&images, mode)?;
+    let gradient = kernels::cross_entropy(&logits, &batch.labels)?.sum_all()?.backward()?;
+    let gradient = gradient.get(&images).context("the images have no gradient")?.clone();
+    Ok((logits.detach(), gradient))
+}
+
+/// Logits, and gradients in the mean, may be off by so much.
+fn allowed(precision: Precision) -> [f64; 2] {
+    match precision {
+        // Gradients: a ReLU that flips in rounding, one among thousands.
+        Precision::F32 => [1e-4, 1e-2],
+        Precision::Tf32 => [2e-2, 0.15],
+        Precision::Bf16 => [0.1, 0.5],
+    }
+}
+
+pub(crate) fn check(context: &Context, report: &mut Report) {
+    let names: &[&str] = match context.quick {
+        true => &["tiny-cnn", "small-cnn"],
+        false => &[
+            "tiny-cnn",
+            "small-cnn",
+            "lenet5",
+            "resnet18",
+            "wrn-10-2",
+            "mma-wrn-10-2",
+        ],
+    };
+    for &(precision, shown) in context.precisions() {
+        let [for_logits, for_gradients] = allowed(precision);
+        for name in names {
+            let mut against_cpu = |what: &str, frozen: bool, mode: Mode<'static>| {
+                report.add("networks", format!("{name} {shown}, {what}"), || {
+                    precise(precision);
+                    let on = |device: &Device| -> Result<(Tensor, Tensor)> {
+                        let (network, batch) = (network(name, device)?, batch(name, 8, device)?);
+                        match frozen {
+                            true => look(network.freeze()?.context("no frozen form")?.as_ref(), &batch, mode),
+                            false => look(&network, &batch, mode),
+                        }
+                    };
+                    let (ours, theirs) = (on(&context.device)?, on(&Device::Cpu)?);
+                    let logits = deviation(&ours.0, &theirs.0)? / for_logits;
+                    let gradients = distance(&ours.1, &theirs.1)? / for_gradients;
+                    // The worse of the two, in shares of what each may be.
+                    let is = if logits <= gradients { gradients } else { logits };
+                    Ok(Found::Deviation { is, allowed: 1.0 })
+                });
+            };
+            against_cpu("evaluation", false, Mode::Eval);
+            against_cpu("batch statistics", false, Mode::BatchStatistics);
+            against_cpu("frozen", true, Mode::Eval);
+        }
+    }
+    for name in names {
+        ascents(context, report, name);
+    }
+    vectors(context, report);
+}
+
+/// PGD in one go: graph and no graph, channels last and first must agree; and with the CPU up to signs that rounding turns.
+fn ascents(context: &Context, report: &mut Report, name: &str) {
+    let pgd = |loss| Pgd {
+        steps: Some(5),
+        step_size: Some(Pixels::new(2, 255)),
+        start: Start::Uniform,
+        loss,
+        ..Pgd::default()
+    };
+    let threat = Threat {
+        norm: Norm::Linf,
+        epsilon: Pixels::new(8, 255),
+    };
+    let attack = |device: &Device, loss: Loss, graphs: bool, channels_last: bool| -> Result<Tensor> {
+        device::configure(Settings {
+            precision: Precision::F32,
+            deterministic: true,
+            graphs,
+            channels_last,
+        });
+        let (network, batch) = (network(name, device)?, batch(name, 8, device)?);
+        Ok(pgd(loss).perturb(&network, &batch, &threat, &Stream::new(3))?.images)
+    };
+    for loss in [
+        Loss::CrossEntropy,
+        Loss::Kl,
+        Loss::Margin,
+        Loss::SoftMargin,
+        Loss::Cw { kappa: 50.0 },
+    ] {
+        // Every loss once; the rest of the way is the same for all.
+        if loss != Loss::CrossEntropy && name != "small-cnn" {
+            continue;
+        }
+        report.add(
+            "networks",
+            format!("{name}, pgd-5 on {loss}: pixels unlike the CPU's"),
+            || {
+                let ours = attack(&context.device, loss, true, true)?;
+                let theirs = attack(&Device::Cpu, loss, true, true)?;
+                let (a, b) = (doubles(&ours)?, doubles(&theirs)?);
+                let apart = a.iter().zip(&b).filter(|(a, b)| (*a - *b).abs() > 1e-5).count();
+                // A gradient next to zero has either sign; so a few pixels in a hundred go elsewhere.
+                Ok(Found::Deviation {
+                    is: apart as f64 / a.len() as f64,
+                    allowed: 0.05,
+                })
+            },
+        );
+    }
+    report.add(
+        "networks",
+        format!("{name}, pgd-5 captured and told, bit by bit"),
+        || {
+            let before = kernels::ascent::replayed_steps();
+            let captured = attack(&context.device, Loss::CrossEntropy, true, true)?;
+            let replayed = kernels::ascent::replayed_steps() - before;
+            let told = attack(&context.device, Loss::CrossEntropy, false, true)?;
+            anyhow::ensure!(
+                context.device.is_cpu() || name.starts_with("mma") || replayed > 0,
+                "no step was replayed: the capture failed"
+            );
+            Ok(Found::Deviation {
+                is: differing(&captured, &told)?,
+                allowed: 0.0,
+            })
+        },
+    );
+}
+
+/// The authors' numbers.
+fn vectors(context: &Context, report: &mut Report) {
+    let mut files: Vec<PathBuf> = match std::fs::read_dir(context.reference.join("networks")) {
+        Ok(files) => files.filter_map(|file| Some(file.ok()?.path())).collect(),
+        Err(error) => {
+            report.add("networks", "reference vectors", || {
+                Ok(Found::Nothing(error.to_string()))
+            });
+            return;
+        }
+    };
+    files.retain(|file| file.extension().is_some_and(|it| it == "safetensors"));
+    files.sort();
+    for file in files {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let large = name.starts_with("wrn_28") || name.starts_with("wrn_34");
+        if context.quick && !name.starts_with("smallcnn") || context.device.is_cpu() && large {
+            continue;
+        }
+        for frozen in [false, true] {
+            let what = if frozen { "frozen" } else { "as it is" };
+            report.add("networks", format!("authors' {name} f32, {what}"), || {
+                precise(Precision::F32);
+                let case = Case::read(&file);
+                let [c, h, w] = reference::networks::image(&case);
+                let built = reference::networks::name(&case);
+                let network = models::build_on(&context.device, &built, [c, h, w], 10, &Stream::new(0))?;
+                network.load_state(&reference::networks::state(&case))?;
+                let images = reference::networks::images(&case, DType::F32).to_device(&context.device)?;
+                let logits = match frozen {
+                    true => network
+                        .freeze()?
+                        .context("no frozen form")?
+                        .logits(&images, Mode::Eval)?,
+                    false => network.logits(&images, Mode::Eval)?,
+                };
+                // The vectors' tolerance for f32 is 5e-6; sums in another order double it, folding rounds once more.
+                Ok(Found::Deviation {
+                    is: deviation(&logits, &case.result("logits_eval"))?,
+                    allowed: 5e-5,
+                })
+            });
+        }
+    }
+}

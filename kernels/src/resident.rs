@@ -1,0 +1,72 @@
+//! What a GPU does in one kernel where Candle needs several, or the CPU and a copy. Each returns `None` (or false)
+//! where the operand is not on a GPU; the caller then does the same with Candle's operations.
+
+use candle_core::{Result, Tensor, Var};
+
+/// The numbers of one step of gradient descent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SgdStep {
+    /// Learning rate.
+    pub rate: f64,
+    /// Share of the last direction in the next; 0: no memory.
+    pub momentum: f64,
+    /// Weight decay.
+    pub decay: f64,
+    /// Nesterov's momentum.
+    pub nesterov: bool,
+    /// Whether there was no step before.
+    pub first: bool,
+}
+
+/// How byte images are cut.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cut {
+    /// Channels, height, width.
+    pub image: [usize; 3],
+    /// Pixels added on every side before a window is cut.
+    pub pad: usize,
+    /// Whether they mirror the image; else they are black.
+    pub reflect: bool,
+    /// The byte that stands for 1.
+    pub scale: u8,
+}
+
+/// Draws of Philox4x32-10 for each example, row after row, in the shape of `like`: uniform in `[0, 1)` or
+/// standard normal, the same bits as `random::Stream` of this key draws on the CPU.
+pub fn draws(like: &Tensor, key: u64, ids: &[u64], normal: bool) -> Result<Option<Tensor>> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::operations::takes("draws", like)? {
+        return crate::cuda::operations::draws(like, key, ids, normal).map(Some);
+    }
+    let _ = (like, key, ids, normal);
+    Ok(None)
+}
+
+/// One step of gradient descent in place: g ← g + decay · θ; b ← momentum · b + g, at first b = g;
+/// θ ← θ − rate · b, or with Nesterov's momentum θ ← θ − rate · (g + momentum · b). `buffer` is b, and is written;
+/// without momentum it may be left out.
+pub fn sgd_step(theta: &Var, buffer: Option<&Tensor>, gradient: &Tensor, step: &SgdStep) -> Result<bool> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::operations::takes("sgd_step", theta)? {
+        crate::cuda::operations::sgd_step(theta, buffer, gradient, step)?;
+        return Ok(true);
+    }
+    let _ = (theta, buffer, gradient, step);
+    Ok(false)
+}
+
+/// Windows `[rows, C, H, W]` of byte images `[N, C, H, W]` (u8), over the scale: image `rows[i]` cut at
+/// `draws[i]` = (top, left, whether flipped) of the padded image.
+pub fn crop_flip(images: &Tensor, rows: &[u32], draws: &[[u32; 3]], cut: &Cut) -> Result<Option<Tensor>> {
+    assert_eq!(rows.len(), draws.len(), "every window needs its draw");
+    #[cfg(feature = "cuda")]
+    if images.device().is_cuda() {
+        let held = images.dims().first().copied().unwrap_or_default();
+        if let Some(row) = rows.iter().find(|&&row| row as usize >= held) {
+            candle_core::bail!("crop_flip: there is no image {row} among {held}");
+        }
+        return crate::cuda::operations::crop_flip(images, rows, draws, cut).map(Some);
+    }
+    let _ = (images, cut);
+    Ok(None)
+}
