@@ -151,8 +151,8 @@ fn command_line_mistakes_are_refused() {
         assert!(err.contains(part), "{arguments:?}: {err}");
     };
     check(&["m.yaml", "--jobs", "0"], 2, "--jobs");
-    check(&["m.yaml", "--device", "cuda:0"], 2, "no CUDA");
-    check(&["m.yaml", "--device", "tpu"], 2, "known: cpu");
+    check(&["m.yaml", "--device", "cuda:0"], 2, "without CUDA");
+    check(&["m.yaml", "--device", "tpu"], 2, "known: auto, cpu");
     check(&["m.yaml", "--set", "seeds"], 2, "path=value");
     check(&["m.yaml", "--set", "recipe.epohcs=1"], 2, "did you mean `epochs`?");
     check(&["m.yaml", "--filter", "defnse=mart"], 2, "did you mean `defense`?");
