@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::commands::attack::AttackArgs;
+use crate::commands::export::ExportArgs;
+use crate::commands::verify_examples::VerifyArgs;
+
 /// Benchmark of adversarial training: trains every network of a matrix, attacks it, stores every
 /// outcome and typesets the tables.
 #[derive(Debug, Parser)]
@@ -58,6 +62,12 @@ pub(crate) enum Command {
     Schema,
     /// Typeset the tables of a run again.
     Tables(TablesArgs),
+    /// Write a trained network as safetensors under the authors' parameter names, for PyTorch.
+    Export(ExportArgs),
+    /// Attack somebody's network: safetensors or a PyTorch checkpoint.
+    Attack(AttackArgs),
+    /// Evaluate saved adversarial images again, and check every rule they must keep.
+    VerifyExamples(VerifyArgs),
     /// Download a data set from its official mirrors and check it.
     Fetch {
         /// Data sets, as `harness ls datasets` names them.

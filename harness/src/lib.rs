@@ -16,6 +16,9 @@ mod evaluation;
 mod run;
 mod training;
 
+mod examples;
+mod external;
+
 mod checkpoint;
 mod files;
 mod folder;
@@ -69,6 +72,9 @@ fn dispatch(cli: &Cli, methods: &Methods, out: &mut dyn Write) -> anyhow::Result
         Command::Ls { kind, json } => commands::ls::main(*kind, *json, methods, out),
         Command::Schema => commands::schema::main(methods, out),
         Command::Tables(args) => commands::tables::main(args, out),
+        Command::Export(args) => commands::export::main(args, out),
+        Command::Attack(args) => commands::attack::main(args, methods, out),
+        Command::VerifyExamples(args) => commands::verify_examples::main(args, out),
         Command::Fetch { names, data } => commands::fetch::main(names, data, out),
     }
 }

@@ -559,7 +559,7 @@ fn hint_harness_key(message: String, keys: &[&str]) -> String {
 }
 
 /// How tables name an attack: `FGSM`, `PGD-20`.
-fn attack_label(attack: &Configured<dyn Attack>) -> String {
+pub(crate) fn attack_label(attack: &Configured<dyn Attack>) -> String {
     let name = attack.name.to_uppercase();
     match attack.method.describe().steps {
         Some(steps) if attack.name == "pgd" => format!("{name}-{steps}"),
@@ -578,7 +578,7 @@ fn defense_label(name: &str) -> String {
 }
 
 /// Lower-case letters, digits and single dashes: safe in any file system.
-fn slug(label: &str) -> String {
+pub(crate) fn slug(label: &str) -> String {
     let lower = label.to_lowercase();
     let words = lower
         .split(|c: char| !c.is_ascii_alphanumeric())

@@ -17,12 +17,15 @@ mod registry;
 mod builder;
 mod layers;
 
+mod checkpoint;
+
 mod lenet5;
 mod resnet18;
 mod small_cnn;
 mod tiny_cnn;
 mod wide_resnet;
 
+pub use checkpoint::{Checkpoint, CheckpointError, Format, Loaded};
 pub use classifier::{Classifier, Dropout, FromModule, Mode};
 pub use network::{Buffer, ModelError, Network, Parameter, Role};
 pub use registry::{Entry, build, build_in, build_on, check, entries};

@@ -234,9 +234,8 @@ impl Network {
         entries.collect()
     }
 
-    /// Takes over a whole state. Nothing is changed if a name or shape does not fit;
-    /// `num_batches_tracked` may be missing.
-    pub fn load_state(&self, state: &BTreeMap<String, Tensor>) -> std::result::Result<(), ModelError> {
+    /// One line per entry of a state that is missing, unknown or of another shape.
+    pub(crate) fn misfits(&self, state: &BTreeMap<String, Tensor>) -> Vec<String> {
         let mut problems = Vec::new();
         for (name, shape) in self.state_shapes() {
             match state.get(&name) {
@@ -255,6 +254,13 @@ impl Network {
                 problems.push(format!("`{name}` {:?} is not expected", tensor.dims()));
             }
         }
+        problems
+    }
+
+    /// Takes over a whole state. Nothing is changed if a name or shape does not fit;
+    /// `num_batches_tracked` may be missing.
+    pub fn load_state(&self, state: &BTreeMap<String, Tensor>) -> std::result::Result<(), ModelError> {
+        let problems = self.misfits(state);
         if !problems.is_empty() {
             let name = self.name.clone();
             return Err(ModelError::State { name, problems });

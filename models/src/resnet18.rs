@@ -28,12 +28,27 @@ struct Block {
 }
 
 impl ResNet18 {
-    pub(crate) fn new(make: &mut Builder, [channels, _, _]: [usize; 3], classes: usize) -> Result<Self> {
-        let conv1 = make.convolution("conv1", [64, channels, 3], 1, 1, Init::PyTorch)?;
-        let bn1 = make.batch_norm("bn1", 64)?;
+    pub(crate) fn new(make: &mut Builder, image: [usize; 3], classes: usize) -> Result<Self> {
+        Self::of_widths(make, [64, 128, 256, 512], image, classes)
+    }
+
+    /// The same with other numbers of channels.
+    pub(crate) fn of_widths(
+        make: &mut Builder,
+        widths: [usize; 4],
+        [channels, _, _]: [usize; 3],
+        classes: usize,
+    ) -> Result<Self> {
+        let conv1 = make.convolution("conv1", [widths[0], channels, 3], 1, 1, Init::PyTorch)?;
+        let bn1 = make.batch_norm("bn1", widths[0])?;
         let mut blocks = Vec::new();
-        let mut inputs = 64;
-        for (layer, outputs, stride) in [(1, 64, 1), (2, 128, 2), (3, 256, 2), (4, 512, 2)] {
+        let mut inputs = widths[0];
+        for (layer, outputs, stride) in [
+            (1, widths[0], 1),
+            (2, widths[1], 2),
+            (3, widths[2], 2),
+            (4, widths[3], 2),
+        ] {
             blocks.push(Block::new(make, &format!("layer{layer}.0"), inputs, outputs, stride)?);
             blocks.push(Block::new(make, &format!("layer{layer}.1"), outputs, outputs, 1)?);
             inputs = outputs;
@@ -42,7 +57,7 @@ impl ResNet18 {
             conv1,
             bn1,
             blocks,
-            linear: make.linear("linear", [classes, 512], Init::PyTorch)?,
+            linear: make.linear("linear", [classes, widths[3]], Init::PyTorch)?,
         })
     }
 }

@@ -12,6 +12,9 @@ use crate::builder::{Builder, Init};
 use crate::layers::{BatchNorm, Convolution, Linear, Pass, mean_per_channel};
 use crate::network::Body;
 
+/// What the names of the group that takes no part in the forward pass begin with.
+pub(crate) const UNUSED: &str = "sub_block1.";
+
 /// Whose wide residual network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {

@@ -1,0 +1,489 @@
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use attacks::{Attack, Batch, Description, Perturbed, Threat};
+use candle_core::{Device, Tensor};
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use models::Classifier;
+use random::{Purpose, Stream};
+use results::{PerExample, Row, Timing, TimingKind};
+use serde_json::json;
+
+use crate::cli::DataArgs;
+use crate::data::{Data, plain_batch};
+use crate::device;
+use crate::evaluation::{Judged, judge};
+use crate::examples::{About, Examples};
+use crate::exit::{Exit, Stop};
+use crate::external::{self, External, Judge, NetworkArgs};
+use crate::failure::Failure;
+use crate::files;
+use crate::folder::cell_folder;
+use crate::host;
+use crate::key::key_of;
+use crate::matrix::{DatasetEntry, Limit};
+use crate::plan::Methods;
+use crate::progress::Progress;
+
+/// Raised whenever the same command starts to give other numbers.
+const VERSION: u32 = 1;
+
+/// What to attack, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AttackArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// The data set whose test split is attacked.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dataset: String,
+    /// An attack: a name as `harness ls attacks` shows it, or an entry of a matrix such as
+    /// `{ name: pgd, steps: 40 }`. May be repeated. Unless given: FGSM and PGD-20. Clean images always.
+    #[arg(long, value_name = "ATTACK")]
+    pub(crate) attack: Vec<String>,
+    /// The threat model, such as `linf:8/255` or `l2:0.5`. Unless given: linf:8/255 in colour,
+    /// linf:0.3 on grey digits.
+    #[arg(long, value_name = "NORM:RADIUS")]
+    pub(crate) threat: Option<String>,
+    /// Attack only this many test images, with the classes' shares kept.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Seed of the attacks' random starts.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Accept data whose checksums are not the official ones. Rows then say so.
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+    /// Write rows and outcomes per image into this folder, as Parquet and CSV.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Keep the adversarial images of the one attack in this file, as safetensors.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save_examples: Option<PathBuf>,
+    /// Where tensors live.
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
+    /// Threads in all; every core unless given.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+/// An attack and what it left.
+struct Done {
+    judge: Judge,
+    judged: Judged,
+    adversarial: Tensor,
+    timing: Timing,
+    key: String,
+}
+
+/// Attacks somebody's network.
+pub(crate) fn main(args: &AttackArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {
+    // Every mistake is found before anything is computed, and nothing is written before all is computed.
+    if args.limit == Some(0) {
+        return Err(Stop::usage("--limit 0 leaves nothing to attack"));
+    }
+    if let Some(threads) = args.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        pool.map_err(|error| Stop::usage(format!("--threads {threads}: {error}")))?;
+    }
+    let (device, device_name) = device::parse(&args.device)?;
+    let entry = datasets::entry(&args.dataset).map_err(|error| Stop::usage(error.to_string()))?;
+    let threat = args.threat.as_deref().map(external::threat).transpose()?;
+    let setting = external::setting(entry, &args.network.model, threat);
+    let judges = judges(args, methods, &setting)?;
+    for file in args.save_examples.iter().chain(&args.out) {
+        check_place(file)?;
+    }
+    let network = args.network.load(entry.image, entry.classes.len())?;
+    let cut = DatasetEntry {
+        name: args.dataset.clone(),
+        validation: 0,
+        limit: Limit {
+            train: None,
+            test: args.limit,
+        },
+        verify: !args.no_verify,
+    };
+    let root = datasets::root(args.data.data_dir.as_deref()).map_err(|error| Stop::usage(error.to_string()))?;
+    let data = Data::load(&cut, &root)?;
+
+    for remark in &network.remarks {
+        eprintln!("{}: {remark}", args.network.checkpoint.display());
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    // Only the first handler counts; tests in one process may come here twice.
+    let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
+    let progress = Progress::new(judges.len(), stop);
+    let before = network.fingerprint()?;
+    let mut done = Vec::new();
+    for judge in judges {
+        let key = key(args, &network, &judge, &data);
+        match attack(
+            args.seed,
+            &network,
+            judge,
+            &data,
+            &device,
+            &device_name,
+            &key,
+            &progress,
+        ) {
+            Ok(it) => done.push(it),
+            Err(Failure::Interrupted) => {
+                progress.finish();
+                eprintln!("interrupted; nothing was written");
+                return Ok(Exit::Interrupted);
+            }
+            Err(failure) => {
+                progress.finish();
+                return Err(stopped(failure));
+            }
+        }
+        progress.ended();
+    }
+    progress.finish();
+    if network.fingerprint()? != before {
+        return Err(stopped(Failure::Integrity(
+            "an attack changed the network's parameters".into(),
+        )));
+    }
+    show(args, &setting, &data, &done, out)?;
+    if let Some(folder) = &args.out {
+        store(folder, args, &network, &data, &done)?;
+        writeln!(out, "rows: {0}/results.parquet, {0}/results.csv", folder.display())?;
+    }
+    if let Some(file) = &args.save_examples {
+        let it = done.last().expect("the attack that was asked for");
+        examples(args, &network, &data, it, &device)?.write(file)?;
+        writeln!(out, "examples: {} of {}", file.display(), it.judge.label)?;
+    }
+    Ok(Exit::Success)
+}
+
+/// Clean images, then the attacks.
+fn judges(args: &AttackArgs, methods: &Methods, setting: &attacks::Setting) -> Result<Vec<Judge>> {
+    let asked: Vec<&str> = match &args.attack[..] {
+        [] => vec!["fgsm", "pgd"],
+        asked => asked.iter().map(String::as_str).collect(),
+    };
+    if args.save_examples.is_some() && asked.len() != 1 {
+        return Err(Stop::usage(
+            "--save-examples keeps the images of one attack; name it with one --attack",
+        ));
+    }
+    let mut judges = vec![external::judge("natural", &methods.attacks, setting)?];
+    judges[0].label = "Natural".into();
+    for text in asked {
+        let judge = external::judge(text, &methods.attacks, setting)?;
+        if judges.iter().any(|other| other.label == judge.label) {
+            let label = judge.label;
+            return Err(Stop::usage(format!(
+                "two attacks are called `{label}`; give one another `label`, as in `{{ name: pgd, label: mine }}`"
+            )));
+        }
+        judges.push(judge);
+    }
+    Ok(judges)
+}
+
+/// A file that cannot be written should be known before hours of computing.
+fn check_place(file: &Path) -> Result<()> {
+    let whole = std::path::absolute(file)?;
+    match whole.parent().is_some_and(Path::is_dir) {
+        true => Ok(()),
+        false => Err(Stop::usage(format!("{}: its folder does not exist", file.display()))),
+    }
+}
+
+/// An integrity failure or anything else, with its exit code.
+pub(super) fn stopped(failure: Failure) -> anyhow::Error {
+    let exit = match &failure {
+        Failure::Integrity(_) => Exit::Integrity,
+        _ => Exit::Unexpected,
+    };
+    Stop {
+        exit,
+        message: failure.to_string(),
+    }
+    .into()
+}
+
+/// The hash of everything that decides a number.
+fn key(args: &AttackArgs, network: &External, judge: &Judge, data: &Data) -> String {
+    key_of(&json!({
+        "cell": "attack",
+        "code": VERSION,
+        "checkpoint": network.digest,
+        "network": { "name": args.network.model, "version": network.network.version() },
+        "ignored": args.network.ignore,
+        "normalisation": network.normalisation(),
+        "dataset": data.dataset.digest,
+        "test": args.limit,
+        "attack": { "name": judge.attack.name, "version": judge.attack.version, "config": judge.attack.config },
+        "threat": judge.threat,
+        "seed": args.seed,
+    }))
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a different thing, and one caller does not make a struct"
+)]
+fn attack(
+    seed: u64,
+    network: &External,
+    it: Judge,
+    data: &Data,
+    device: &Device,
+    device_name: &str,
+    key: &str,
+    progress: &Progress,
+) -> Result<Done, Failure> {
+    let (started, clock) = (host::now(), Instant::now());
+    let bar = progress.cell("attack", &it.label);
+    bar.start(data.test.len() as u64, 0);
+    let keep = Keep {
+        inner: it.attack.method.as_ref(),
+        kept: Mutex::default(),
+    };
+    // As a run does it, so that a run's network gives here what it gave there.
+    let random = Stream::new(seed).of(Purpose::Evaluation);
+    let judged = judge(
+        network,
+        network,
+        &keep,
+        &it.threat,
+        &data.dataset.test,
+        &data.test,
+        &random,
+        device,
+        &bar,
+    )?;
+    let kept = keep.kept.into_inner().expect("no panic while held");
+    let seconds = clock.elapsed().as_secs_f64();
+    let timing = Timing {
+        cell: key.to_string(),
+        kind: TimingKind::Evaluate,
+        seconds,
+        images_per_second: (seconds > 0.0).then(|| judged.outcomes.len() as f64 / seconds),
+        threads: rayon::current_num_threads() as u64,
+        host: host::name(),
+        cpu: host::processor(),
+        device: device_name.to_string(),
+        started,
+        peak_memory: host::peak_memory(),
+    };
+    Ok(Done {
+        judge: it,
+        judged,
+        adversarial: Tensor::cat(&kept, 0)?,
+        timing,
+        key: key.to_string(),
+    })
+}
+
+/// An attack that remembers its images.
+#[derive(Debug)]
+struct Keep<'a> {
+    inner: &'a dyn Attack,
+    kept: Mutex<Vec<Tensor>>,
+}
+
+impl Attack for Keep<'_> {
+    fn perturb(
+        &self,
+        classifier: &dyn Classifier,
+        batch: &Batch,
+        threat: &Threat,
+        random: &Stream,
+    ) -> candle_core::Result<Perturbed> {
+        let perturbed = self.inner.perturb(classifier, batch, threat, random)?;
+        self.kept
+            .lock()
+            .expect("no panic while held")
+            .push(perturbed.images.to_device(&Device::Cpu)?);
+        Ok(perturbed)
+    }
+
+    fn describe(&self) -> Description {
+        self.inner.describe()
+    }
+}
+
+/// The table: accuracy with its 95 % Wilson interval, and what the attack cost.
+fn show(args: &AttackArgs, setting: &attacks::Setting, data: &Data, done: &[Done], out: &mut dyn Write) -> Result<()> {
+    writeln!(
+        out,
+        "{} as {} on {} test images of {}{}, {} ≤ {} unless an attack says otherwise\n",
+        args.network.checkpoint.display(),
+        args.network.model,
+        data.test.len(),
+        args.dataset,
+        if data.dataset.verified {
+            ""
+        } else {
+            " (NOT the official files)"
+        },
+        setting.threat.norm,
+        setting.threat.epsilon,
+    )?;
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header([
+        "attack",
+        "correct",
+        "accuracy %",
+        "95 % interval",
+        "forward / image",
+        "backward / image",
+    ]);
+    for it in done {
+        let (n, correct) = (it.judged.outcomes.len() as u64, it.judged.correct());
+        let interval = results::wilson(correct, n).context("an evaluation of no images")?;
+        let label = match it.judge.threat == setting.threat {
+            true => it.judge.label.clone(),
+            false => format!(
+                "{} ({} ≤ {})",
+                it.judge.label, it.judge.threat.norm, it.judge.threat.epsilon
+            ),
+        };
+        table.add_row([
+            label,
+            format!("{correct} of {n}"),
+            format!("{:.2}", 100.0 * it.judged.accuracy()),
+            format!("{:.2} to {:.2}", 100.0 * interval.low, 100.0 * interval.high),
+            format!("{:.1}", it.judged.cost.forwards as f64 / n as f64),
+            format!("{:.1}", it.judged.cost.backwards as f64 / n as f64),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    writeln!(out, "{table}")?;
+    for it in done.iter().filter(|it| it.judged.zero_gradients > 0) {
+        writeln!(
+            out,
+            "{}: {} images met a gradient of zero; a masked gradient is no robustness",
+            it.judge.label, it.judged.zero_gradients
+        )?;
+    }
+    Ok(())
+}
+
+/// Rows, outcomes and times, one folder per attack, then combined with what was there before.
+fn store(folder: &Path, args: &AttackArgs, network: &External, data: &Data, done: &[Done]) -> Result<()> {
+    if folder.join("tables.json").exists() {
+        return Err(Stop::usage(format!(
+            "{} is the folder of a run; choose another place with --out",
+            folder.display()
+        )));
+    }
+    for it in done {
+        let cell = cell_folder(folder, &it.key, &format!("{}-{}", args.dataset, it.judge.attack.name));
+        files::make_folder(&cell)?;
+        let outcomes = it.judged.outcomes.iter().map(|outcome| results::Outcome {
+            cell: it.key.clone(),
+            example: outcome.example,
+            label: outcome.label,
+            predicted_clean: Some(outcome.predicted_clean),
+            predicted: outcome.predicted,
+            correct: outcome.predicted == outcome.label,
+            delta: outcome.delta,
+        });
+        let outcomes: Vec<_> = outcomes.collect();
+        let row = row(args, network, data, it).with_count(outcomes.len() as u64, it.judged.correct());
+        results::write_cell(&cell, &[row], &outcomes, std::slice::from_ref(&it.timing))?;
+    }
+    results::combine(folder, &results::cell_folders(folder)?, PerExample::Combine)?;
+    Ok(())
+}
+
+fn row(args: &AttackArgs, network: &External, data: &Data, it: &Done) -> Row {
+    let about = it.judge.attack.method.describe();
+    let natural = it.judge.attack.name == "natural";
+    let name = args
+        .network
+        .checkpoint
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    Row {
+        cell: it.key.clone(),
+        run: "attack".into(),
+        dataset: args.dataset.clone(),
+        dataset_digest: data.dataset.digest.clone(),
+        verified: data.dataset.verified,
+        network: args.network.model.clone(),
+        defense: name,
+        defense_name: format!("checkpoint {}", network.digest),
+        defense_version: 0,
+        recipe: "unknown".into(),
+        seed: args.seed,
+        checkpoint: results::Checkpoint::Last,
+        selection: results::Selection::None,
+        epoch: None,
+        attack: it.judge.label.clone(),
+        attack_name: it.judge.attack.name.to_string(),
+        attack_version: Some(it.judge.attack.version),
+        kind: if natural {
+            results::Kind::Natural
+        } else {
+            results::Kind::WhiteBox
+        },
+        source: None,
+        source_checkpoint: None,
+        norm: (!natural).then(|| it.judge.threat.norm.to_string()),
+        epsilon: (!natural).then(|| it.judge.threat.epsilon.to_string()),
+        epsilon_value: (!natural).then(|| it.judge.threat.epsilon.value()),
+        steps: about.steps,
+        step_size: about.step_size.map(|it| it.to_string()),
+        step_size_value: about.step_size.map(attacks::Pixels::value),
+        restarts: about.restarts,
+        loss: about.loss,
+        start: about.start,
+        batch_norm: about.batch_norm,
+        n: None,
+        n_correct: None,
+        accuracy: None,
+        accuracy_low: None,
+        accuracy_high: None,
+        forwards: Some(it.judged.cost.forwards),
+        backwards: Some(it.judged.cost.backwards),
+        max_delta: Some(it.judged.max_delta),
+        zero_gradients: Some(it.judged.zero_gradients),
+        config_hash: it.key.clone(),
+        code_version: env!("CARGO_PKG_VERSION").to_string(),
+        status: results::Status::Done,
+        error: None,
+    }
+}
+
+fn examples(args: &AttackArgs, network: &External, data: &Data, it: &Done, device: &Device) -> Result<Examples> {
+    let batch = plain_batch(&data.dataset.test, &data.test, device)?;
+    Ok(Examples {
+        adversarial: it.adversarial.clone(),
+        clean: Some(batch.images),
+        labels: batch.labels.to_vec1()?,
+        ids: Some(batch.ids),
+        about: Some(About {
+            dataset: args.dataset.clone(),
+            dataset_digest: data.dataset.digest.clone(),
+            model: args.network.model.clone(),
+            checkpoint: network.digest.clone(),
+            threat: it.judge.threat,
+            attack: it.judge.attack.name.to_string(),
+            config: it.judge.attack.config.clone(),
+            seed: args.seed,
+            correct: it.judged.correct(),
+        }),
+    })
+}

@@ -1,0 +1,228 @@
+//! Files of adversarial images, ours or anybody's: safetensors, or what `torch.save` makes of a
+//! dictionary.
+//!
+//! | tensor | shape | what |
+//! |---|---|---|
+//! | `adversarial` or `x_adv` | `[N, C, H, W]` | the attacked images, in `[0, 1]` |
+//! | `clean` or `x` | the same | the images before; may be left out if `ids` are there |
+//! | `labels` or `y` | `[N]`, integers | the true classes |
+//! | `ids` | `[N]`, integers | places in the data set's test split; may be left out |
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use attacks::Threat;
+use candle_core::{DType, Tensor};
+use models::Checkpoint;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Stop;
+use crate::files;
+
+/// The metadata entry that describes a file of ours.
+const METADATA: &str = "rampart_examples";
+
+/// What a file of ours says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct About {
+    pub(crate) dataset: String,
+    /// Of the images and labels that were read.
+    pub(crate) dataset_digest: String,
+    pub(crate) model: String,
+    /// BLAKE3 of the checkpoint's file.
+    pub(crate) checkpoint: String,
+    pub(crate) threat: Threat,
+    pub(crate) attack: String,
+    /// The attack's resolved configuration.
+    pub(crate) config: serde_json::Value,
+    pub(crate) seed: u64,
+    /// Images still classified correctly.
+    pub(crate) correct: u64,
+}
+
+/// Adversarial images and what they belong to.
+#[derive(Debug, Clone)]
+pub(crate) struct Examples {
+    /// `[N, C, H, W]`, f32.
+    pub(crate) adversarial: Tensor,
+    pub(crate) clean: Option<Tensor>,
+    pub(crate) labels: Vec<u32>,
+    pub(crate) ids: Option<Vec<u64>>,
+    pub(crate) about: Option<About>,
+}
+
+impl Examples {
+    /// Writes a file whole or not at all.
+    pub(crate) fn write(&self, file: &Path) -> Result<()> {
+        let floats = |tensor: &Tensor| -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
+            let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            let bytes = values.iter().flat_map(|it| it.to_le_bytes()).collect();
+            Ok((Dtype::F32, tensor.dims().to_vec(), bytes))
+        };
+        let integers = |values: &mut dyn Iterator<Item = i64>| {
+            let values: Vec<i64> = values.collect();
+            let bytes = values.iter().flat_map(|it| it.to_le_bytes()).collect();
+            (Dtype::I64, vec![values.len()], bytes)
+        };
+        let mut parts = vec![
+            ("adversarial", floats(&self.adversarial)?),
+            ("labels", integers(&mut self.labels.iter().map(|it| i64::from(*it)))),
+        ];
+        if let Some(clean) = &self.clean {
+            parts.push(("clean", floats(clean)?));
+        }
+        if let Some(ids) = &self.ids {
+            parts.push(("ids", integers(&mut ids.iter().map(|it| *it as i64))));
+        }
+        let views = parts.iter().map(|(name, (dtype, shape, bytes))| {
+            let view = TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as the shape needs");
+            (*name, view)
+        });
+        let about = self.about.as_ref().map(serde_json::to_string).transpose()?;
+        let metadata = about.map(|text| [(METADATA.to_string(), text)].into());
+        files::write(&std::path::absolute(file)?, &safetensors::serialize(views, metadata)?)
+    }
+
+    /// Reads a file.
+    pub(crate) fn read(file: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::read(file).map_err(|error| {
+            Stop::usage(
+                error
+                    .to_string()
+                    .replace("checkpoint `", "examples `")
+                    .replace("the checkpoint", "the examples"),
+            )
+        })?;
+        Self::out_of(&checkpoint).map_err(|error| Stop::usage(format!("examples `{}`: {error:#}", file.display())))
+    }
+
+    fn out_of(checkpoint: &Checkpoint) -> Result<Self> {
+        let find = |names: &[&str]| names.iter().find_map(|name| checkpoint.tensors.get(*name));
+        let missing = |names: &str| {
+            let there: Vec<&str> = checkpoint.tensors.keys().take(10).map(String::as_str).collect();
+            anyhow::anyhow!("there is no tensor {names}, only `{}`", there.join("`, `"))
+        };
+        let adversarial = find(&["adversarial", "x_adv"]).ok_or_else(|| missing("`adversarial` or `x_adv`"))?;
+        let labels = find(&["labels", "y"]).ok_or_else(|| missing("`labels` or `y`"))?;
+        let shape = adversarial.dims();
+        ensure!(
+            shape.len() == 4 && !shape.contains(&0),
+            "the images are {shape:?}, not [N, C, H, W]"
+        );
+        let integers = |name: &str, tensor: &Tensor| -> Result<Vec<i64>> {
+            ensure!(
+                tensor.dims() == [shape[0]],
+                "{name} are {:?} for {} images",
+                tensor.dims(),
+                shape[0]
+            );
+            ensure!(tensor.dtype() == DType::I64, "{name} are not integers");
+            Ok(tensor.to_vec1()?)
+        };
+        let labels = integers("labels", labels)?
+            .into_iter()
+            .map(|label| u32::try_from(label).map_err(|_| anyhow::anyhow!("{label} is no label")));
+        let ids = match find(&["ids"]) {
+            None => None,
+            Some(ids) => {
+                let id = |id: i64| u64::try_from(id).map_err(|_| anyhow::anyhow!("{id} is no place in a data set"));
+                Some(integers("ids", ids)?.into_iter().map(id).collect::<Result<Vec<_>>>()?)
+            }
+        };
+        let clean = find(&["clean", "x"]);
+        if let Some(clean) = clean {
+            ensure!(
+                clean.dims() == shape,
+                "the clean images are {:?}, the adversarial ones {shape:?}",
+                clean.dims()
+            );
+        }
+        let images = |tensor: &Tensor| -> Result<Tensor> {
+            ensure!(
+                tensor.dtype() != DType::I64,
+                "the images are integers; divide them by 255"
+            );
+            Ok(tensor.to_dtype(DType::F32)?)
+        };
+        let about = checkpoint
+            .metadata
+            .get(METADATA)
+            .map(|text| serde_json::from_str(text))
+            .transpose();
+        Ok(Self {
+            adversarial: images(adversarial)?,
+            clean: clean.map(images).transpose()?,
+            labels: labels.collect::<Result<_>>()?,
+            ids,
+            about: about.map_err(|error| anyhow::anyhow!("its description cannot be read: {error}"))?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nonsense_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("it.safetensors");
+        let images = Tensor::rand(0f32, 1.0, (2, 1, 2, 3), &Device::Cpu).unwrap();
+        let whole = Examples {
+            adversarial: images.clone(),
+            clean: Some(images.clone()),
+            labels: vec![3, 0],
+            ids: Some(vec![7, 9]),
+            about: None,
+        };
+        whole.write(&file).unwrap();
+        let read = Examples::read(&file).unwrap();
+        let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(values(&read.adversarial), values(&images));
+        assert_eq!(
+            (&read.labels[..], read.ids.as_deref()),
+            (&[3, 0][..], Some(&[7, 9][..]))
+        );
+
+        let refused = |examples: Examples, part: &str| {
+            examples.write(&file).unwrap();
+            let error = Examples::read(&file).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("it.safetensors"), "{error}");
+        };
+        refused(
+            Examples {
+                labels: vec![1],
+                ..whole.clone()
+            },
+            "labels are [1] for 2 images",
+        );
+        refused(
+            Examples {
+                ids: Some(vec![1]),
+                ..whole.clone()
+            },
+            "ids are [1] for 2 images",
+        );
+        let flat = images.flatten_from(1).unwrap();
+        refused(
+            Examples {
+                adversarial: flat.clone(),
+                ..whole.clone()
+            },
+            "not [N, C, H, W]",
+        );
+        refused(
+            Examples {
+                clean: Some(flat),
+                ..whole
+            },
+            "the clean images are [2, 6]",
+        );
+        std::fs::write(&file, b"nothing").unwrap();
+        assert!(Examples::read(&file).unwrap_err().to_string().contains("examples `"));
+    }
+}
