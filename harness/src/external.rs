@@ -309,7 +309,7 @@ mod tests {
             assert!(error.starts_with(&format!("--threat {text}: ")), "{error}");
         }
         let methods = attacks::builtin();
-        assert_eq!(judge("pgd", &methods, &digits()).unwrap().label, "PGD-20");
+        assert_eq!(judge("pgd", &methods, &digits()).unwrap().label, "PGD-40");
         let it = judge(
             "{ name: pgd, steps: 7, epsilon: 0.1, label: mine }",
             &methods,

@@ -42,7 +42,7 @@ pub(crate) struct AttackArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) dataset: String,
     /// An attack: a name as `harness ls attacks` shows it, or an entry of a matrix such as
-    /// `{ name: pgd, steps: 40 }`. May be repeated. Unless given: FGSM and PGD-20. Clean images always.
+    /// `{ name: pgd, steps: 40 }`. May be repeated. Unless given: FGSM and PGD. Clean images always.
     #[arg(long, value_name = "ATTACK")]
     pub(crate) attack: Vec<String>,
     /// The threat model, such as `linf:8/255` or `l2:0.5`. Unless given: linf:8/255 in colour,
@@ -322,7 +322,7 @@ impl Attack for Keep<'_> {
 fn show(args: &AttackArgs, setting: &attacks::Setting, data: &Data, done: &[Done], out: &mut dyn Write) -> Result<()> {
     writeln!(
         out,
-        "{} as {} on {} test images of {}{}, {} ≤ {} unless an attack says otherwise\n",
+        "{} as {} on {} test images of {}{}, {} ≤ {}\n",
         args.network.checkpoint.display(),
         args.network.model,
         data.test.len(),

@@ -1,6 +1,7 @@
 //! Every recorded file: the good ones give the recorded parameters and logits, the faulty ones an error.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,7 +41,12 @@ fn reference_checkpoints() {
             }
         }
         assert!(good >= 9 && faulty >= 7, "{good} good and {faulty} faulty files");
-        eprintln!("reference checkpoints: {good} good and {faulty} faulty files as they should be");
+        // Straight to the handle, as `reference::run` does.
+        writeln!(
+            std::io::stdout(),
+            "reference checkpoints: {good} good and {faulty} faulty files are what they should be"
+        )
+        .unwrap();
         true
     });
 }
