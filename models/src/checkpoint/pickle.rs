@@ -474,7 +474,7 @@ impl Machine<'_> {
         let Value::Dict(entries) = &mut self.values[dict as usize] else {
             return Err("items for something that is not a dictionary".into());
         };
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err("a key without a value".into());
         }
         entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
