@@ -352,6 +352,13 @@ fn saved_examples_are_verified_and_every_broken_rule_is_named() {
     });
     place.expect(0, &verify("short", &others));
 
+    // Without ids the clean images cannot be compared, and that is said.
+    changed(&place, "pairs", |tensors| {
+        tensors.remove("ids");
+    });
+    let (out, _) = place.expect(0, &verify("pairs", &others));
+    assert!(out.contains("no `ids`") && out.contains("every rule is kept"), "{out}");
+
     let refused = |name: &'static str, more: &[&'static str], part: &str| {
         let (_, err) = place.expect(2, &verify(name, more));
         assert!(err.contains(part), "`{part}` is not in:\n{err}");

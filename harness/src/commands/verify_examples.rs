@@ -28,7 +28,7 @@ pub(crate) struct VerifyArgs {
     pub(crate) examples: PathBuf,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
-    /// The data set they were made of. Its images and labels are compared with the file's by `ids`.
+    /// The data set they were made of. Its images and labels are compared with the file's by `ids`, if it has them.
     /// Unless given: the file's own word, and then only for the number of classes if `clean` is there.
     #[arg(long, value_name = "NAME")]
     pub(crate) dataset: Option<String>,
@@ -85,9 +85,21 @@ pub(crate) fn main(args: &VerifyArgs, out: &mut dyn Write) -> Result<Exit> {
     if wrong > 0 {
         broken.push(format!("{wrong} labels are no class of {name}"));
     }
-    let official = match args.dataset.is_some() || examples.clean.is_none() {
-        true => Some(official(args, name, &examples)?),
-        false => None,
+    let official = match (&examples.ids, &examples.clean) {
+        (Some(ids), clean) if args.dataset.is_some() || clean.is_none() => Some(official(args, name, ids)?),
+        (None, None) => {
+            return Err(Stop::usage(
+                "the file has neither `clean` images nor `ids`, so nobody knows what was perturbed",
+            ));
+        }
+        (None, Some(_)) if args.dataset.is_some() => {
+            writeln!(
+                out,
+                "the file has no `ids`: its clean images and labels are taken at its word"
+            )?;
+            None
+        }
+        _ => None,
     };
     if let (Some((images, labels)), Some(clean)) = (&official, &examples.clean) {
         let apart = rows(clean)?
@@ -198,16 +210,7 @@ pub(crate) fn main(args: &VerifyArgs, out: &mut dyn Write) -> Result<Exit> {
 }
 
 /// The data set's own images and labels at the file's ids.
-fn official(args: &VerifyArgs, name: &str, examples: &Examples) -> Result<(Tensor, Vec<u32>)> {
-    let ids = examples.ids.as_ref().ok_or_else(|| {
-        let remedy = match examples.clean {
-            Some(_) => {
-                "without them its images cannot be compared with the data set's; leave --dataset out or add them"
-            }
-            None => "nor `clean` images, so nobody knows what was perturbed",
-        };
-        Stop::usage(format!("the file has no `ids`: {remedy}"))
-    })?;
+fn official(args: &VerifyArgs, name: &str, ids: &[u64]) -> Result<(Tensor, Vec<u32>)> {
     let entry = DatasetEntry {
         name: name.to_string(),
         validation: 0,
