@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use candle_core::{Result, Tensor};
+use candle_core::Tensor;
 
 static REPLAYS: AtomicU64 = AtomicU64::new(0);
 
@@ -14,7 +14,7 @@ pub fn replayed_steps() -> u64 {
     REPLAYS.load(Ordering::Relaxed)
 }
 
-#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+#[cfg(feature = "cuda")]
 pub(crate) fn count_replay() {
     REPLAYS.fetch_add(1, Ordering::Relaxed);
 }
@@ -38,7 +38,7 @@ pub enum Loss {
 
 impl Loss {
     /// As the kernel knows it.
-    #[cfg_attr(not(any(feature = "cuda", test)), allow(dead_code))]
+    #[cfg(any(feature = "cuda", test))]
     pub(crate) fn code(self) -> (i32, f32) {
         match self {
             Self::CrossEntropy => (0, 0.0),
@@ -81,10 +81,10 @@ pub struct Ascended {
     pub stalled: Tensor,
 }
 
+#[cfg(feature = "cuda")]
 impl Ascent<'_> {
     /// Fails unless shapes and types fit.
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
-    pub(crate) fn check(&self, classes: usize) -> Result<()> {
+    pub(crate) fn check(&self, classes: usize) -> candle_core::Result<()> {
         let batch = self.start.dim(0)?;
         for (name, tensor) in [("lower", self.lower), ("upper", self.upper)] {
             if tensor.dims() != self.start.dims() {

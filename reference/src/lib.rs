@@ -13,9 +13,6 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
-/// Kinds of case that stand for methods not built yet. A test may pass over these and no others.
-pub const NOT_BUILT_YET: &[&str] = &[];
-
 /// One recorded case.
 #[derive(Debug)]
 pub struct Case {
@@ -121,7 +118,7 @@ pub fn root() -> PathBuf {
 /// Runs `check` on every case in `folder` (such as `losses`) and prints how many of each kind ran.
 ///
 /// `check` answers false for a kind it does not know; that fails the test unless another test of
-/// this folder has it (`elsewhere`) or it is [`NOT_BUILT_YET`]. An empty folder fails as well.
+/// this folder has it (`elsewhere`). An empty folder fails as well.
 pub fn run(folder: &str, elsewhere: &[&str], mut check: impl FnMut(&Case) -> bool) {
     let path = root().join(folder);
     let listing = std::fs::read_dir(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -132,7 +129,7 @@ pub fn run(folder: &str, elsewhere: &[&str], mut check: impl FnMut(&Case) -> boo
     for file in files {
         let case = Case::read(&file);
         let kind = case.kind().to_string();
-        if elsewhere.contains(&kind.as_str()) || NOT_BUILT_YET.contains(&kind.as_str()) {
+        if elsewhere.contains(&kind.as_str()) {
             continue;
         }
         assert!(check(&case), "{}: unknown kind of case `{kind}`", file.display());
