@@ -99,7 +99,7 @@ impl Clock {
         let per_pass = match self.seconds.get(&training.network) {
             Some(seconds) => *seconds,
             None => {
-                let network = models::build(&training.network, setting.image, setting.classes, &Stream::new(0))?;
+                let network = training.architecture.build(&Device::Cpu, &Stream::new(0))?;
                 let [c, h, w] = setting.image;
                 const IMAGES: usize = 4;
                 let images = Tensor::zeros((IMAGES, c, h, w), DType::F32, &Device::Cpu)?;

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use attacks::{Attack, Configured, Family, Norm, Pixels, Registry, Setting, Threat};
-use candle_core::{DType, Result as TensorResult, Tensor};
+use candle_core::{DType, Device, Result as TensorResult, Tensor};
 use clap::Args;
-use models::{Checkpoint, Classifier, Mode, Network};
+use models::{Checkpoint, Classifier, Mode, Network, Networks};
 use random::Stream;
 use serde_json::{Map, Value, json};
 
@@ -48,12 +48,14 @@ pub(crate) struct External {
 
 impl NetworkArgs {
     /// Builds the architecture for such images and puts the parameters in.
-    pub(crate) fn load(&self, image: [usize; 3], classes: usize) -> anyhow::Result<External> {
+    pub(crate) fn load(&self, networks: &Networks, image: [usize; 3], classes: usize) -> anyhow::Result<External> {
         let usage = |error: &dyn std::error::Error| {
             let causes = std::iter::successors(error.source(), |cause| cause.source());
             Stop::usage(causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")))
         };
-        let network = models::build(&self.model, image, classes, &Stream::new(0)).map_err(|error| usage(&error))?;
+        let network = networks.find_for(&self.model, image, classes);
+        let network = network.and_then(|it| it.build(&Device::Cpu, &Stream::new(0)));
+        let network = network.map_err(|error| usage(&error))?;
         let [channels, height, width] = image;
         let normalisation = match (&self.mean[..], &self.std[..]) {
             ([], _) => None,

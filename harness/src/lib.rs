@@ -1,5 +1,5 @@
 //! Rampart's program: one YAML matrix of data sets × networks × defenses × attacks × seeds, trained,
-//! attacked, stored and typeset by one command.
+//! attacked, stored and typeset by one command. [`Harness`] is the program, with methods of your own if you like.
 
 mod cli;
 mod commands;
@@ -28,6 +28,7 @@ mod device;
 mod exit;
 mod failure;
 mod host;
+mod program;
 mod progress;
 mod suggest;
 
@@ -38,10 +39,11 @@ use crate::cli::{Cli, Command};
 pub use crate::exit::Exit;
 use crate::exit::Stop;
 use crate::matrix::MatrixError;
-pub use crate::plan::Methods;
+use crate::plan::Methods;
+pub use crate::program::Harness;
 
-/// The program. Results go to stdout, everything else to stderr.
-pub fn main(methods: Methods) -> ExitCode {
+/// Results go to stdout, everything else to stderr.
+fn main(methods: &Methods) -> ExitCode {
     kernels::keep_candle_on_one_thread();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
@@ -52,7 +54,7 @@ pub fn main(methods: Methods) -> ExitCode {
         }
     };
     let mut out = std::io::stdout().lock();
-    let exit = match dispatch(&cli, &methods, &mut out).and_then(|exit| Ok((out.flush()?, exit).1)) {
+    let exit = match dispatch(&cli, methods, &mut out).and_then(|exit| Ok((out.flush()?, exit).1)) {
         Ok(exit) => exit,
         // The reader of our output has seen enough.
         Err(error) if is_broken_pipe(&error) => Exit::Success,
@@ -74,7 +76,7 @@ fn dispatch(cli: &Cli, methods: &Methods, out: &mut dyn Write) -> anyhow::Result
         Command::Tables(args) => commands::tables::main(args, out),
         Command::Export(args) => commands::export::main(args, out),
         Command::Attack(args) => commands::attack::main(args, methods, out),
-        Command::VerifyExamples(args) => commands::verify_examples::main(args, out),
+        Command::VerifyExamples(args) => commands::verify_examples::main(args, methods, out),
         Command::Fetch { names, data } => commands::fetch::main(names, data, out),
     }
 }

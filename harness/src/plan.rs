@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use attacks::{Attack, Configured, Family, ParseError, Pixels, Registry, Setting, Threat};
 use defenses::{Defense, Recipe};
+use models::{Architecture, Networks};
 use serde_json::{Map, Value, json};
 
 use crate::key::key_of;
@@ -19,19 +20,22 @@ const EVALUATION_VERSION: u32 = 1;
 
 /// The methods a matrix can name.
 #[derive(Debug)]
-pub struct Methods {
+pub(crate) struct Methods {
     /// Attacks by name.
-    pub attacks: Registry<dyn Attack>,
+    pub(crate) attacks: Registry<dyn Attack>,
     /// Defenses by name.
-    pub defenses: Registry<dyn Defense>,
+    pub(crate) defenses: Registry<dyn Defense>,
+    /// Networks by name.
+    pub(crate) networks: Networks,
 }
 
 impl Methods {
     /// The methods that come with the program.
-    pub fn builtin() -> Self {
+    pub(crate) fn builtin() -> Self {
         Self {
             attacks: attacks::builtin(),
             defenses: defenses::builtin(),
+            networks: Networks::builtin(),
         }
     }
 }
@@ -55,6 +59,8 @@ pub(crate) struct Training {
     pub(crate) dataset: DatasetEntry,
     pub(crate) setting: Setting,
     pub(crate) network: String,
+    /// The same, to be built.
+    pub(crate) architecture: Architecture,
     pub(crate) defense: Configured<dyn Defense>,
     /// How tables name the defense.
     pub(crate) label: String,
@@ -300,8 +306,11 @@ impl BlockResolver<'_> {
             let place = self.block.networks.iter().position(|it| it == network);
             place.map_or_else(|| "transfer.source.network".to_string(), |i| format!("networks[{i}]"))
         };
-        let check = models::check(network, entry.image, entry.classes.len());
-        check.map_err(|error| self.error(&field(), error.to_string()))?;
+        let found = self
+            .methods
+            .networks
+            .find_for(network, entry.image, entry.classes.len());
+        found.map_err(|error| self.error(&field(), error.to_string()))?;
         Ok(Setting {
             family: match entry.family {
                 datasets::Family::Mnist => Family::Mnist,
@@ -387,7 +396,9 @@ impl BlockResolver<'_> {
             false => self.error(&format!("recipe.{}", problem.field), problem.message),
         })?;
         let selection = self.selection(setting)?;
-        let version = models::check(&setting.network, setting.image, setting.classes).expect("a checked network");
+        let networks = &self.methods.networks;
+        let architecture = networks.find_for(&setting.network, setting.image, setting.classes);
+        let architecture = architecture.expect("a checked network");
         let dataset = self.block.dataset.clone();
         let slug = format!("{}-{}-{}-s{seed}", dataset.name, setting.network, slug(&label));
         let key = key_of(&json!({
@@ -395,7 +406,7 @@ impl BlockResolver<'_> {
             "code": TRAINING_VERSION,
             "dataset": { "digest": digest, "limit": dataset.limit.train, "validation": dataset.validation },
             "threat": setting.threat,
-            "network": { "name": setting.network, "version": version },
+            "network": { "name": setting.network, "version": architecture.version() },
             "defense": { "name": defense.name, "version": defense.version, "config": defense.config },
             "recipe": recipe,
             "selection": {
@@ -415,6 +426,7 @@ impl BlockResolver<'_> {
             dataset,
             setting,
             network,
+            architecture,
             defense,
             label,
             recipe,

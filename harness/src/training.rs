@@ -263,8 +263,8 @@ pub(crate) fn batch_that_fits(cell: &Training, data: &Data, device: &Device) -> 
 /// A network with its initial parameters.
 fn build(cell: &Training, device: &Device) -> Result<Network, Failure> {
     let random = Stream::new(cell.seed);
-    let setting = &cell.setting;
-    models::build_on(device, &cell.network, setting.image, setting.classes, &random)
+    cell.architecture
+        .build(device, &random)
         .map_err(|error| Failure::Other(error.into()))
 }
 

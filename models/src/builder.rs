@@ -11,7 +11,7 @@ use crate::network::{Parameter, Role};
 
 /// How a layer's parameters begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Init {
+pub enum Init {
     /// Uniform on ±1/√fan_in, weights and biases: what PyTorch does unless told otherwise.
     PyTorch,
     /// Weights as in PyTorch, biases zero.
@@ -35,8 +35,9 @@ pub(crate) enum State {
     Updates(Arc<AtomicI64>),
 }
 
-/// Makes layers and remembers their state.
-pub(crate) struct Builder {
+/// Makes layers and remembers their parameters and running statistics, in the order in which they are made. Names are
+/// those of the state dictionary: with `conv1`, a convolution's weight is `conv1.weight`.
+pub struct Builder {
     stream: Stream,
     dtype: DType,
     device: Device,
@@ -56,7 +57,7 @@ impl Builder {
     }
 
     /// A square convolution without bias.
-    pub(crate) fn convolution(
+    pub fn convolution(
         &mut self,
         name: &str,
         [outputs, inputs, kernel]: [usize; 3],
@@ -66,7 +67,7 @@ impl Builder {
     ) -> Result<Convolution> {
         let shape = [outputs, inputs, kernel, kernel];
         Ok(Convolution {
-            weight: self.parameter(format!("{name}.weight"), Role::Weight, &shape, &shape, init)?,
+            weight: self.parameter_of(format!("{name}.weight"), Role::Weight, &shape, &shape, init)?,
             bias: None,
             stride,
             padding,
@@ -74,7 +75,7 @@ impl Builder {
     }
 
     /// A square convolution with stride 1 and a bias.
-    pub(crate) fn convolution_with_bias(
+    pub fn convolution_with_bias(
         &mut self,
         name: &str,
         [outputs, inputs, kernel]: [usize; 3],
@@ -83,19 +84,21 @@ impl Builder {
     ) -> Result<Convolution> {
         let weights = [outputs, inputs, kernel, kernel];
         let mut convolution = self.convolution(name, [outputs, inputs, kernel], 1, padding, init)?;
-        convolution.bias = Some(self.parameter(format!("{name}.bias"), Role::Bias, &[outputs], &weights, init)?);
+        convolution.bias = Some(self.parameter_of(format!("{name}.bias"), Role::Bias, &[outputs], &weights, init)?);
         Ok(convolution)
     }
 
-    pub(crate) fn linear(&mut self, name: &str, [outputs, inputs]: [usize; 2], init: Init) -> Result<Linear> {
+    /// A fully connected layer with a bias.
+    pub fn linear(&mut self, name: &str, [outputs, inputs]: [usize; 2], init: Init) -> Result<Linear> {
         let weights = [outputs, inputs];
         Ok(Linear {
-            weight: self.parameter(format!("{name}.weight"), Role::Weight, &weights, &weights, init)?,
-            bias: self.parameter(format!("{name}.bias"), Role::Bias, &[outputs], &weights, init)?,
+            weight: self.parameter_of(format!("{name}.weight"), Role::Weight, &weights, &weights, init)?,
+            bias: self.parameter_of(format!("{name}.bias"), Role::Bias, &[outputs], &weights, init)?,
         })
     }
 
-    pub(crate) fn batch_norm(&mut self, name: &str, channels: usize) -> Result<BatchNorm> {
+    /// A batch normalisation of images with so many channels.
+    pub fn batch_norm(&mut self, name: &str, channels: usize) -> Result<BatchNorm> {
         let ones = Tensor::ones(channels, self.dtype, &self.device)?;
         let zeros = Tensor::zeros(channels, self.dtype, &self.device)?;
         let norm = BatchNorm {
@@ -117,11 +120,24 @@ impl Builder {
         Ok(norm)
     }
 
+    /// A parameter for operations of your own, treated as `role` by optimizers. Its first dimension counts as outputs,
+    /// the others as inputs.
+    pub fn parameter(&mut self, name: &str, role: Role, shape: &[usize], init: Init) -> Result<Var> {
+        self.parameter_of(name.to_string(), role, shape, shape, init)
+    }
+
     /// A parameter of a layer with `weights` of a shape.
-    fn parameter(&mut self, name: String, role: Role, shape: &[usize], weights: &[usize], init: Init) -> Result<Var> {
+    fn parameter_of(
+        &mut self,
+        name: String,
+        role: Role,
+        shape: &[usize],
+        weights: &[usize],
+        init: Init,
+    ) -> Result<Var> {
         let len = shape.iter().product();
         let fan_in: usize = weights[1..].iter().product();
-        let fan_out = weights[0] * weights[2..].iter().product::<usize>();
+        let fan_out = weights[0] * weights.iter().skip(2).product::<usize>();
         let index = [self.parameters.len() as u64];
         let uniform = |bound: f64| -> Vec<f64> {
             let draws = self.stream.uniform(&index, len);

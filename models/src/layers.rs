@@ -11,7 +11,7 @@ use crate::{Dropout, Mode};
 
 /// What one forward pass carries from layer to layer.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pass<'a> {
+pub struct Pass<'a> {
     pub(crate) mode: Mode<'a>,
     pub(crate) parameters: Parameters,
     /// Counts multiplications, if somebody asks.
@@ -26,7 +26,13 @@ pub(crate) enum Parameters {
 }
 
 impl Pass<'_> {
-    fn parameter(&self, var: &Var) -> Tensor {
+    /// What batch norm and dropout do in this pass.
+    pub fn mode(&self) -> Mode<'_> {
+        self.mode
+    }
+
+    /// A parameter's values, for operations of your own. Gradients flow to it in training and nowhere else.
+    pub fn parameter(&self, var: &Var) -> Tensor {
         match self.parameters {
             Parameters::Tracked => var.as_tensor().clone(),
             Parameters::Constant => var.as_tensor().detach(),
@@ -40,9 +46,9 @@ impl Pass<'_> {
     }
 }
 
-/// A convolution.
+/// A square convolution, with the same padding on all sides.
 #[derive(Debug)]
-pub(crate) struct Convolution {
+pub struct Convolution {
     pub(crate) weight: Var,
     pub(crate) bias: Option<Var>,
     pub(crate) stride: usize,
@@ -50,11 +56,13 @@ pub(crate) struct Convolution {
 }
 
 impl Convolution {
-    pub(crate) fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+    /// `[B, C, H, W]` to `[B, C′, H′, W′]`.
+    pub fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         self.forward_then(images, Activation::None, pass)
     }
 
-    pub(crate) fn forward_relu(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+    /// The same, then ReLU.
+    pub fn forward_relu(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         self.forward_then(images, Activation::Relu, pass)
     }
 
@@ -77,7 +85,7 @@ impl Convolution {
 
 impl Convolution {
     /// This layer, then as far as they are there: `norm`, sum with `residual`, activation.
-    pub(crate) fn describe(
+    pub fn describe(
         &self,
         make: &mut dyn Layers,
         input: Value,
@@ -94,17 +102,19 @@ impl Convolution {
 
 /// A fully connected layer.
 #[derive(Debug)]
-pub(crate) struct Linear {
+pub struct Linear {
     pub(crate) weight: Var,
     pub(crate) bias: Var,
 }
 
 impl Linear {
-    pub(crate) fn forward(&self, inputs: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+    /// `[B, N]` to `[B, N′]`.
+    pub fn forward(&self, inputs: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         self.forward_then(inputs, Activation::None, pass)
     }
 
-    pub(crate) fn forward_relu(&self, inputs: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+    /// The same, then ReLU.
+    pub fn forward_relu(&self, inputs: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         self.forward_then(inputs, Activation::Relu, pass)
     }
 
@@ -116,14 +126,15 @@ impl Linear {
 }
 
 impl Linear {
-    pub(crate) fn describe(&self, make: &mut dyn Layers, input: Value, activation: Activation) -> Result<Value> {
+    /// This layer, then the activation.
+    pub fn describe(&self, make: &mut dyn Layers, input: Value, activation: Activation) -> Result<Value> {
         make.linear(input, &self.weight, Some(&self.bias), activation)
     }
 }
 
-/// A batch normalisation.
+/// A batch normalisation over the channels of images, with PyTorch's momentum 0.1 and ε = 1e-5.
 #[derive(Debug)]
-pub(crate) struct BatchNorm {
+pub struct BatchNorm {
     pub(crate) weight: Var,
     pub(crate) bias: Var,
     pub(crate) running_mean: Var,
@@ -133,11 +144,13 @@ pub(crate) struct BatchNorm {
 }
 
 impl BatchNorm {
-    pub(crate) fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+    /// `[B, C, H, W]` to the same shape, with the statistics that the pass's mode asks for.
+    pub fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         self.forward_then(images, Activation::None, pass)
     }
 
-    pub(crate) fn forward_relu(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+    /// The same, then ReLU.
+    pub fn forward_relu(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         self.forward_then(images, Activation::Relu, pass)
     }
 
@@ -152,7 +165,7 @@ impl BatchNorm {
     }
 
     /// This layer as `kernels` has it.
-    pub(crate) fn as_norm(&self) -> kernels::BatchNorm {
+    pub fn as_norm(&self) -> kernels::BatchNorm {
         self.norm(self.weight.as_tensor().clone(), self.bias.as_tensor().clone())
     }
 
@@ -176,8 +189,9 @@ pub(crate) fn dropout_factors(dropout: &Dropout<'_>, layer: u64, width: usize) -
     draws.iter().map(|&u| if u < 0.5 { 0.0 } else { 2.0 }).collect()
 }
 
-/// Multiplies each feature by its factor, where the pass has draws for it.
-pub(crate) fn dropout_half(features: &Tensor, pass: &Pass<'_>, layer: u64) -> Result<Tensor> {
+/// Dropout with probability ½ of features `[B, N]`, where the pass has draws for it. `layer` keeps several dropout layers
+/// of one network apart.
+pub fn dropout_half(features: &Tensor, pass: &Pass<'_>, layer: u64) -> Result<Tensor> {
     let Mode::Train(Some(dropout)) = pass.mode else {
         return Ok(features.clone());
     };
@@ -191,7 +205,7 @@ pub(crate) fn dropout_half(features: &Tensor, pass: &Pass<'_>, layer: u64) -> Re
 }
 
 /// The mean of every channel: `[B, C, H, W]` to `[B, C]`.
-pub(crate) fn mean_per_channel(images: &Tensor) -> Result<Tensor> {
+pub fn mean_per_channel(images: &Tensor) -> Result<Tensor> {
     let (_, _, height, width) = images.dims4()?;
     if height != width {
         return images.flatten_from(2)?.mean(2);

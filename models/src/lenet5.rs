@@ -8,6 +8,7 @@ use kernels::{Activation, Layers, Value};
 use crate::builder::{Builder, Init};
 use crate::layers::{Convolution, Linear, Pass};
 use crate::network::Body;
+use crate::registry::Named;
 
 /// The network.
 pub(crate) struct LeNet5 {
@@ -17,8 +18,20 @@ pub(crate) struct LeNet5 {
     linear2: Linear,
 }
 
-impl LeNet5 {
-    pub(crate) fn new(make: &mut Builder, [channels, height, width]: [usize; 3], classes: usize) -> Result<Self> {
+impl Named for LeNet5 {
+    const NAME: &'static str = "lenet5";
+    const VERSION: u32 = 2;
+    const SUMMARY: &'static str = "two 5x5 convolutions and two linear layers, for MNIST";
+    const SOURCE: &'static str = "Madry et al. 2018, arXiv:1706.06083; BorealisAI/advertorch LeNet5Madry";
+
+    fn check([_, height, width]: [usize; 3], _: usize) -> std::result::Result<(), String> {
+        match height.min(width) < 4 {
+            true => Err("sides must be at least 4".into()),
+            false => Ok(()),
+        }
+    }
+
+    fn new(make: &mut Builder, [channels, height, width]: [usize; 3], classes: usize) -> Result<Self> {
         let features = 64 * (height / 4) * (width / 4);
         Ok(Self {
             conv1: make.convolution_with_bias("conv1", [32, channels, 5], 2, Init::PyTorch)?,
@@ -39,12 +52,12 @@ impl Body for LeNet5 {
         self.linear2.forward(&x, pass)
     }
 
-    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Value> {
+    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Option<Value>> {
         let x = self.conv1.describe(make, images, None, None, Activation::Relu)?;
         let x = make.max_pool(x, 2);
         let x = self.conv2.describe(make, x, None, None, Activation::Relu)?;
         let x = make.max_pool(x, 2);
         let x = self.linear1.describe(make, x, Activation::Relu)?;
-        self.linear2.describe(make, x, Activation::None)
+        self.linear2.describe(make, x, Activation::None).map(Some)
     }
 }

@@ -25,7 +25,9 @@ mod small_cnn;
 mod tiny_cnn;
 mod wide_resnet;
 
+pub use builder::{Builder, Init};
 pub use checkpoint::{Checkpoint, CheckpointError, Format, Loaded};
 pub use classifier::{Classifier, Dropout, FromModule, Mode};
-pub use network::{Buffer, ModelError, Network, Parameter, Role};
-pub use registry::{Entry, build, build_in, build_on, check, entries};
+pub use layers::{BatchNorm, Convolution, Linear, Pass, dropout_half, mean_per_channel};
+pub use network::{Body, Buffer, ModelError, Network, Parameter, Role};
+pub use registry::{Architecture, Entry, Named, Networks, build, build_on};

@@ -108,8 +108,9 @@ pub enum ModelError {
 }
 
 /// The layers of a network and their order.
-pub(crate) trait Body: Send + Sync {
-    /// The logits `[B, K]` of images `[B, C, H, W]`.
+pub trait Body: Send + Sync {
+    /// The logits `[B, K]` of images `[B, C, H, W]`, through Candle's graph: layers of this crate, operations of
+    /// `kernels`, or any of Candle's on what [`Pass::parameter`] gives.
     fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 
     /// What happens to images before the first layer.
@@ -117,8 +118,13 @@ pub(crate) trait Body: Send + Sync {
         Ok(images.clone())
     }
 
-    /// The same layers, after [`Body::prepare`], told one by one: from images to logits.
-    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Value>;
+    /// The same layers, after [`Body::prepare`], told one by one: from images to logits. With it the network trains
+    /// as one operation and attacks run on its frozen form, several times faster. `None`: it is more than such
+    /// layers can say, and [`Body::forward`] alone is used.
+    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Option<Value>> {
+        let _ = (make, images);
+        Ok(None)
+    }
 }
 
 impl Network {
@@ -302,7 +308,9 @@ impl Network {
             return Ok(None);
         }
         let (mut make, value) = trained::Builder::new(self.image, &self.pool);
-        self.body.describe(&mut make, value)?;
+        if self.body.describe(&mut make, value)?.is_none() {
+            return Ok(None);
+        }
         let images = self.body.prepare(images)?;
         let logits = match &dropout {
             None => make.logits(&images, statistics, None)?,
@@ -362,8 +370,7 @@ impl Classifier for Network {
             DType::F32 => {
                 let (mut make, images) = frozen::Builder::new(self.image);
                 make.use_pool(&self.frozen_pool);
-                self.body.describe(&mut make, images)?;
-                Some(make.finish())
+                self.body.describe(&mut make, images)?.map(|_| make.finish())
             }
             _ => None,
         };

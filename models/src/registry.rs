@@ -9,7 +9,7 @@ use crate::builder::Builder;
 use crate::lenet5::LeNet5;
 use crate::network::{Body, ModelError, Network};
 use crate::resnet18::ResNet18;
-use crate::small_cnn::{self, SmallCnn};
+use crate::small_cnn::SmallCnn;
 use crate::tiny_cnn::TinyCnn;
 use crate::wide_resnet::{Form, WideResNet};
 
@@ -26,56 +26,204 @@ pub struct Entry {
     pub version: u32,
 }
 
-/// All networks.
-pub fn entries() -> &'static [Entry] {
-    ENTRIES
+/// A network of one's own, by one name.
+pub trait Named: Body + Sized + 'static {
+    /// The name in a matrix, in kebab case.
+    const NAME: &'static str;
+    /// Raised whenever the same parameters start to give other logits. Part of every cell's key.
+    const VERSION: u32;
+    /// One line for `harness ls`.
+    const SUMMARY: &'static str;
+    /// Where the network comes from: authors, year, arXiv number.
+    const SOURCE: &'static str;
+
+    /// Why such images (channels, height, width) or so few classes are nothing for it.
+    fn check(image: [usize; 3], classes: usize) -> Result<(), String> {
+        let _ = (image, classes);
+        Ok(())
+    }
+
+    /// Makes the layers; the order decides the draws that parameters begin with.
+    fn new(make: &mut Builder, image: [usize; 3], classes: usize) -> candle_core::Result<Self>;
 }
 
-const ENTRIES: &[Entry] = &[
-    Entry {
-        name: "tiny-cnn",
-        summary: "two convolutions with batch norm and a linear layer, for 8x8 digits",
-        source: "this project",
-        version: 2,
-    },
-    Entry {
-        name: "small-cnn",
-        summary: "four convolutions and three linear layers, dropout, for MNIST",
-        source: "TRADES, Zhang et al. 2019, arXiv:1901.08573; yaodongyu/TRADES models/small_cnn.py",
-        version: 2,
-    },
-    Entry {
-        name: "lenet5",
-        summary: "two 5x5 convolutions and two linear layers, for MNIST",
-        source: "Madry et al. 2018, arXiv:1706.06083; BorealisAI/advertorch LeNet5Madry",
-        version: 2,
-    },
-    Entry {
-        name: "resnet18",
-        summary: "18-layer residual network for 32x32 images",
-        source: "MART, Wang et al. 2020; YisenWang/MART resnet.py",
-        version: 2,
-    },
-    Entry {
-        name: "wrn-D-K",
-        summary: "wide residual network of depth D and width K, such as wrn-34-10 or wrn-28-10",
-        source: "Zagoruyko and Komodakis 2016, arXiv:1605.07146; YisenWang/MART wideresnet.py",
-        version: 2,
-    },
-    Entry {
-        name: "mma-wrn-D-K",
-        summary: "wide residual network that standardises every image, such as mma-wrn-28-4",
-        source: "MMA, Ding et al. 2020, arXiv:1812.02637; BorealisAI/advertorch",
-        version: 2,
-    },
-];
+/// The networks a matrix can name.
+#[derive(Debug, Clone)]
+pub struct Networks {
+    families: Vec<Family>,
+}
 
-/// Builds a network by name for images of `image` = [channels, height, width], in f32.
+/// Networks that are built alike.
+#[derive(Debug, Clone, Copy)]
+struct Family {
+    entry: Entry,
+    /// What is special about the name, if the name is of this family.
+    parse: fn(&Entry, &str) -> Option<Result<Size, ModelError>>,
+    check: fn([usize; 3], usize) -> Result<(), String>,
+    make: Make,
+}
+
+/// Depth and width, for families that have them.
+type Size = [usize; 2];
+type Make = fn(&mut Builder, Size, [usize; 3], usize) -> candle_core::Result<Arc<dyn Body>>;
+
+/// A network that is known by name and fits a task, not built yet.
+#[derive(Debug, Clone)]
+pub struct Architecture {
+    name: String,
+    version: u32,
+    size: Size,
+    image: [usize; 3],
+    classes: usize,
+    make: Make,
+}
+
+impl Networks {
+    /// The networks of this crate.
+    pub fn builtin() -> Self {
+        let mut networks = Self { families: Vec::new() };
+        networks.add::<TinyCnn>();
+        networks.add::<SmallCnn>();
+        networks.add::<LeNet5>();
+        networks.add::<ResNet18>();
+        networks.families.extend([
+            Family {
+                entry: Entry {
+                    name: "wrn-D-K",
+                    summary: "wide residual network of depth D and width K, such as wrn-34-10 or wrn-28-10",
+                    source: "Zagoruyko and Komodakis 2016, arXiv:1605.07146; YisenWang/MART wideresnet.py",
+                    version: 2,
+                },
+                parse: |_, name| size(name, name.strip_prefix("wrn-")?),
+                check: |_, _| Ok(()),
+                make: |make, size, image, classes| {
+                    Ok(Arc::new(WideResNet::new(make, Form::Mart, size, image, classes)?))
+                },
+            },
+            Family {
+                entry: Entry {
+                    name: "mma-wrn-D-K",
+                    summary: "wide residual network that standardises every image, such as mma-wrn-28-4",
+                    source: "MMA, Ding et al. 2020, arXiv:1812.02637; BorealisAI/advertorch",
+                    version: 2,
+                },
+                parse: |_, name| size(name, name.strip_prefix("mma-wrn-")?),
+                check: |_, _| Ok(()),
+                make: |make, size, image, classes| {
+                    Ok(Arc::new(WideResNet::new(make, Form::Mma, size, image, classes)?))
+                },
+            },
+        ]);
+        networks
+    }
+
+    /// Adds a network. Panics if the name is taken.
+    pub fn add<N: Named>(&mut self) {
+        assert!(self.find(N::NAME).is_none(), "two networks are called `{}`", N::NAME);
+        self.families.push(Family {
+            entry: Entry {
+                name: N::NAME,
+                summary: N::SUMMARY,
+                source: N::SOURCE,
+                version: N::VERSION,
+            },
+            parse: |entry, name| (name == entry.name).then_some(Ok([0, 0])),
+            check: N::check,
+            make: |make, _, image, classes| Ok(Arc::new(N::new(make, image, classes)?)),
+        });
+    }
+
+    /// One line for each network or family, in the order in which they were added.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.families.iter().map(|family| family.entry).collect()
+    }
+
+    fn find(&self, name: &str) -> Option<(Family, Result<Size, ModelError>)> {
+        let parsed = |family: &Family| Some((*family, (family.parse)(&family.entry, name)?));
+        self.families.iter().find_map(parsed)
+    }
+
+    /// The network of that name for images of `image` = [channels, height, width], if it can classify them.
+    pub fn find_for(&self, name: &str, image: [usize; 3], classes: usize) -> Result<Architecture, ModelError> {
+        let (family, size) = self.find(name).ok_or_else(|| self.unknown(name))?;
+        let size = size?;
+        let checked = match image.contains(&0) || classes == 0 {
+            true => Err("nothing may be zero".to_string()),
+            false => (family.check)(image, classes),
+        };
+        checked.map_err(|reason| ModelError::Task {
+            name: name.to_string(),
+            image,
+            classes,
+            reason,
+        })?;
+        Ok(Architecture {
+            name: name.to_string(),
+            version: family.entry.version,
+            size,
+            image,
+            classes,
+            make: family.make,
+        })
+    }
+
+    fn unknown(&self, name: &str) -> ModelError {
+        let examples = ["wrn-34-10", "wrn-28-10", "wrn-28-4", "wrn-10-2", "mma-wrn-28-4"];
+        let names = self.families.iter().map(|family| family.entry.name).chain(examples);
+        let nearest = names
+            .map(|known| (strsim::jaro_winkler(&name.to_lowercase(), known), known))
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .filter(|(similarity, _)| *similarity > 0.75);
+        let known: Vec<_> = self.families.iter().map(|family| family.entry.name).collect();
+        ModelError::Unknown {
+            name: name.to_string(),
+            suggestion: nearest.map(|(_, known)| known.to_string()),
+            known: known.join(", "),
+        }
+    }
+}
+
+impl Architecture {
+    /// The name it was found by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Increases whenever the same parameters would give other logits.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Builds it in `f32` on a device. Its parameters begin as the same numbers everywhere.
+    pub fn build(&self, device: &Device, random: &Stream) -> Result<Network, ModelError> {
+        self.build_in(DType::F32, device, random)
+    }
+
+    /// Builds it in `f32` or `f64`.
+    pub fn build_in(&self, dtype: DType, device: &Device, random: &Stream) -> Result<Network, ModelError> {
+        let mut make = Builder::new(random, dtype, device);
+        let body = (self.make)(&mut make, self.size, self.image, self.classes)?;
+        let place = (dtype, device.clone());
+        Ok(Network::new(
+            &self.name,
+            self.version,
+            self.image,
+            self.classes,
+            place,
+            make,
+            body,
+        ))
+    }
+}
+
+/// Builds a network of this crate by name for images of `image` = [channels, height, width], in `f32` on the CPU.
 pub fn build(name: &str, image: [usize; 3], classes: usize, random: &Stream) -> Result<Network, ModelError> {
-    build_in(DType::F32, name, image, classes, random)
+    Networks::builtin()
+        .find_for(name, image, classes)?
+        .build(&Device::Cpu, random)
 }
 
-/// Builds a network by name in `f32`, on a device. Its parameters begin as the same numbers everywhere.
+/// As [`build`], on a device.
 pub fn build_on(
     device: &Device,
     name: &str,
@@ -83,107 +231,26 @@ pub fn build_on(
     classes: usize,
     random: &Stream,
 ) -> Result<Network, ModelError> {
-    make((DType::F32, device), name, image, classes, random)
+    Networks::builtin()
+        .find_for(name, image, classes)?
+        .build(device, random)
 }
 
-/// Builds a network by name in `f32` or `f64`.
-pub fn build_in(
-    dtype: DType,
-    name: &str,
-    image: [usize; 3],
-    classes: usize,
-    random: &Stream,
-) -> Result<Network, ModelError> {
-    make((dtype, &Device::Cpu), name, image, classes, random)
-}
-
-fn make(
-    (dtype, device): (DType, &Device),
-    name: &str,
-    image: [usize; 3],
-    classes: usize,
-    random: &Stream,
-) -> Result<Network, ModelError> {
-    let version = check(name, image, classes)?;
-    let mut make = Builder::new(random, dtype, device);
-    let body: Arc<dyn Body> = match name {
-        "tiny-cnn" => Arc::new(TinyCnn::new(&mut make, image, classes)?),
-        "small-cnn" => Arc::new(SmallCnn::new(&mut make, image, classes)?),
-        "lenet5" => Arc::new(LeNet5::new(&mut make, image, classes)?),
-        "resnet18" => Arc::new(ResNet18::new(&mut make, image, classes)?),
-        _ => {
-            let (form, size) = wide_resnet(name)?;
-            Arc::new(WideResNet::new(&mut make, form, size, image, classes)?)
-        }
-    };
-    let place = (dtype, device.clone());
-    Ok(Network::new(name, version, image, classes, place, make, body))
-}
-
-/// Whether a network of that name can classify such images, without building it. Returns its version.
-pub fn check(name: &str, image: [usize; 3], classes: usize) -> Result<u32, ModelError> {
-    let entry = |name: &str| ENTRIES.iter().find(|entry| entry.name == name);
-    let known = match entry(name) {
-        Some(entry) => Some(entry),
-        None => match wide_resnet(name)?.0 {
-            Form::Mart => entry("wrn-D-K"),
-            Form::Mma => entry("mma-wrn-D-K"),
-        },
-    };
+/// Depth and width out of `D-K`. `None`: it is not of that form.
+fn size(name: &str, size: &str) -> Option<Result<Size, ModelError>> {
     let refuse = |reason: &str| {
-        Err(ModelError::Task {
-            name: name.to_string(),
-            image,
-            classes,
-            reason: reason.to_string(),
-        })
-    };
-    let side = image[1].min(image[2]);
-    match name {
-        _ if image.contains(&0) || classes == 0 => refuse("nothing may be zero"),
-        "small-cnn" if small_cnn::final_side(side) == 0 => refuse("sides must be at least 16"),
-        "lenet5" if side < 4 => refuse("sides must be at least 4"),
-        _ => Ok(known.ok_or_else(|| unknown(name))?.version),
-    }
-}
-
-/// `wrn-D-K` and `mma-wrn-D-K`.
-fn wide_resnet(name: &str) -> Result<(Form, [usize; 2]), ModelError> {
-    let (form, size) = match (name.strip_prefix("wrn-"), name.strip_prefix("mma-wrn-")) {
-        (Some(size), _) => (Form::Mart, size),
-        (_, Some(size)) => (Form::Mma, size),
-        _ => return Err(unknown(name)),
-    };
-    let numbers = size.split_once('-');
-    let numbers = numbers.and_then(|(depth, widen)| Some((depth.parse::<usize>().ok()?, widen.parse::<usize>().ok()?)));
-    let Some((depth, widen)) = numbers else {
-        return Err(unknown(name));
-    };
-    let refuse = |reason: &str| {
-        Err(ModelError::Size {
+        Some(Err(ModelError::Size {
             name: name.to_string(),
             reason: reason.to_string(),
-        })
+        }))
     };
+    let (depth, widen) = size.split_once('-')?;
+    let (depth, widen) = (depth.parse::<usize>().ok()?, widen.parse::<usize>().ok()?);
     if depth < 10 || !(depth - 4).is_multiple_of(6) {
         return refuse("the depth must be 6n + 4: 10, 16, 22, 28, 34, …");
     }
     if depth > 1000 || widen == 0 || widen > 100 {
         return refuse("the depth may be at most 1000 and the width 1 to 100");
     }
-    Ok((form, [depth, widen]))
-}
-
-fn unknown(name: &str) -> ModelError {
-    let examples = ["wrn-34-10", "wrn-28-10", "wrn-28-4", "wrn-10-2", "mma-wrn-28-4"];
-    let names = ENTRIES.iter().map(|entry| entry.name).chain(examples);
-    let nearest = names
-        .map(|known| (strsim::jaro_winkler(&name.to_lowercase(), known), known))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(similarity, _)| *similarity > 0.75);
-    ModelError::Unknown {
-        name: name.to_string(),
-        suggestion: nearest.map(|(_, known)| known.to_string()),
-        known: ENTRIES.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", "),
-    }
+    Some(Ok([depth, widen]))
 }

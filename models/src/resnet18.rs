@@ -10,6 +10,7 @@ use kernels::{Activation, Layers, Value};
 use crate::builder::{Builder, Init};
 use crate::layers::{BatchNorm, Convolution, Linear, Pass, mean_per_channel};
 use crate::network::Body;
+use crate::registry::Named;
 
 /// The network.
 pub(crate) struct ResNet18 {
@@ -27,11 +28,18 @@ struct Block {
     shortcut: Option<(Convolution, BatchNorm)>,
 }
 
-impl ResNet18 {
-    pub(crate) fn new(make: &mut Builder, image: [usize; 3], classes: usize) -> Result<Self> {
+impl Named for ResNet18 {
+    const NAME: &'static str = "resnet18";
+    const VERSION: u32 = 2;
+    const SUMMARY: &'static str = "18-layer residual network for 32x32 images";
+    const SOURCE: &'static str = "MART, Wang et al. 2020; YisenWang/MART resnet.py";
+
+    fn new(make: &mut Builder, image: [usize; 3], classes: usize) -> Result<Self> {
         Self::of_widths(make, [64, 128, 256, 512], image, classes)
     }
+}
 
+impl ResNet18 {
     /// The same with other numbers of channels.
     pub(crate) fn of_widths(
         make: &mut Builder,
@@ -118,7 +126,7 @@ impl Body for ResNet18 {
         self.linear.forward(&mean_per_channel(&x)?, pass)
     }
 
-    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Value> {
+    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Option<Value>> {
         let mut x = self
             .conv1
             .describe(make, images, Some(&self.bn1), None, Activation::Relu)?;
@@ -126,6 +134,6 @@ impl Body for ResNet18 {
             x = block.describe(make, x)?;
         }
         let x = make.mean_per_channel(x);
-        self.linear.describe(make, x, Activation::None)
+        self.linear.describe(make, x, Activation::None).map(Some)
     }
 }

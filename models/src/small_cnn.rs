@@ -8,6 +8,7 @@ use kernels::{Activation, Layers, Value};
 use crate::builder::{Builder, Init};
 use crate::layers::{Convolution, Linear, Pass, dropout_half};
 use crate::network::Body;
+use crate::registry::Named;
 
 /// The network.
 pub(crate) struct SmallCnn {
@@ -21,12 +22,24 @@ pub(crate) struct SmallCnn {
 }
 
 /// What a side of the image has become after all convolutions and poolings.
-pub(crate) fn final_side(side: usize) -> usize {
+fn final_side(side: usize) -> usize {
     (side.saturating_sub(4) / 2).saturating_sub(4) / 2
 }
 
-impl SmallCnn {
-    pub(crate) fn new(make: &mut Builder, [channels, height, width]: [usize; 3], classes: usize) -> Result<Self> {
+impl Named for SmallCnn {
+    const NAME: &'static str = "small-cnn";
+    const VERSION: u32 = 2;
+    const SUMMARY: &'static str = "four convolutions and three linear layers, dropout, for MNIST";
+    const SOURCE: &'static str = "TRADES, Zhang et al. 2019, arXiv:1901.08573; yaodongyu/TRADES models/small_cnn.py";
+
+    fn check([_, height, width]: [usize; 3], _: usize) -> std::result::Result<(), String> {
+        match final_side(height.min(width)) {
+            0 => Err("sides must be at least 16".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn new(make: &mut Builder, [channels, height, width]: [usize; 3], classes: usize) -> Result<Self> {
         let features = 64 * final_side(height) * final_side(width);
         let mut conv = |name: &str, outputs, inputs| {
             let name = format!("feature_extractor.{name}");
@@ -58,7 +71,7 @@ impl Body for SmallCnn {
         self.fc3.forward(&x, pass)
     }
 
-    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Value> {
+    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Option<Value>> {
         let x = self.conv1.describe(make, images, None, None, Activation::Relu)?;
         let x = self.conv2.describe(make, x, None, None, Activation::Relu)?;
         let x = make.max_pool(x, 2);
@@ -68,6 +81,6 @@ impl Body for SmallCnn {
         let x = self.fc1.describe(make, x, Activation::Relu)?;
         let x = make.dropout(x, 0);
         let x = self.fc2.describe(make, x, Activation::Relu)?;
-        self.fc3.describe(make, x, Activation::None)
+        self.fc3.describe(make, x, Activation::None).map(Some)
     }
 }

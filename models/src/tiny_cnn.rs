@@ -7,6 +7,7 @@ use kernels::{Activation, Layers, Value};
 use crate::builder::{Builder, Init};
 use crate::layers::{BatchNorm, Convolution, Linear, Pass};
 use crate::network::Body;
+use crate::registry::Named;
 
 /// The network.
 pub(crate) struct TinyCnn {
@@ -17,8 +18,13 @@ pub(crate) struct TinyCnn {
     fc: Linear,
 }
 
-impl TinyCnn {
-    pub(crate) fn new(make: &mut Builder, [channels, height, width]: [usize; 3], classes: usize) -> Result<Self> {
+impl Named for TinyCnn {
+    const NAME: &'static str = "tiny-cnn";
+    const VERSION: u32 = 2;
+    const SUMMARY: &'static str = "two convolutions with batch norm and a linear layer, for 8x8 digits";
+    const SOURCE: &'static str = "this project";
+
+    fn new(make: &mut Builder, [channels, height, width]: [usize; 3], classes: usize) -> Result<Self> {
         let features = 32 * height.div_ceil(2) * width.div_ceil(2);
         Ok(Self {
             conv1: make.convolution("conv1", [16, channels, 3], 1, 1, Init::PyTorch)?,
@@ -39,11 +45,11 @@ impl Body for TinyCnn {
         self.fc.forward(&x.flatten_from(1)?, pass)
     }
 
-    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Value> {
+    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Option<Value>> {
         let x = self
             .conv1
             .describe(make, images, Some(&self.bn1), None, Activation::Relu)?;
         let x = self.conv2.describe(make, x, Some(&self.bn2), None, Activation::Relu)?;
-        self.fc.describe(make, x, Activation::None)
+        self.fc.describe(make, x, Activation::None).map(Some)
     }
 }

@@ -152,14 +152,14 @@ impl Body for WideResNet {
         }
     }
 
-    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Value> {
+    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Option<Value>> {
         let mut x = self.conv1.describe(make, images, None, None, Activation::None)?;
         for block in &self.blocks {
             x = block.describe(make, x)?;
         }
         let x = make.norm_relu(x, &self.bn1.as_norm())?;
         let x = make.mean_per_channel(x);
-        self.fc.describe(make, x, Activation::None)
+        self.fc.describe(make, x, Activation::None).map(Some)
     }
 }
 

@@ -34,7 +34,9 @@ fn reference_networks() {
 fn network(case: &Case, dtype: DType) -> Network {
     let [channels, height, width] = reference::networks::image(case);
     let name = reference::networks::name(case);
-    let network = models::build_in(dtype, &name, [channels, height, width], 10, &Stream::new(0)).unwrap();
+    let networks = models::Networks::builtin();
+    let network = networks.find_for(&name, [channels, height, width], 10).unwrap();
+    let network = network.build_in(dtype, &Device::Cpu, &Stream::new(0)).unwrap();
     network.load_state(&reference::networks::state(case)).unwrap();
     network
 }

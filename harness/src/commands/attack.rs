@@ -101,7 +101,7 @@ pub(crate) fn main(args: &AttackArgs, methods: &Methods, out: &mut dyn Write) ->
     for file in args.save_examples.iter().chain(&args.out) {
         check_place(file)?;
     }
-    let network = args.network.load(entry.image, entry.classes.len())?;
+    let network = args.network.load(&methods.networks, entry.image, entry.classes.len())?;
     let cut = DatasetEntry {
         name: args.dataset.clone(),
         validation: 0,

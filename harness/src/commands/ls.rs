@@ -14,7 +14,9 @@ pub(crate) fn main(kind: Listing, as_json: bool, methods: &Methods, out: &mut dy
     let items = match kind {
         Listing::Attacks => of_registry(&methods.attacks),
         Listing::Defenses => of_registry(&methods.defenses),
-        Listing::Models => models::entries()
+        Listing::Models => methods
+            .networks
+            .entries()
             .iter()
             .map(|it| json!({ "name": it.name, "summary": it.summary, "source": it.source, "version": it.version }))
             .collect(),

@@ -68,11 +68,11 @@ fn default_jobs(plan: &Plan, device: &Device) -> Result<usize> {
     const SMALL: u64 = 20_000_000;
     // More would wait for each other's launches.
     const ON_ONE_CARD: usize = 4;
-    let mut settings: Vec<_> = plan.trainings.iter().map(|it| &it.setting).collect();
-    settings.sort_by_key(|it| (&it.network, it.image));
-    settings.dedup_by_key(|it| (&it.network, it.image));
-    for setting in settings {
-        let network = models::build(&setting.network, setting.image, setting.classes, &Stream::new(0))?;
+    let mut trainings: Vec<_> = plan.trainings.iter().collect();
+    trainings.sort_by_key(|it| (&it.network, it.setting.image));
+    trainings.dedup_by_key(|it| (&it.network, it.setting.image));
+    for training in trainings {
+        let network = training.architecture.build(&Device::Cpu, &Stream::new(0))?;
         if network.multiplications()? > SMALL {
             return Ok(1);
         }

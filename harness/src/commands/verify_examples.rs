@@ -14,6 +14,7 @@ use crate::examples::Examples;
 use crate::exit::{Exit, Stop};
 use crate::external::{self, NetworkArgs};
 use crate::matrix::{DatasetEntry, Limit};
+use crate::plan::Methods;
 
 /// Slack of every rule, in pixel units: rounding of f32 images near 1.
 const SLACK: f64 = 1e-6;
@@ -43,7 +44,7 @@ pub(crate) struct VerifyArgs {
 }
 
 /// Evaluates saved adversarial images again, and checks every rule they must keep.
-pub(crate) fn main(args: &VerifyArgs, out: &mut dyn Write) -> Result<Exit> {
+pub(crate) fn main(args: &VerifyArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {
     let examples = Examples::read(&args.examples)?;
     let about = examples.about.as_ref();
     let threat = match (&args.threat, about) {
@@ -71,7 +72,7 @@ pub(crate) fn main(args: &VerifyArgs, out: &mut dyn Write) -> Result<Exit> {
             "the file's images are {file:?}, those of {name} {data:?}; choose another --dataset"
         )));
     }
-    let network = args.network.load(entry.image, entry.classes.len())?;
+    let network = args.network.load(&methods.networks, entry.image, entry.classes.len())?;
     for remark in &network.remarks {
         eprintln!("{}: {remark}", args.network.checkpoint.display());
     }

@@ -1,0 +1,19 @@
+//! Rampart with a defense, an attack and a network of one's own.
+
+mod corners;
+mod mixed;
+mod quadratic;
+
+use std::process::ExitCode;
+
+use crate::corners::Corners;
+use crate::mixed::Mixed;
+use crate::quadratic::Quadratic;
+
+fn main() -> ExitCode {
+    harness::Harness::new()
+        .defense::<Mixed>()
+        .attack::<Corners>()
+        .network::<Quadratic>()
+        .main()
+}
