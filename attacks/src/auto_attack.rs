@@ -248,6 +248,10 @@ impl Attack for AutoAttack {
         }
     }
 
+    fn in_parts(&self) -> Option<&AutoAttack> {
+        Some(self)
+    }
+
     fn ceiling(&self, classes: usize) -> Option<Cost> {
         // Each attack would classify the clean images; here it is done once for all.
         let mut total = Cost {

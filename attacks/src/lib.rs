@@ -183,6 +183,16 @@ pub trait Attack: std::fmt::Debug + Send + Sync {
     fn ceiling(&self, _classes: usize) -> Option<Cost> {
         None
     }
+
+    /// Whether it asks for logits and sees nothing else of the network.
+    fn by_queries(&self) -> bool {
+        false
+    }
+
+    /// Itself, if it is a list of attacks between two of which it can be stopped and gone on from ([`Progress`]).
+    fn in_parts(&self) -> Option<&AutoAttack> {
+        None
+    }
 }
 
 /// The attacks of this crate.

@@ -151,6 +151,10 @@ impl Attack for Spsa {
         }
     }
 
+    fn by_queries(&self) -> bool {
+        true
+    }
+
     fn ceiling(&self, _: usize) -> Option<Cost> {
         Some(Cost {
             forwards: self.steps * (self.samples + 1) + 1,

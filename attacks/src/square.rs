@@ -128,6 +128,10 @@ impl Attack for Square {
         }
     }
 
+    fn by_queries(&self) -> bool {
+        true
+    }
+
     fn ceiling(&self, _: usize) -> Option<Cost> {
         Some(Cost {
             forwards: self.restarts * (self.queries + 1) + 1,

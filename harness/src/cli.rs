@@ -162,6 +162,10 @@ pub(crate) struct TablesArgs {
     /// What to print. All forms are written to the run's folder in any case.
     #[arg(long, default_value = "markdown")]
     pub(crate) format: Format,
+    /// Add a column with the worst case of each image over these attacks, such as `pgd-20,cw`; a transferred one is
+    /// written `transfer/pgd-20`. Nothing runs again. May be repeated.
+    #[arg(long, value_name = "ATTACK,ATTACK…")]
+    pub(crate) worst_of: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

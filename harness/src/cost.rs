@@ -79,10 +79,14 @@ pub(crate) fn of_evaluation(cell: &Evaluation, target: &Training, data: &Data) -
         }
     };
     let examples = data.test.len() as u64;
-    // The clean and the attacked image are classified as well.
+    // The clean and the attacked image are classified as well, that one twice; at clean images the network is examined.
+    let (forwards, backwards) = match cell.attack.name {
+        "natural" => (5, 1),
+        _ => (3, 0),
+    };
     Ok(Cost {
-        forwards: (cost.forwards + 4) * examples / 2,
-        backwards: cost.backwards * examples / 2,
+        forwards: (cost.forwards + 2 * forwards) * examples / 2,
+        backwards: (cost.backwards + 2 * backwards) * examples / 2,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use attacks::{Attack, Configured, Family, Norm, Pixels, Registry, Setting, Threat};
-use candle_core::{DType, Device, Result as TensorResult, Tensor};
+use candle_core::{Device, Result as TensorResult, Tensor};
 use clap::Args;
 use models::{Checkpoint, Classifier, Mode, Network, Networks};
 use random::Stream;
@@ -119,19 +119,6 @@ impl External {
     /// The normalisation, for a key.
     pub(crate) fn normalisation(&self) -> Value {
         json!(self.normalisation.as_ref().map(|it| [&it.mean, &it.std]))
-    }
-
-    /// BLAKE3 of all parameters and running statistics: an attack must leave them alone.
-    pub(crate) fn fingerprint(&self) -> anyhow::Result<String> {
-        let mut hasher = blake3::Hasher::new();
-        for (name, tensor) in self.network.state()? {
-            hasher.update(name.as_bytes());
-            let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-            values.iter().for_each(|value| {
-                hasher.update(&value.to_le_bytes());
-            });
-        }
-        Ok(hasher.finalize().to_hex().to_string())
     }
 }
 

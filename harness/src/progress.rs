@@ -93,6 +93,15 @@ impl Bar {
         }
     }
 
+    /// A bar nobody sees, that a test can stop.
+    #[cfg(test)]
+    pub(crate) fn stopped_by(stop: Arc<AtomicBool>) -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            stop,
+        }
+    }
+
     /// The work is `total` steps, of which `done` are done.
     pub(crate) fn start(&self, total: u64, done: u64) {
         self.bar.set_length(total);

@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use models::{Classifier, Network};
 use random::{Purpose, Stream};
 use results::{Row, Timing, TimingKind};
 
 use crate::data::Data;
-use crate::evaluation::judge;
+use crate::evaluation::{SAVE_EVERY, Saves, Scrutiny, Task, judge, query_budget, untouched};
 use crate::failure::Failure;
 use crate::folder::{self, FailedCell, RunFolder, State};
 use crate::host;
@@ -19,7 +20,7 @@ use crate::matrix::{Checkpoint, DatasetEntry, SelectionSplit};
 use crate::plan::{Evaluation, Plan, Training};
 use crate::progress::Progress;
 use crate::tables::{kind, stored};
-use crate::training::{batch_that_fits, clean_up, load_network, train};
+use crate::training::{RESUME, batch_that_fits, clean_up, load_network, train};
 
 /// Data sets by how the matrix cuts them.
 pub(crate) type AllData = BTreeMap<String, Arc<Data>>;
@@ -349,44 +350,42 @@ impl Runner<'_> {
             None => None,
         };
         let data = &self.data[&data_key(&training.dataset)];
-        let split = &data.dataset.test;
         let random = Stream::new(training.seed).of(Purpose::Evaluation);
-        let attack = cell.attack.method.as_ref();
+        let saves = folder.join(RESUME);
         bar.start(data.test.len() as u64, 0);
-        let judged = judge(
-            source.as_ref().unwrap_or(&target),
-            &target,
-            attack,
-            &cell.threat,
-            split,
-            &data.test,
-            &random,
+        let task = Task {
+            source: source.as_ref().map(|it| it as &dyn Classifier),
+            target: &target,
+            attack: cell.attack.method.as_ref(),
+            threat: &cell.threat,
+            split: &data.dataset.test,
+            indices: &data.test,
+            random: &random,
             device,
-            &bar,
-        )?;
+            bar: &bar,
+            scrutiny: match kind(cell) {
+                results::Kind::Natural => Scrutiny::Network,
+                _ => Scrutiny::Again,
+            },
+            saves: Some(Saves {
+                file: &saves,
+                key: &cell.key,
+                every: SAVE_EVERY,
+            }),
+            keep_images: false,
+        };
+        let networks: Vec<&Network> = [&target].into_iter().chain(&source).collect();
+        let judged = untouched(&networks, || judge(&task))?;
         let row = Row {
             epoch: Some(about.epoch),
-            forwards: Some(judged.cost.forwards),
-            backwards: Some(judged.cost.backwards),
-            max_delta: Some(judged.max_delta),
-            zero_gradients: Some(judged.zero_gradients),
             ..self.row(cell, data)
         };
-        let n = judged.outcomes.len() as u64;
-        let outcomes = judged.outcomes.iter().map(|it| results::Outcome {
-            cell: cell.key.clone(),
-            example: it.example,
-            label: it.label,
-            predicted_clean: Some(it.predicted_clean),
-            predicted: it.predicted,
-            correct: it.predicted == it.label,
-            delta: it.delta,
-        });
-        let timing = self.timing(&cell.key, TimingKind::Evaluate, started, clock, n);
-        let outcomes: Vec<_> = outcomes.collect();
-        results::write_cell(folder, &[row.with_count(n, judged.correct())], &outcomes, &[timing])
-            .context("cannot store an evaluation")?;
+        let row = judged.complete(row, query_budget(task.attack, target.classes()));
+        let outcomes = judged.stored(&cell.key);
+        let timing = self.timing(&cell.key, TimingKind::Evaluate, started, clock, outcomes.len() as u64);
+        results::write_cell(folder, &[row], &outcomes, &[timing]).context("cannot store an evaluation")?;
         folder::finish(folder, &cell.key, RESULT_FILES)?;
+        clean_up(folder);
         Ok(())
     }
 
@@ -426,13 +425,13 @@ impl Runner<'_> {
                 (_, Some(SelectionSplit::Validation)) => results::Selection::Validation,
                 (_, Some(SelectionSplit::Test)) => results::Selection::Test,
             },
-            epoch: None,
             attack: cell.label.clone(),
             attack_name: cell.attack.name.to_string(),
             attack_version: Some(cell.attack.version),
             kind: kind(cell),
             source: cell.source.as_ref().map(|it| it.label.clone()),
             source_checkpoint: cell.source.as_ref().map(|it| stored(it.checkpoint)),
+            source_seed: cell.source.as_ref().map(|it| self.plan.trainings[it.training].seed),
             norm: (!natural).then(|| cell.threat.norm.to_string()),
             epsilon: (!natural).then(|| cell.threat.epsilon.to_string()),
             epsilon_value: (!natural).then(|| cell.threat.epsilon.value()),
@@ -443,19 +442,9 @@ impl Runner<'_> {
             loss: about.loss,
             start: about.start,
             batch_norm: about.batch_norm,
-            n: None,
-            n_correct: None,
-            accuracy: None,
-            accuracy_low: None,
-            accuracy_high: None,
-            forwards: None,
-            backwards: None,
-            max_delta: None,
-            zero_gradients: None,
             config_hash: cell.key.clone(),
             code_version: env!("CARGO_PKG_VERSION").to_string(),
-            status: results::Status::Done,
-            error: None,
+            ..Row::default()
         }
     }
 

@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 use paper_tables::{
     BlockSpec, ColumnSpec, Csv, Exporter, Latex, Markdown, Planned, Published, RowSpec, Table, TableKind, TableSpec,
 };
-use results::{Checkpoint as StoredCheckpoint, Kind, PerExample};
+use results::{Checkpoint as StoredCheckpoint, Kind, PerExample, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Stop;
 use crate::files;
 use crate::matrix::{Checkpoint, TableEntry, TableName};
-use crate::plan::{Evaluation, Plan, Training};
+use crate::plan::{Evaluation, Plan, Training, slug};
 use crate::run::Cell;
 
 /// What the tables of a run show, kept in its folder so that they can be typeset again.
@@ -20,6 +20,8 @@ use crate::run::Cell;
 #[serde(deny_unknown_fields)]
 struct Spec {
     tables: Vec<TableSpec>,
+    /// Lists of attacks of which the tables show the worst case.
+    worst_of: Vec<Vec<String>>,
     /// Everything the matrix asks for, whether it ran or not.
     planned: Vec<Planned>,
     /// The folders of all cells, in `cells`.
@@ -39,27 +41,82 @@ pub(crate) fn write_spec(root: &Path, plan: &Plan) -> Result<()> {
             .expect("a cell has a folder of its own")
     };
     let spec = Spec {
-        tables: plan.tables.iter().map(|entry| table_spec(plan, entry)).collect(),
+        tables: plan.tables.iter().flat_map(|entry| table_specs(plan, entry)).collect(),
+        worst_of: plan.tables.iter().flat_map(|entry| entry.worst_of.clone()).collect(),
         planned: plan.evaluations.iter().map(|it| planned(plan, it)).collect(),
         cells: plan.cells().map(folder).collect(),
     };
     files::write_json(&root.join(SPEC), &spec)
 }
 
-/// Combines the rows of all finished cells, writes every table in every format, and returns them in
-/// Markdown.
-pub(crate) fn write(root: &Path) -> Result<String> {
+fn read_spec(root: &Path) -> Result<Spec> {
     let spec: Option<Spec> = files::read_json(&root.join(SPEC))?;
-    let spec = spec.ok_or_else(|| {
+    spec.ok_or_else(|| {
         Stop::usage(format!(
             "{} is not the folder of a run; runs are kept in `runs/` unless --out says otherwise",
             root.display()
         ))
-    })?;
+    })
+}
+
+/// Combines the rows of all finished cells, writes every table in every format, flags, comparisons and curves, and
+/// returns the tables in Markdown. `worst_of` adds a column to every table of attacks on the networks themselves.
+pub(crate) fn write(root: &Path, worst_of: &[Vec<String>]) -> Result<String> {
+    let mut spec = read_spec(root)?;
     let folders: Vec<PathBuf> = spec.cells.iter().map(|name| root.join("cells").join(name)).collect();
-    let rows = results::combine(root, &folders, PerExample::Combine)?;
+    let mut rows = results::combine(root, &folders, PerExample::Combine)?;
     let folder = root.join(FOLDER);
     files::make_folder(&folder)?;
+
+    let outcomes = |row: &Row| -> Result<Vec<results::Outcome>> {
+        let of_cell = |folder: &&PathBuf| {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            row.cell.get(..12).is_some_and(|key| name.starts_with(key))
+        };
+        let folder = folders.iter().find(of_cell);
+        let folder = folder.with_context(|| format!("cell {} has no folder", row.cell))?;
+        Ok(results::read_outcomes(&folder.join(results::OUTCOMES_FILE))?)
+    };
+    results::write_flags(&folder.join("flags.csv"), &results::flags(&rows))?;
+    let comparisons = results::compare(&rows, outcomes)?;
+    results::write_comparisons(&folder.join("significance.csv"), &comparisons)?;
+    files::write(
+        &folder.join("significance.md"),
+        paper_tables::significance(&comparisons).as_bytes(),
+    )?;
+    let mut charts = paper_tables::epsilon_charts(&rows);
+    charts.extend(paper_tables::query_charts(&rows, outcomes)?);
+    for chart in charts {
+        files::write(&folder.join(&chart.id).with_extension("csv"), chart.csv().as_bytes())?;
+        files::write(&folder.join(&chart.id).with_extension("svg"), chart.svg().as_bytes())?;
+    }
+
+    for names in worst_of {
+        let shown = spec.tables.iter_mut().filter(|table| has_worst(table.kind));
+        shown.for_each(|table| add(&mut table.columns, worst_column(names)));
+        spec.worst_of.push(names.clone());
+    }
+    spec.worst_of.sort();
+    spec.worst_of.dedup();
+    let stored = rows.clone();
+    for names in &spec.worst_of {
+        let label = worst_label(names);
+        let planned: Vec<Planned> = spec.planned.iter().filter(|it| is_first(it, names)).cloned().collect();
+        spec.planned.extend(planned.into_iter().map(|it| Planned {
+            attack: label.clone(),
+            kind: Kind::WhiteBox,
+            source: None,
+            ..it
+        }));
+        match results::worst_of(&stored, names, &label, |row| outcomes(row).map_err(Worst::Other)) {
+            Ok(worst) => rows.extend(worst),
+            // A matrix whose attacks have not run yet has tables all the same.
+            Err(Worst::NotThere(_)) if stored.is_empty() || !worst_of.contains(names) => {}
+            Err(Worst::NotThere(error)) => return Err(Stop::usage(format!("--worst-of: {error}"))),
+            Err(Worst::Other(error)) => return Err(error),
+        }
+    }
+
     let mut texts = Vec::new();
     for table in &spec.tables {
         let table = Table::build(table, &spec.planned, &rows, Published::embedded())
@@ -74,11 +131,50 @@ pub(crate) fn write(root: &Path) -> Result<String> {
     Ok(texts.join("\n"))
 }
 
+/// Why there is no worst case.
+enum Worst {
+    NotThere(results::NotThere),
+    Other(anyhow::Error),
+}
+
+impl From<results::NotThere> for Worst {
+    fn from(error: results::NotThere) -> Self {
+        Self::NotThere(error)
+    }
+}
+
+/// Whether a planned evaluation is that of the first of these attacks.
+fn is_first(planned: &Planned, names: &[String]) -> bool {
+    let first = names.first().map_or("", String::as_str);
+    let (transferred, name) = match first.split_once('/') {
+        Some((_, name)) => (true, name),
+        None => (false, first),
+    };
+    (planned.kind == Kind::Transfer) == transferred && results::same_name(&planned.attack, name)
+}
+
+const fn has_worst(kind: TableKind) -> bool {
+    matches!(kind, TableKind::WhiteBox | TableKind::WideNetwork | TableKind::Summary)
+}
+
+fn worst_label(names: &[String]) -> String {
+    format!("worst of {}", names.join(", "))
+}
+
+fn worst_column(names: &[String]) -> ColumnSpec {
+    ColumnSpec {
+        label: worst_label(names),
+        attack: worst_label(names),
+        kind: Kind::WhiteBox,
+        source: None,
+        published: None,
+    }
+}
+
 /// The tables of a run in one written format, one after the other.
 pub(crate) fn read(root: &Path, extension: &str) -> Result<String> {
-    let spec: Option<Spec> = files::read_json(&root.join(SPEC))?;
     let mut text = String::new();
-    for table in spec.iter().flat_map(|spec| &spec.tables) {
+    for table in read_spec(root)?.tables {
         let file = root.join(FOLDER).join(&table.id).with_extension(extension);
         text += &std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         text.push('\n');
@@ -86,40 +182,68 @@ pub(crate) fn read(root: &Path, extension: &str) -> Result<String> {
     Ok(text)
 }
 
-/// What one table shows: its rows, columns and blocks in the matrix's own order.
-fn table_spec(plan: &Plan, entry: &TableEntry) -> TableSpec {
+/// What the tables of one entry show: rows, columns and blocks in the matrix's own order.
+fn table_specs(plan: &Plan, entry: &TableEntry) -> Vec<TableSpec> {
     let (kind, title) = match entry.name {
         TableName::WhiteBox => (TableKind::WhiteBox, "White-box robustness"),
         TableName::BlackBox => (TableKind::BlackBox, "Black-box robustness (transfer)"),
         TableName::WideNetwork => (TableKind::WideNetwork, "White-box robustness of wide networks"),
+        TableName::Summary => (TableKind::Summary, "Robustness"),
+        TableName::Transfer => (TableKind::Transfer, "Transfer from column to line"),
     };
     let chosen = |names: &Option<Vec<String>>, name: &String| names.as_ref().is_none_or(|it| it.contains(name));
+    let belongs = |evaluation: &&Evaluation| {
+        let training = plan.target(evaluation);
+        let kind = match entry.name {
+            TableName::BlackBox => evaluation.source.is_some() || evaluation.label == NATURAL,
+            TableName::WhiteBox | TableName::WideNetwork => evaluation.source.is_none(),
+            TableName::Summary => true,
+            TableName::Transfer => evaluation.source.is_some(),
+        };
+        kind && chosen(&entry.networks, &training.network) && chosen(&entry.datasets, &training.dataset.name)
+    };
+    let shown: Vec<&Evaluation> = plan.evaluations.iter().filter(belongs).collect();
+    let title = entry.title.clone().unwrap_or_else(|| format!("{}: {title}", plan.name));
+    if entry.name != TableName::Transfer {
+        let mut spec = table_spec(plan, kind, kind.as_str().to_string(), title, &shown);
+        spec.columns
+            .extend(entry.worst_of.iter().map(|names| worst_column(names)));
+        return vec![spec];
+    }
+    let mut attacks: Vec<&str> = Vec::new();
+    shown.iter().for_each(|it| add(&mut attacks, it.label.as_str()));
+    let of_attack = |attack: &&str| {
+        let shown: Vec<&Evaluation> = shown.iter().copied().filter(|it| it.label == *attack).collect();
+        let id = format!("{}-{}", kind.as_str(), slug(attack));
+        let mut spec = table_spec(plan, kind, id, format!("{title}: {attack}"), &shown);
+        for column in &mut spec.columns {
+            column.label = format!("from {}", column.source.as_deref().unwrap_or_default());
+        }
+        spec
+    };
+    attacks.iter().map(of_attack).collect()
+}
+
+fn table_spec(plan: &Plan, kind: TableKind, id: String, title: String, shown: &[&Evaluation]) -> TableSpec {
     let mut spec = TableSpec {
-        id: kind.as_str().to_string(),
-        title: entry.title.clone().unwrap_or_else(|| format!("{}: {title}", plan.name)),
+        id,
+        title,
         kind,
         blocks: Vec::new(),
         rows: Vec::new(),
         columns: Vec::new(),
         checkpoints: Vec::new(),
     };
-    for evaluation in &plan.evaluations {
+    for evaluation in shown {
         let training = plan.target(evaluation);
-        let belongs = match entry.name {
-            TableName::BlackBox => evaluation.source.is_some() || evaluation.label == NATURAL,
-            TableName::WhiteBox | TableName::WideNetwork => evaluation.source.is_none(),
-        };
-        if !belongs || !chosen(&entry.networks, &training.network) || !chosen(&entry.datasets, &training.dataset.name) {
-            continue;
-        }
         add(&mut spec.blocks, block(training));
         add(&mut spec.rows, row(training));
-        add(&mut spec.columns, column(evaluation));
+        add(&mut spec.columns, column(plan, kind, evaluation, shown));
         add(&mut spec.checkpoints, stored(evaluation.checkpoint));
     }
     spec.checkpoints.sort();
     // The paper shows one line for each defense but for wide networks.
-    if entry.name != TableName::WideNetwork {
+    if !matches!(kind, TableKind::WideNetwork | TableKind::Summary) {
         spec.checkpoints.truncate(1);
     }
     spec
@@ -150,14 +274,28 @@ fn row(training: &Training) -> RowSpec {
     }
 }
 
-fn column(evaluation: &Evaluation) -> ColumnSpec {
-    let published = evaluation.label.to_lowercase().replace('-', "");
+/// A column. Where one attack is transferred from several networks, each has a column of its own.
+fn column(plan: &Plan, table: TableKind, evaluation: &Evaluation, shown: &[&Evaluation]) -> ColumnSpec {
+    let network = |it: &Evaluation| &plan.target(it).network;
+    let from = |it: &Evaluation| it.source.as_ref().map(|source| source.label.clone());
+    let source = from(evaluation);
+    let several = shown.iter().any(|it| {
+        let same = it.label == evaluation.label && network(it) == network(evaluation);
+        same && it.source.is_some() && source.is_some() && from(it) != source
+    });
+    let source = source.filter(|_| several || table == TableKind::Transfer);
+    let label = match (&source, table, kind(evaluation)) {
+        (Some(source), ..) => format!("{} from {source}", evaluation.label),
+        (None, TableKind::Summary, Kind::Transfer) => format!("{} transfer", evaluation.label),
+        (None, TableKind::Summary, Kind::Query) => format!("{} queries", evaluation.label),
+        _ => evaluation.label.clone(),
+    };
     ColumnSpec {
-        label: evaluation.label.clone(),
+        label,
         attack: evaluation.label.clone(),
         kind: kind(evaluation),
-        source: None,
-        published: Some(published),
+        source,
+        published: Some(evaluation.label.to_lowercase().replace('-', "")),
     }
 }
 
@@ -181,6 +319,7 @@ pub(crate) fn kind(evaluation: &Evaluation) -> Kind {
     match &evaluation.source {
         Some(_) => Kind::Transfer,
         None if evaluation.attack.name == "natural" => Kind::Natural,
+        None if evaluation.attack.method.by_queries() => Kind::Query,
         None => Kind::WhiteBox,
     }
 }

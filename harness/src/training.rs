@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint;
 use crate::data::{Data, Resident};
-use crate::evaluation::{Judged, judge};
+use crate::evaluation::{Scrutiny, Task, judge};
 use crate::failure::Failure;
 use crate::files;
 use crate::matrix::Checkpoint;
@@ -30,7 +30,8 @@ pub(crate) fn checkpoint_file(checkpoint: Checkpoint) -> String {
 
 /// One line per epoch, as JSON.
 pub(crate) const HISTORY: &str = "history.jsonl";
-const RESUME: &str = "resume.safetensors";
+/// Where an unfinished cell stands.
+pub(crate) const RESUME: &str = "resume.safetensors";
 /// At most this much work is lost when the process is killed.
 const RESUME_EVERY: Duration = Duration::from_secs(60);
 
@@ -229,7 +230,7 @@ pub(crate) fn train(
     })
 }
 
-/// Removes what only an unfinished training needs.
+/// Removes what only an unfinished cell needs.
 pub(crate) fn clean_up(folder: &Path) {
     // A file left behind wastes space and nothing else.
     let _ = std::fs::remove_file(folder.join(RESUME));
@@ -308,7 +309,20 @@ fn select(
     let random = root.of(Purpose::Selection).at(epoch);
     let threat = &cell.setting.threat;
     let attack = cell.selection.attack.method.as_ref();
-    let judged: Judged = judge(network, network, attack, threat, split, indices, &random, device, bar)?;
+    let judged = judge(&Task {
+        source: None,
+        target: network,
+        attack,
+        threat,
+        split,
+        indices,
+        random: &random,
+        device,
+        bar,
+        scrutiny: Scrutiny::Count,
+        saves: None,
+        keep_images: false,
+    })?;
     Ok(Some(Selected {
         natural: judged.clean_accuracy(),
         robust: judged.accuracy(),

@@ -3,8 +3,8 @@
 use crate::Exporter;
 use crate::table::{Entry, Spread, Table};
 
-const HEADER: &str =
-    "table,block,row,column,checkpoint,mean,sd,low,high,seeds,planned,n,published,difference,source,status,data,reason";
+const HEADER: &str = "table,block,row,column,checkpoint,mean,sd,low,high,seeds,planned,n,published,difference,source,status,data,reason,\
+     flags,forwards_per_image,backwards_per_image";
 
 /// One line per cell. Accuracies are in percent to four decimals; a field without a value is empty.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,6 +33,11 @@ impl Exporter for Csv {
                     fields.push(entry.cell.status().to_string());
                     fields.push(data.to_string());
                     fields.push(entry.cell.reason().unwrap_or_default().to_string());
+                    let flags: Vec<&str> = entry.flags.iter().map(|it| it.as_str()).collect();
+                    fields.push(flags.join(" "));
+                    let measured = entry.cell.measurement();
+                    fields.push(number(measured.and_then(|it| it.forwards)));
+                    fields.push(number(measured.and_then(|it| it.backwards)));
                     let quoted: Vec<String> = fields.iter().map(|field| quote(field)).collect();
                     text += &quoted.join(",");
                     text.push('\n');
@@ -45,7 +50,6 @@ impl Exporter for Csv {
 
 /// From `mean` to `source`.
 fn numbers(entry: &Entry) -> [String; 10] {
-    let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.4}"));
     let count = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
     let measured = entry.cell.measurement();
     let (deviation, low, high) = match measured.map(|it| it.spread) {
@@ -68,7 +72,11 @@ fn numbers(entry: &Entry) -> [String; 10] {
     ]
 }
 
-fn quote(field: &str) -> String {
+fn number(value: Option<f64>) -> String {
+    value.map_or(String::new(), |value| format!("{value:.4}"))
+}
+
+pub(crate) fn quote(field: &str) -> String {
     if field.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", field.replace('"', "\"\""))
     } else {
@@ -96,7 +104,7 @@ mod tests {
         let awkward = "a,\"b\"\nc";
         assert_eq!(quote(awkward), "\"a,\"\"b\"\"\nc\"");
         assert_eq!(
-            numbers(&samples::white_box().blocks[0].lines[0].entries[0]).len() + 8,
+            numbers(&samples::white_box().blocks[0].lines[0].entries[0]).len() + 11,
             HEADER.split(',').count()
         );
     }

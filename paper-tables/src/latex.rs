@@ -3,7 +3,7 @@
 use minijinja::{Environment, Value, context};
 
 use crate::Exporter;
-use crate::shown::{percent, signed};
+use crate::shown::{lowered, percent, signed};
 use crate::spec::TableKind;
 use crate::table::{Block, Cell, Entry, Line, Spread, Table};
 
@@ -33,7 +33,7 @@ impl Exporter for Latex {
                     title => escape(&table.title),
                     alignment => layout.alignment(table),
                     head => layout.head(table),
-                    blocks => table.blocks.iter().map(|block| layout.block(block)).collect::<Vec<_>>(),
+                    blocks => table.blocks.iter().map(|block| layout.block(table, block)).collect::<Vec<_>>(),
                     columns => 1 + layout.width(table),
                     notes => table.notes.iter().map(|note| escape(note)).collect::<Vec<_>>(),
                     bold => table.entries().any(|entry| entry.highest),
@@ -103,7 +103,7 @@ impl Layout {
     }
 
     /// Data set and network, and lines that are LaTeX already.
-    fn block(&self, block: &Block) -> Value {
+    fn block(&self, table: &Table, block: &Block) -> Value {
         let groups: Vec<Vec<String>> = match self {
             Self::Lines => {
                 let one_each = block.lines.windows(2).all(|pair| pair[0].defense != pair[1].defense);
@@ -113,7 +113,7 @@ impl Layout {
                 };
                 let groups = block.lines.iter();
                 groups
-                    .map(|line| group(&name(line), line.entries.iter().collect()))
+                    .map(|line| group(table, &name(line), line.entries.iter().collect()))
                     .collect()
             }
             Self::Columns => block
@@ -122,7 +122,7 @@ impl Layout {
                 .map(|lines| {
                     let columns = 0..lines[0].entries.len();
                     let entries = columns.flat_map(|column| lines.iter().map(move |line| &line.entries[column]));
-                    group(&escape(&lines[0].defense), entries.collect())
+                    group(table, &escape(&lines[0].defense), entries.collect())
                 })
                 .collect(),
         };
@@ -131,8 +131,13 @@ impl Layout {
 }
 
 /// Our numbers and, if there are any, the paper's beneath.
-fn group(name: &str, entries: Vec<&Entry>) -> Vec<String> {
-    let mut lines = vec![row(name, entries.iter().map(|entry| measured(entry)))];
+fn group(table: &Table, name: &str, entries: Vec<&Entry>) -> Vec<String> {
+    let marks = |entry: &Entry| match table.marks(entry) {
+        letters if letters.is_empty() => String::new(),
+        letters => format!("\\textsuperscript{{{}}}", letters.iter().collect::<String>()),
+    };
+    let ours = entries.iter().map(|entry| measured(entry) + &marks(entry));
+    let mut lines = vec![row(name, ours)];
     if entries.iter().any(|entry| entry.published.is_some()) {
         lines.push(row(
             "\\quad\\rampartpaper{paper}",
@@ -191,6 +196,10 @@ fn published(entry: &Entry) -> String {
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
+        if let Some(letter) = lowered(character) {
+            escaped += &format!("\\textsuperscript{{{letter}}}");
+            continue;
+        }
         let replacement = match character {
             '\\' => "\\textbackslash{}",
             '~' => "\\textasciitilde{}",

@@ -21,6 +21,7 @@
 //! # Ok::<(), paper_tables::Ambiguous>(())
 //! ```
 
+mod charts;
 mod csv;
 mod latex;
 mod markdown;
@@ -29,13 +30,16 @@ mod published;
 #[cfg(test)]
 mod samples;
 mod shown;
+mod significance;
 mod spec;
 mod table;
 
+pub use charts::{Chart, Curve, epsilon_charts, query_charts};
 pub use csv::Csv;
 pub use latex::Latex;
 pub use markdown::Markdown;
 pub use published::{Citation, Number, Published, Query, Tag};
+pub use significance::significance;
 pub use spec::{BlockSpec, ColumnSpec, Planned, RowSpec, TableKind, TableSpec};
 pub use table::{Ambiguous, Block, Cell, Comparison, Entry, Heading, Line, Measurement, Spread, Table};
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::Exporter;
-use crate::shown::{percent, signed};
+use crate::shown::{percent, signed, superscript};
 use crate::table::{Cell, Entry, Line, Spread, Table};
 
 /// Markdown no wider than `width` where that is possible: a table with too many columns goes on in
@@ -56,7 +56,11 @@ fn grid(table: &Table, lines: &[Line]) -> Vec<Vec<String>> {
             _ => format!("{}, {}", escape(&line.defense), line.checkpoint),
         };
         let mut ours = vec![name];
-        ours.extend(line.entries.iter().map(|entry| measured(&entry.cell)));
+        ours.extend(
+            line.entries
+                .iter()
+                .map(|entry| measured(&entry.cell) + &marks(&table.marks(entry))),
+        );
         grid.push(ours);
         if line.entries.iter().any(|entry| entry.published.is_some()) {
             let mut paper = vec!["  paper".to_string()];
@@ -65,6 +69,16 @@ fn grid(table: &Table, lines: &[Line]) -> Vec<Vec<String>> {
         }
     }
     grid
+}
+
+/// Letters above the line, after a space.
+fn marks(letters: &[char]) -> String {
+    let raised: String = letters.iter().map(|&letter| superscript(letter)).collect();
+    if raised.is_empty() {
+        raised
+    } else {
+        format!(" {raised}")
+    }
 }
 
 fn measured(cell: &Cell) -> String {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use results::{Checkpoint, Kind, Row, Selection, Status};
+use results::{Checkpoint, Flag, Kind, Row, Selection, Status};
 
+use crate::shown::superscript;
 use crate::table::{Cell, Spread, Table};
 
 /// The footnotes of a filled table, out of the rows it shows.
@@ -14,6 +15,8 @@ pub(crate) fn notes(table: &Table, rows: &[&Row]) -> Vec<String> {
     notes.extend(threat(rows));
     notes.extend(sources(rows));
     notes.extend(selection(table, rows));
+    notes.extend(cost(table));
+    notes.extend(flags(table));
     notes.extend(symbols(table));
     notes.extend(comparison(table));
     notes.extend(mixtures(rows));
@@ -115,6 +118,46 @@ fn selection(table: &Table, rows: &[&Row]) -> Option<String> {
         texts.push("last is the last epoch");
     }
     (!texts.is_empty()).then(|| format!("Checkpoints: {}.", texts.join("; ")))
+}
+
+/// Passes per image of each column: the mean over its cells, or their range where they differ by more than rounding.
+fn cost(table: &Table) -> Option<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for (column, heading) in table.columns.iter().enumerate() {
+        let lines = table.blocks.iter().flat_map(|block| &block.lines);
+        let measured = lines.filter_map(|line| line.entries[column].cell.measurement());
+        let passes: Vec<(f64, f64)> = measured.filter_map(|it| Some((it.forwards?, it.backwards?))).collect();
+        let forwards: Vec<f64> = passes.iter().map(|it| it.0).collect();
+        let backwards: Vec<f64> = passes.iter().map(|it| it.1).collect();
+        if heading.kind != Kind::Natural && !passes.is_empty() {
+            texts.push(format!(
+                "{} {} + {}",
+                heading.label,
+                range(&forwards),
+                range(&backwards)
+            ));
+        }
+    }
+    (!texts.is_empty()).then(|| format!("Passes per image, forward + backward: {}.", texts.join("; ")))
+}
+
+fn range(values: &[f64]) -> String {
+    let text = |value: f64| match value {
+        value if value < 10.0 && value.fract() > 0.0 => format!("{value:.1}"),
+        value => format!("{value:.0}"),
+    };
+    let least = text(values.iter().copied().fold(f64::INFINITY, f64::min));
+    let most = text(values.iter().copied().fold(0.0, f64::max));
+    if least == most {
+        least
+    } else {
+        format!("{least} to {most}")
+    }
+}
+
+fn flags(table: &Table) -> Vec<String> {
+    let explain = |(flag, letter): (&Flag, char)| format!("{} {flag}: {}.", superscript(letter), flag.explanation());
+    table.flags.iter().zip('a'..='z').map(explain).collect()
 }
 
 fn symbols(table: &Table) -> Vec<String> {

@@ -14,3 +14,20 @@ pub(crate) fn signed(value: f64, minus: &str) -> String {
         _ => format!("+{text}"),
     }
 }
+
+const RAISED: &str = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐ";
+
+/// A small letter above the line; there are ten flags.
+pub(crate) fn superscript(letter: char) -> char {
+    let place = (letter as usize).wrapping_sub('a' as usize);
+    RAISED.chars().nth(place).unwrap_or(letter)
+}
+
+/// The letter of a superscript.
+pub(crate) fn lowered(raised: char) -> Option<char> {
+    RAISED
+        .chars()
+        .zip('a'..='z')
+        .find(|(it, _)| *it == raised)
+        .map(|(_, letter)| letter)
+}

@@ -13,6 +13,10 @@ pub enum TableKind {
     BlackBox,
     /// Table 4: a wide network, its best and its last checkpoint side by side.
     WideNetwork,
+    /// Every attack of a matrix in one table; none of the paper's.
+    Summary,
+    /// One attack from every defense to every other; none of the paper's.
+    Transfer,
 }
 
 impl TableKind {
@@ -22,6 +26,8 @@ impl TableKind {
             Self::WhiteBox => "white-box",
             Self::BlackBox => "black-box",
             Self::WideNetwork => "wide-network",
+            Self::Summary => "summary",
+            Self::Transfer => "transfer",
         }
     }
 }

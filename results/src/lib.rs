@@ -9,16 +9,22 @@
 //! asked for: [`combine`] then writes the run's tables, whose bytes depend on the cells alone, not
 //! on the order in which they finished. Nothing here prints, and nothing here knows a tensor.
 
+mod flags;
 mod row;
 mod seal;
+mod significance;
 mod statistics;
 mod store;
 mod table;
+mod worst;
 
+pub use flags::{Flag, Raised, flags};
 pub use row::{Checkpoint, Kind, Outcome, Row, Selection, Status, Timing, TimingKind, Unknown};
-pub use statistics::{Interval, mean, sample_deviation, wilson};
+pub use significance::{Comparison, compare};
+pub use statistics::{Interval, holm, mcnemar, mean, median, sample_deviation, wilson};
 pub use store::{
     Error, OUTCOMES_FILE, PerExample, ROWS_FILE, Result, TIMINGS_FILE, cell_folders, combine, read_outcomes, read_rows,
-    read_timings, write_cell,
+    read_timings, write_cell, write_comparisons, write_flags,
 };
 pub use table::{ColumnInfo, Type, columns_markdown};
+pub use worst::{NotThere, same_name, worst_of};

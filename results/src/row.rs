@@ -1,14 +1,16 @@
 //! The tables: what one row of each says. This file is the only list of their columns.
 
-use crate::statistics::wilson;
+use crate::flags;
+use crate::statistics::{mean, median, wilson};
 use crate::table::{table, words};
 
 table! {
     /// One evaluation: what one attack left of one checkpoint's accuracy.
     ///
     /// The tables are computed from these rows alone, so a row holds nothing that depends on the
-    /// machine: no times, no host. Missing is null, never zero.
-    #[derive(Debug, Clone, PartialEq)]
+    /// machine: no times, no host. Missing is null, never zero. The default row has nothing but nulls and empty names,
+    /// to be filled in.
+    #[derive(Debug, Clone, Default, PartialEq)]
     pub struct Row {
         /// Key of the evaluation cell, hexadecimal.
         pub cell: String,
@@ -44,12 +46,14 @@ table! {
         pub attack_name: String,
         /// Version of the attack's method, which grows whenever its numbers change.
         pub attack_version: Option<u32>,
-        /// `natural` (no attack), `white-box`, or `transfer` from a source.
+        /// `natural` (no attack), `white-box`, `query` (an attack that sees logits alone), or `transfer` from a source.
         pub kind: Kind,
         /// Label of the network on which a transfer attack was crafted, such as `natural/resnet18`.
         pub source: Option<String>,
         /// Which checkpoint of the source was used.
         pub source_checkpoint: Option<Checkpoint>,
+        /// Seed of the source's training.
+        pub source_seed: Option<u64>,
         /// Norm of the threat model.
         pub norm: Option<String>,
         /// Radius of the threat model in pixel units, as written: `8/255`.
@@ -80,14 +84,34 @@ table! {
         pub accuracy_low: Option<f64>,
         /// Upper end of the same interval.
         pub accuracy_high: Option<f64>,
-        /// Images passed forward through the network.
+        /// Images passed forward through the network by the attack itself; judging what it found is not counted.
         pub forwards: Option<u64>,
-        /// Images passed backward through the network.
+        /// Images passed backward through the network by the attack itself.
         pub backwards: Option<u64>,
+        /// `forwards / n`
+        pub forwards_per_image: Option<f64>,
+        /// `backwards / n`
+        pub backwards_per_image: Option<f64>,
+        /// Queries that a query attack asked, over all images.
+        pub queries: Option<u64>,
+        /// Queries that it may ask about one image.
+        pub query_budget: Option<u64>,
+        /// Median of the queries until success over the images that the attack broke; those that the network gets wrong anyway are left out.
+        pub queries_median: Option<f64>,
+        /// Mean of the same.
+        pub queries_mean: Option<f64>,
         /// Largest norm of a perturbation that was found.
         pub max_delta: Option<f64>,
-        /// Images that ever met a loss gradient that was zero in every pixel.
+        /// Images that ever met a loss gradient that was zero in every pixel. In a natural row: of cross entropy at the clean image.
         pub zero_gradients: Option<u64>,
+        /// Images at which the gradient of cross entropy is so small that the whole ball hardly changes the loss: ε·‖∇‖* ≤ 1e-6. Measured in natural rows.
+        pub vanishing_gradients: Option<u64>,
+        /// Images whose logits differ between two passes of the same batch. Measured in natural rows.
+        pub random_outputs: Option<u64>,
+        /// Images whose logits are a probability distribution. Measured in natural rows.
+        pub softmax_outputs: Option<u64>,
+        /// What this evaluation alone gives reason to doubt, as words with commas between; see `docs/evaluation.md`.
+        pub flags: Option<String>,
         /// Hash of the cell's resolved configuration.
         pub config_hash: String,
         /// Version of the program.
@@ -105,14 +129,40 @@ impl Row {
     #[must_use]
     pub fn with_count(self, n: u64, n_correct: u64) -> Self {
         let interval = wilson(n_correct, n);
-        Self {
+        let per_image = |passes: Option<u64>| Some(passes? as f64 / n as f64).filter(|_| n > 0);
+        let counted = Self {
             n: Some(n),
             n_correct: Some(n_correct),
             accuracy: (n > 0).then(|| n_correct as f64 / n as f64),
             accuracy_low: interval.map(|it| it.low),
             accuracy_high: interval.map(|it| it.high),
+            forwards_per_image: per_image(self.forwards),
+            backwards_per_image: per_image(self.backwards),
             status: Status::Done,
             error: None,
+            ..self
+        };
+        let words: Vec<&str> = flags::of_row(&counted).into_iter().map(flags::Flag::as_str).collect();
+        Self {
+            flags: (!words.is_empty()).then(|| words.join(",")),
+            ..counted
+        }
+    }
+
+    /// This row with what a query attack asked: in all, at most about one image, and until each success.
+    /// A success after 0 queries is no success of the attack.
+    #[must_use]
+    pub fn with_queries(self, asked: u64, budget: Option<u64>, until_success: &[u64]) -> Self {
+        let successes: Vec<f64> = until_success
+            .iter()
+            .filter(|&&it| it > 0)
+            .map(|&it| it as f64)
+            .collect();
+        Self {
+            queries: Some(asked),
+            query_budget: budget,
+            queries_median: median(&successes),
+            queries_mean: mean(&successes),
             ..self
         }
     }
@@ -128,8 +178,18 @@ impl Row {
             accuracy_high: None,
             forwards: None,
             backwards: None,
+            forwards_per_image: None,
+            backwards_per_image: None,
+            queries: None,
+            query_budget: None,
+            queries_median: None,
+            queries_mean: None,
             max_delta: None,
             zero_gradients: None,
+            vanishing_gradients: None,
+            random_outputs: None,
+            softmax_outputs: None,
+            flags: None,
             status: Status::Failed,
             error: Some(error.into()),
             ..self
@@ -182,6 +242,10 @@ table! {
         pub correct: bool,
         /// Norm of the perturbation, in pixel units.
         pub delta: f32,
+        /// Queries that a query attack asked about the image.
+        pub queries: Option<u64>,
+        /// After how many of them an image was misclassified; 0: the clean one is. Null: none was, or no query attack.
+        pub queries_until_success: Option<u64>,
     }
 }
 
@@ -214,6 +278,8 @@ words! {
         Natural = "natural",
         /// An attack with access to the network's gradients.
         WhiteBox = "white-box",
+        /// An attack that asks for logits and sees nothing else.
+        Query = "query",
         /// An attack crafted on another network.
         Transfer = "transfer",
     }
@@ -276,6 +342,7 @@ pub(crate) mod tests {
             kind: Kind::WhiteBox,
             source: None,
             source_checkpoint: None,
+            source_seed: None,
             norm: Some("linf".to_string()),
             epsilon: Some("8/255".to_string()),
             epsilon_value: Some(8.0 / 255.0),
@@ -293,8 +360,18 @@ pub(crate) mod tests {
             accuracy_high: None,
             forwards: Some(2100),
             backwards: Some(2000),
+            forwards_per_image: None,
+            backwards_per_image: None,
+            queries: None,
+            query_budget: None,
+            queries_median: None,
+            queries_mean: None,
             max_delta: Some(0.0313),
             zero_gradients: Some(0),
+            vanishing_gradients: None,
+            random_outputs: None,
+            softmax_outputs: None,
+            flags: None,
             config_hash: "config".to_string(),
             code_version: "0.1.0".to_string(),
             status: Status::Done,
@@ -326,6 +403,8 @@ pub(crate) mod tests {
             predicted: 5,
             correct: false,
             delta: 0.0313,
+            queries: None,
+            queries_until_success: None,
         }
     }
 
@@ -334,10 +413,25 @@ pub(crate) mod tests {
         let done = row("a").with_count(10, 8);
         assert_eq!((done.accuracy, done.n, done.n_correct), (Some(0.8), Some(10), Some(8)));
         assert!((done.accuracy_low.unwrap() - 0.490162).abs() < 1e-6);
+        assert_eq!(
+            (done.forwards_per_image, done.backwards_per_image),
+            (Some(210.0), Some(200.0))
+        );
         let failed = done.with_failure("diverged");
         assert_eq!((failed.accuracy, failed.n, failed.forwards), (None, None, None));
+        assert_eq!((failed.forwards_per_image, failed.flags), (None, None));
         assert_eq!(failed.error.as_deref(), Some("diverged"));
         assert_eq!(row("a").with_count(0, 0).accuracy, None);
+    }
+
+    /// Of 0, 4, 1 and 10 queries the first is no success of the attack; the rest have the median 4 and the mean 5.
+    #[test]
+    fn queries_are_summed_up_over_what_the_attack_broke() {
+        let asked = row("a").with_queries(99, Some(40), &[0, 4, 1, 10]);
+        assert_eq!((asked.queries, asked.query_budget), (Some(99), Some(40)));
+        assert_eq!((asked.queries_median, asked.queries_mean), (Some(4.0), Some(5.0)));
+        let none = row("a").with_queries(99, Some(40), &[0]);
+        assert_eq!((none.queries_median, none.queries_mean), (None, None));
     }
 
     #[test]

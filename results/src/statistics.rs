@@ -38,6 +38,52 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// The middle value, or the mean of the two in the middle. `None` for no values. Panics at NaN.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(|a, b| a.partial_cmp(b).expect("numbers"));
+    let (low, high) = (sorted.len().checked_sub(1)? / 2, sorted.len() / 2);
+    Some((sorted[low] + sorted[high]) / 2.0)
+}
+
+/// The two-sided exact p-value of McNemar's test (McNemar 1947, Psychometrika 12): how probable it is that
+/// b + c fair coins fall at least as unevenly as b to c.
+///
+/// p = min(1, 2 · Σ_{k ≤ min(b, c)} C(b + c, k) / 2^(b + c))
+///
+/// b and c count the examples that only the first and only the second of two classifiers gets right. No approximation
+/// for any count: where b + c is large, χ² = (b − c)² / (b + c) says the same.
+pub fn mcnemar(only_first: u64, only_second: u64) -> f64 {
+    let (pairs, fewer) = (only_first + only_second, only_first.min(only_second));
+    if only_first == only_second {
+        return 1.0;
+    }
+    // ln C(pairs, fewer), then each term out of the one before, downwards: C(n, k − 1) = C(n, k) · k / (n − k + 1).
+    let binomial: f64 = (1..=fewer).map(|k| ((pairs - fewer + k) as f64 / k as f64).ln()).sum();
+    let largest = (binomial - pairs as f64 * std::f64::consts::LN_2).exp();
+    let mut sum = 0.0;
+    let mut term = 1.0;
+    for k in (0..=fewer).rev() {
+        sum += term;
+        term *= k as f64 / (pairs - k + 1) as f64;
+    }
+    (2.0 * largest * sum).min(1.0)
+}
+
+/// p-values adjusted for being many (Holm 1979, Scand. J. Stat. 6): the i-th smallest of m, from 0, becomes
+/// max_{j ≤ i} min(1, (m − j) · p_j), in the order given.
+pub fn holm(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let mut adjusted = vec![0.0; values.len()];
+    let mut largest = 0f64;
+    for (rank, &place) in order.iter().enumerate() {
+        largest = largest.max((values[place] * (values.len() - rank) as f64).min(1.0));
+        adjusted[place] = largest;
+    }
+    adjusted
+}
+
 /// The sample standard deviation, with n − 1 in the denominator. `None` for fewer than two values.
 pub fn sample_deviation(values: &[f64]) -> Option<f64> {
     if values.len() < 2 {
@@ -84,6 +130,53 @@ mod tests {
             }
         }
         assert_eq!(wilson(0, 0), None);
+    }
+
+    #[test]
+    fn the_middle_of_values() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0]), Some(3.0));
+        assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[9.0, 1.0, 2.0, 4.0]), Some(3.0));
+    }
+
+    /// Closed forms: no heads in five throws 2/2⁵; at most one in ten 2·(1 + 10)/2¹⁰; at most two in eight
+    /// 2·(1 + 8 + 28)/2⁸; at most 5 in 15 2·4944/2¹⁵.
+    #[test]
+    fn mcnemar_agrees_with_closed_forms() {
+        let check = |b, c, expected: f64| {
+            for found in [mcnemar(b, c), mcnemar(c, b)] {
+                assert!((found - expected).abs() <= 1e-12 * expected, "{b} {c}: {found}");
+            }
+        };
+        check(0, 5, 0.0625);
+        check(1, 9, 22.0 / 1024.0);
+        check(2, 6, 74.0 / 256.0);
+        check(5, 10, 9888.0 / 32768.0);
+        check(0, 0, 1.0);
+        check(7, 7, 1.0);
+        // At most n heads in 2n + 1 throws is half of all cases.
+        check(300, 301, 1.0);
+        // 2⁻¹⁰⁰⁰ is far below what a sum of plain powers could hold together with its binomials.
+        check(0, 1001, 2f64.powi(-1000));
+    }
+
+    /// χ² with continuity correction, (|b − c| − 1)² / (b + c), is 99² / 900 = 10.89 at 400 to 500: the normal
+    /// distribution has 9.67e-4 beyond ±3.3. The exact value lies within a few per cent of it.
+    #[test]
+    fn mcnemar_of_many_pairs_is_near_the_normal_approximation() {
+        let exact = mcnemar(400, 500);
+        assert!((exact / 9.67e-4 - 1.0).abs() < 0.03, "{exact}");
+    }
+
+    /// The textbook's case: 0.01, 0.04, 0.03, 0.005 of four become 0.03, 0.06, 0.06, 0.02.
+    #[test]
+    fn holm_worked_by_hand() {
+        for (found, expected) in holm(&[0.01, 0.04, 0.03, 0.005]).iter().zip([0.03, 0.06, 0.06, 0.02]) {
+            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        }
+        assert_eq!(holm(&[0.6, 0.9]), [1.0, 1.0]);
+        assert!(holm(&[]).is_empty());
     }
 
     #[test]

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use polars::prelude::*;
 
+use crate::flags::Raised;
 use crate::row::{Outcome, Row, Timing};
 use crate::seal;
+use crate::significance::Comparison;
 use crate::table::Table;
 
 /// A cell's rows, in its folder.
@@ -135,6 +137,16 @@ pub fn read_timings(file: &Path) -> Result<Vec<Timing>> {
 /// The outcomes in a file that [`write_cell`] or [`combine`] wrote.
 pub fn read_outcomes(file: &Path) -> Result<Vec<Outcome>> {
     read(file)
+}
+
+/// Writes the flags of a run as CSV.
+pub fn write_flags(file: &Path, flags: &[Raised]) -> Result<()> {
+    write_csv(file, flags)
+}
+
+/// Writes comparisons of defenses as CSV.
+pub fn write_comparisons(file: &Path, comparisons: &[Comparison]) -> Result<()> {
+    write_csv(file, comparisons)
 }
 
 /// The order of rows in every table, total but for rows that agree in all of these.

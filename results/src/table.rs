@@ -266,6 +266,13 @@ macro_rules! words {
             }
         }
 
+        /// The first, for rows that are filled in bit by bit.
+        impl Default for $name {
+            fn default() -> Self {
+                Self::ALL[0]
+            }
+        }
+
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())

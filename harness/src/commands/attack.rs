@@ -1,11 +1,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use attacks::{Attack, Batch, Description, Perturbed, Threat};
 use candle_core::{Device, Tensor};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
@@ -17,7 +16,7 @@ use serde_json::json;
 use crate::cli::DataArgs;
 use crate::data::{Data, plain_batch};
 use crate::device;
-use crate::evaluation::{Judged, judge};
+use crate::evaluation::{Judged, Scrutiny, Task, judge, query_budget, untouched};
 use crate::examples::{About, Examples};
 use crate::exit::{Exit, Stop};
 use crate::external::{self, External, Judge, NetworkArgs};
@@ -31,7 +30,7 @@ use crate::plan::Methods;
 use crate::progress::Progress;
 
 /// Raised whenever the same command starts to give other numbers.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What to attack, and how.
 #[derive(Debug, Clone, Args)]
@@ -122,7 +121,6 @@ pub(crate) fn main(args: &AttackArgs, methods: &Methods, out: &mut dyn Write) ->
     // Only the first handler counts; tests in one process may come here twice.
     let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
     let progress = Progress::new(judges.len(), stop);
-    let before = network.fingerprint()?;
     let mut done = Vec::new();
     for judge in judges {
         let key = key(args, &network, &judge, &data);
@@ -150,14 +148,10 @@ pub(crate) fn main(args: &AttackArgs, methods: &Methods, out: &mut dyn Write) ->
         progress.ended();
     }
     progress.finish();
-    if network.fingerprint()? != before {
-        return Err(stopped(Failure::Integrity(
-            "an attack changed the network's parameters".into(),
-        )));
-    }
-    show(args, &setting, &data, &done, out)?;
+    let rows: Vec<Row> = done.iter().map(|it| row(args, &network, &data, it)).collect();
+    show(args, &setting, &data, &done, &rows, out)?;
     if let Some(folder) = &args.out {
-        store(folder, args, &network, &data, &done)?;
+        store(folder, args, &rows, &done)?;
         writeln!(out, "rows: {0}/results.parquet, {0}/results.csv", folder.display())?;
     }
     if let Some(file) = &args.save_examples {
@@ -250,24 +244,26 @@ fn attack(
     let (started, clock) = (host::now(), Instant::now());
     let bar = progress.cell("attack", &it.label);
     bar.start(data.test.len() as u64, 0);
-    let keep = Keep {
-        inner: it.attack.method.as_ref(),
-        kept: Mutex::default(),
-    };
     // As a run does it, so that a run's network gives here what it gave there.
     let random = Stream::new(seed).of(Purpose::Evaluation);
-    let judged = judge(
-        network,
-        network,
-        &keep,
-        &it.threat,
-        &data.dataset.test,
-        &data.test,
-        &random,
+    let task = Task {
+        source: None,
+        target: network,
+        attack: it.attack.method.as_ref(),
+        threat: &it.threat,
+        split: &data.dataset.test,
+        indices: &data.test,
+        random: &random,
         device,
-        &bar,
-    )?;
-    let kept = keep.kept.into_inner().expect("no panic while held");
+        bar: &bar,
+        scrutiny: match it.attack.name {
+            "natural" => Scrutiny::Network,
+            _ => Scrutiny::Again,
+        },
+        saves: None,
+        keep_images: true,
+    };
+    let judged = untouched(&[&network.network], || judge(&task))?;
     let seconds = clock.elapsed().as_secs_f64();
     let timing = Timing {
         cell: key.to_string(),
@@ -283,43 +279,22 @@ fn attack(
     };
     Ok(Done {
         judge: it,
+        adversarial: Tensor::cat(&judged.images, 0)?,
         judged,
-        adversarial: Tensor::cat(&kept, 0)?,
         timing,
         key: key.to_string(),
     })
 }
 
-/// An attack that remembers its images.
-#[derive(Debug)]
-struct Keep<'a> {
-    inner: &'a dyn Attack,
-    kept: Mutex<Vec<Tensor>>,
-}
-
-impl Attack for Keep<'_> {
-    fn perturb(
-        &self,
-        classifier: &dyn Classifier,
-        batch: &Batch,
-        threat: &Threat,
-        random: &Stream,
-    ) -> candle_core::Result<Perturbed> {
-        let perturbed = self.inner.perturb(classifier, batch, threat, random)?;
-        self.kept
-            .lock()
-            .expect("no panic while held")
-            .push(perturbed.images.to_device(&Device::Cpu)?);
-        Ok(perturbed)
-    }
-
-    fn describe(&self) -> Description {
-        self.inner.describe()
-    }
-}
-
 /// The table: accuracy with its 95 % Wilson interval, and what the attack cost.
-fn show(args: &AttackArgs, setting: &attacks::Setting, data: &Data, done: &[Done], out: &mut dyn Write) -> Result<()> {
+fn show(
+    args: &AttackArgs,
+    setting: &attacks::Setting,
+    data: &Data,
+    done: &[Done],
+    rows: &[Row],
+    out: &mut dyn Write,
+) -> Result<()> {
     writeln!(
         out,
         "{} as {} on {} test images of {}{}, {} ≤ {}\n",
@@ -368,39 +343,52 @@ fn show(args: &AttackArgs, setting: &attacks::Setting, data: &Data, done: &[Done
         column.set_cell_alignment(CellAlignment::Right);
     }
     writeln!(out, "{table}")?;
-    for it in done.iter().filter(|it| it.judged.zero_gradients > 0) {
+    for row in rows {
+        if let (Some(asked), Some(budget)) = (row.queries, row.query_budget) {
+            let typical = row.queries_median.map_or("none succeeded".into(), |it| {
+                format!("median until success {it}, mean {:.1}", row.queries_mean.unwrap_or(it))
+            });
+            writeln!(
+                out,
+                "{}: {asked} queries, at most {budget} per image; {typical}",
+                row.attack
+            )?;
+        }
+    }
+    let raised = results::flags(rows);
+    for it in &raised {
         writeln!(
             out,
-            "{}: {} images met a gradient of zero; a masked gradient is no robustness",
-            it.judge.label, it.judged.zero_gradients
+            "flag: {}: {}: {} ({})",
+            it.attack,
+            it.flag,
+            it.flag.explanation(),
+            it.detail
         )?;
+    }
+    if raised.is_empty() {
+        writeln!(out, "no flags")?;
     }
     Ok(())
 }
 
 /// Rows, outcomes and times, one folder per attack, then combined with what was there before.
-fn store(folder: &Path, args: &AttackArgs, network: &External, data: &Data, done: &[Done]) -> Result<()> {
+fn store(folder: &Path, args: &AttackArgs, rows: &[Row], done: &[Done]) -> Result<()> {
     if folder.join("tables.json").exists() {
         return Err(Stop::usage(format!(
             "{} is the folder of a run; choose another place with --out",
             folder.display()
         )));
     }
-    for it in done {
+    for (it, row) in done.iter().zip(rows) {
         let cell = cell_folder(folder, &it.key, &format!("{}-{}", args.dataset, it.judge.attack.name));
         files::make_folder(&cell)?;
-        let outcomes = it.judged.outcomes.iter().map(|outcome| results::Outcome {
-            cell: it.key.clone(),
-            example: outcome.example,
-            label: outcome.label,
-            predicted_clean: Some(outcome.predicted_clean),
-            predicted: outcome.predicted,
-            correct: outcome.predicted == outcome.label,
-            delta: outcome.delta,
-        });
-        let outcomes: Vec<_> = outcomes.collect();
-        let row = row(args, network, data, it).with_count(outcomes.len() as u64, it.judged.correct());
-        results::write_cell(&cell, &[row], &outcomes, std::slice::from_ref(&it.timing))?;
+        results::write_cell(
+            &cell,
+            std::slice::from_ref(row),
+            &it.judged.stored(&it.key),
+            std::slice::from_ref(&it.timing),
+        )?;
     }
     results::combine(folder, &results::cell_folders(folder)?, PerExample::Combine)?;
     Ok(())
@@ -416,7 +404,7 @@ fn row(args: &AttackArgs, network: &External, data: &Data, it: &Done) -> Row {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    Row {
+    let row = Row {
         cell: it.key.clone(),
         run: "attack".into(),
         dataset: args.dataset.clone(),
@@ -430,17 +418,14 @@ fn row(args: &AttackArgs, network: &External, data: &Data, it: &Done) -> Row {
         seed: args.seed,
         checkpoint: results::Checkpoint::Last,
         selection: results::Selection::None,
-        epoch: None,
         attack: it.judge.label.clone(),
         attack_name: it.judge.attack.name.to_string(),
         attack_version: Some(it.judge.attack.version),
-        kind: if natural {
-            results::Kind::Natural
-        } else {
-            results::Kind::WhiteBox
+        kind: match natural {
+            true => results::Kind::Natural,
+            false if it.judge.attack.method.by_queries() => results::Kind::Query,
+            false => results::Kind::WhiteBox,
         },
-        source: None,
-        source_checkpoint: None,
         norm: (!natural).then(|| it.judge.threat.norm.to_string()),
         epsilon: (!natural).then(|| it.judge.threat.epsilon.to_string()),
         epsilon_value: (!natural).then(|| it.judge.threat.epsilon.value()),
@@ -451,20 +436,12 @@ fn row(args: &AttackArgs, network: &External, data: &Data, it: &Done) -> Row {
         loss: about.loss,
         start: about.start,
         batch_norm: about.batch_norm,
-        n: None,
-        n_correct: None,
-        accuracy: None,
-        accuracy_low: None,
-        accuracy_high: None,
-        forwards: Some(it.judged.cost.forwards),
-        backwards: Some(it.judged.cost.backwards),
-        max_delta: Some(it.judged.max_delta),
-        zero_gradients: Some(it.judged.zero_gradients),
         config_hash: it.key.clone(),
         code_version: env!("CARGO_PKG_VERSION").to_string(),
-        status: results::Status::Done,
-        error: None,
-    }
+        ..Row::default()
+    };
+    let attack = it.judge.attack.method.as_ref();
+    it.judged.complete(row, query_budget(attack, network.network.classes()))
 }
 
 fn examples(args: &AttackArgs, network: &External, data: &Data, it: &Done, device: &Device) -> Result<Examples> {

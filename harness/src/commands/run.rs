@@ -51,7 +51,8 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     let report = run(&plan, &cells, &data, &run_folder, &options, &progress)?;
     progress.finish();
 
-    let text = tables::write(run_folder.root()).context("the cells are stored, but the tables could not be written")?;
+    let text =
+        tables::write(run_folder.root(), &[]).context("the cells are stored, but the tables could not be written")?;
     writeln!(out, "{text}")?;
     summary(&report, &run_folder, out)?;
     Ok(match &report {

@@ -109,7 +109,10 @@ fn named<T: ?Sized + 'static>(
             properties[*key] = match *key {
                 "recipe" => recipe.clone(),
                 "label" => json!({ "type": "string", "description": "The heading in tables." }),
-                _ => json!({ "type": ["number", "string"], "description": "A radius of its own, such as `8/255`." }),
+                _ => json!({ "anyOf": [
+                        { "type": ["number", "string"] },
+                        { "type": "array", "items": { "type": ["number", "string"] }, "minItems": 1 },
+                    ], "description": "A radius of its own, such as `8/255`, or a list: the attack is run at each." }),
             };
         }
         forms.push(json!({

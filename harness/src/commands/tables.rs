@@ -3,12 +3,18 @@ use std::io::Write;
 use anyhow::Result;
 
 use crate::cli::{Format, TablesArgs};
-use crate::exit::Exit;
+use crate::exit::{Exit, Stop};
 use crate::tables;
 
 /// Typesets the tables of a run again, out of its stored results.
 pub(crate) fn main(args: &TablesArgs, out: &mut dyn Write) -> Result<Exit> {
-    let markdown = tables::write(&args.run)?;
+    let worst_of: Vec<Vec<String>> = args.worst_of.iter().map(|list| names(list)).collect();
+    if worst_of.iter().any(Vec::is_empty) {
+        return Err(Stop::usage(
+            "--worst-of needs the names of attacks, as in `--worst-of pgd-20,cw`",
+        ));
+    }
+    let markdown = tables::write(&args.run, &worst_of)?;
     let text = match args.format {
         Format::Markdown => markdown,
         Format::Csv => tables::read(&args.run, "csv")?,
@@ -16,4 +22,10 @@ pub(crate) fn main(args: &TablesArgs, out: &mut dyn Write) -> Result<Exit> {
     };
     writeln!(out, "{}", text.trim_end())?;
     Ok(Exit::Success)
+}
+
+/// `pgd-20,cw` as a list.
+fn names(list: &str) -> Vec<String> {
+    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.map(str::to_string).collect()
 }

@@ -6,18 +6,18 @@ use attacks::Norm;
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
 use datasets::Split;
-use models::{Classifier, Mode};
+use models::Classifier;
 
 use crate::cli::DataArgs;
 use crate::data::{Data, plain_batch};
+use crate::evaluation::{SLACK, predictions};
 use crate::examples::Examples;
 use crate::exit::{Exit, Stop};
 use crate::external::{self, NetworkArgs};
+use crate::failure::Failure;
 use crate::matrix::{DatasetEntry, Limit};
 use crate::plan::Methods;
 
-/// Slack of every rule, in pixel units: rounding of f32 images near 1.
-const SLACK: f64 = 1e-6;
 /// Examples evaluated together. Results do not depend on it.
 const BATCH: usize = 100;
 
@@ -235,21 +235,20 @@ fn official(args: &VerifyArgs, name: &str, ids: &[u64]) -> Result<(Tensor, Vec<u
 
 /// How many images are classified correctly, clean and attacked. `None`: a logit is not finite.
 fn judge(network: &dyn Classifier, clean: &Tensor, examples: &Examples) -> Result<Option<(u64, u64)>> {
+    // As attacks and evaluations see it.
+    let frozen = network.freeze()?;
+    let network = frozen.as_deref().unwrap_or(network);
     let mut counts = [0, 0];
     for start in (0..examples.labels.len()).step_by(BATCH) {
         let length = BATCH.min(examples.labels.len() - start);
         let labels = &examples.labels[start..start + length];
         for (count, images) in counts.iter_mut().zip([clean, &examples.adversarial]) {
             let images = images.narrow(0, start, length)?.contiguous()?;
-            let logits: Vec<Vec<f32>> = network.logits(&images, Mode::Eval)?.to_dtype(DType::F32)?.to_vec2()?;
-            for (row, label) in logits.iter().zip(labels) {
-                if !finite(row) {
-                    return Ok(None);
-                }
-                // The class with the largest logit, the first on ties.
-                let best = (0..row.len()).rev().max_by(|a, b| row[*a].total_cmp(&row[*b]));
-                *count += u64::from(best == Some(*label as usize));
-            }
+            let predicted = match predictions(network, &images) {
+                Err(Failure::Integrity(_)) => return Ok(None),
+                predicted => predicted?,
+            };
+            *count += predicted.iter().zip(labels).filter(|(a, b)| a == b).count() as u64;
         }
     }
     Ok(Some((counts[0], counts[1])))

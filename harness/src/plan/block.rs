@@ -1,0 +1,469 @@
+//! One comparison of a matrix, resolved: every combination becomes a cell, every default is filled.
+
+use std::collections::BTreeMap;
+
+use attacks::{Attack, Configured, Family, ParseError, Pixels, Registry, Setting, Threat};
+use serde_json::{Map, Value, json};
+
+use super::{Digests, Evaluation, Methods, Plan, Select, Source, Training, attack_label, defense_label, slug};
+use crate::key::key_of;
+use crate::matrix::{Block, Checkpoint, Matrix, MatrixError, SelectionSplit, Sources, Transfer, from_value};
+use crate::recipe::resolve_recipe;
+use crate::suggest::nearest;
+
+/// Raised whenever the training loop starts to give other numbers for the same configuration.
+const TRAINING_VERSION: u32 = 2;
+/// Raised whenever an evaluation starts to give other numbers for the same configuration.
+const EVALUATION_VERSION: u32 = 2;
+
+pub(super) struct BlockResolver<'a> {
+    pub(super) matrix: &'a Matrix,
+    pub(super) methods: &'a Methods,
+    pub(super) index: usize,
+    pub(super) block: &'a Block,
+    pub(super) seeds: Vec<u64>,
+}
+
+/// A white-box or transferred attack with what the matrix says around it.
+#[derive(Clone)]
+struct Judge {
+    attack: Configured<dyn Attack>,
+    label: String,
+    threat: Threat,
+}
+
+impl BlockResolver<'_> {
+    pub(super) fn add_to(&self, plan: &mut Plan, digests: &mut Digests<'_>) -> anyhow::Result<()> {
+        self.check_lists()?;
+        let entry = self.dataset_entry()?;
+        let digest = digests(&self.block.dataset)?;
+        for network in &self.block.networks {
+            let setting = self.setting(entry, network)?;
+            let (attacks, transferred) = self.judges(&setting)?;
+            let mut targets = Vec::new();
+            for (i, defense) in self.block.defenses.iter().enumerate() {
+                for &seed in &self.seeds {
+                    let training = self.training(&format!("defenses[{i}]"), defense, &setting, seed, &digest)?;
+                    targets.push(plan.add_training(training));
+                }
+            }
+            self.check_labels(plan, &targets)?;
+            for &target in &targets {
+                for &checkpoint in &self.block.checkpoints {
+                    for judge in &attacks {
+                        plan.add_evaluation(self.evaluation(plan, target, checkpoint, judge, None));
+                    }
+                }
+            }
+            if let Some(transfer) = &self.block.transfer {
+                for target in targets.clone() {
+                    for source in self.sources(plan, transfer, &targets, target, &setting, entry, &digest)? {
+                        for judge in &transferred {
+                            let (checkpoint, source) = source.clone();
+                            let evaluation = self.evaluation(plan, target, checkpoint, judge, Some(source));
+                            plan.add_evaluation(evaluation);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The networks on which images for a target are made, each with the target's checkpoint that is judged.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a different thing, and one caller does not make a struct"
+    )]
+    fn sources(
+        &self,
+        plan: &mut Plan,
+        transfer: &Transfer,
+        targets: &[usize],
+        target: usize,
+        setting: &Setting,
+        entry: &datasets::Entry,
+        digest: &str,
+    ) -> Result<Vec<(Checkpoint, Source)>, MatrixError> {
+        let named = |plan: &Plan, training: usize, checkpoint| {
+            let it = &plan.trainings[training];
+            Source {
+                checkpoint,
+                label: format!("{} / {}", it.label, it.network),
+                training,
+            }
+        };
+        let checkpoints = &self.block.checkpoints;
+        match (&transfer.source, transfer.sources) {
+            (Some(from), None) => {
+                let setting = match &from.network {
+                    Some(network) => self.setting(entry, network)?,
+                    None => setting.clone(),
+                };
+                let field = "transfer.source.defense";
+                let training = self.training(field, &from.defense, &setting, from.seed, digest)?;
+                let training = plan.add_training(training);
+                if targets.contains(&training) {
+                    let message = "the source is one of the targets itself; give it another `seed`";
+                    return Err(self.error("transfer.source", message));
+                }
+                self.check_has_best("transfer.source.checkpoint", from.checkpoint)?;
+                let source = named(plan, training, from.checkpoint);
+                Ok(checkpoints.iter().map(|&it| (it, source.clone())).collect())
+            }
+            (None, Some(Sources::Defenses)) => {
+                let seed = plan.trainings[target].seed;
+                let same_seed = targets.iter().filter(|&&it| plan.trainings[it].seed == seed);
+                let pairs = same_seed.flat_map(|&source| checkpoints.iter().map(move |&it| (it, source)));
+                Ok(pairs.map(|(it, source)| (it, named(plan, source, it))).collect())
+            }
+            (Some(_), Some(_)) => Err(self.error("transfer", "write `source` or `sources`, not both")),
+            (None, None) => {
+                let message =
+                    "missing field `source`, one network, or `sources: defenses`, every defense of the matrix";
+                Err(self.error("transfer", message))
+            }
+        }
+    }
+
+    fn error(&self, field: &str, message: impl Into<String>) -> MatrixError {
+        self.matrix.error(self.index, field, message)
+    }
+
+    fn check_lists(&self) -> Result<(), MatrixError> {
+        let block = self.block;
+        let lists = [
+            ("networks", block.networks.is_empty()),
+            ("seeds", self.seeds.is_empty()),
+            ("defenses", block.defenses.is_empty()),
+            ("checkpoints", block.checkpoints.is_empty()),
+            (
+                "transfer.attacks",
+                block.transfer.as_ref().is_some_and(|it| it.attacks.is_empty()),
+            ),
+        ];
+        if let Some((field, _)) = lists.into_iter().find(|(_, empty)| *empty) {
+            return Err(self.error(field, "an empty list: nothing would run"));
+        }
+        let mut seeds = self.seeds.clone();
+        seeds.sort_unstable();
+        if let Some(twice) = seeds.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(self.error(
+                "seeds",
+                format!("seed {} is there twice; it would count as two runs", twice[0]),
+            ));
+        }
+        for &checkpoint in &block.checkpoints {
+            self.check_has_best("checkpoints", checkpoint)?;
+        }
+        if block.selection.every == 0 {
+            return Err(self.error("selection.every", "must be at least 1 epoch"));
+        }
+        block
+            .threat
+            .check()
+            .map_err(|invalid| self.error(&format!("threat.{}", invalid.field), invalid.message))
+    }
+
+    fn check_has_best(&self, field: &str, checkpoint: Checkpoint) -> Result<(), MatrixError> {
+        let nothing = self.block.dataset.validation == 0 && self.block.selection.split == SelectionSplit::Validation;
+        match checkpoint == Checkpoint::Best && nothing {
+            false => Ok(()),
+            true => Err(self.error(
+                field,
+                "choosing the best checkpoint takes held-out examples; set `validation: 1000` or so in `dataset`, \
+                 or evaluate `checkpoints: [last]`",
+            )),
+        }
+    }
+
+    fn dataset_entry(&self) -> Result<&'static datasets::Entry, MatrixError> {
+        let name = &self.block.dataset.name;
+        datasets::entry(name).map_err(|error| self.error("dataset.name", error.to_string()))
+    }
+
+    fn setting(&self, entry: &datasets::Entry, network: &str) -> Result<Setting, MatrixError> {
+        let field = || {
+            let place = self.block.networks.iter().position(|it| it == network);
+            place.map_or_else(|| "transfer.source.network".to_string(), |i| format!("networks[{i}]"))
+        };
+        let found = self
+            .methods
+            .networks
+            .find_for(network, entry.image, entry.classes.len());
+        found.map_err(|error| self.error(&field(), error.to_string()))?;
+        Ok(Setting {
+            family: match entry.family {
+                datasets::Family::Mnist => Family::Mnist,
+                datasets::Family::Cifar => Family::Cifar,
+            },
+            threat: self.block.threat,
+            network: network.to_string(),
+            image: entry.image,
+            classes: entry.classes.len(),
+        })
+    }
+
+    /// The white-box attacks, clean images first, and the transferred ones.
+    fn judges(&self, setting: &Setting) -> Result<(Vec<Judge>, Vec<Judge>), MatrixError> {
+        let natural = self
+            .methods
+            .attacks
+            .parse("natural", json!({}), setting)
+            .expect("a built-in attack");
+        let mut white_box = vec![Judge {
+            attack: natural,
+            label: "Natural".into(),
+            threat: setting.threat,
+        }];
+        for (i, entry) in self.block.attacks.iter().enumerate() {
+            white_box.extend(self.judge(&format!("attacks[{i}]"), entry, setting)?);
+        }
+        let mut transferred = Vec::new();
+        for (i, entry) in self.block.transfer.iter().flat_map(|it| &it.attacks).enumerate() {
+            transferred.extend(self.judge(&format!("transfer.attacks[{i}]"), entry, setting)?);
+        }
+        for (list, judges) in [("attacks", &white_box), ("transfer.attacks", &transferred)] {
+            for (i, judge) in judges.iter().enumerate() {
+                if judges[..i].iter().any(|other| other.label == judge.label) {
+                    let message = format!("two attacks are called `{}`; give one another `label`", judge.label);
+                    return Err(self.error(list, message));
+                }
+            }
+        }
+        Ok((white_box, transferred))
+    }
+
+    /// An attack, at each of its radii.
+    fn judge(&self, field: &str, entry: &Map<String, Value>, setting: &Setting) -> Result<Vec<Judge>, MatrixError> {
+        let mut entry = entry.clone();
+        let many = entry.get("epsilon").is_some_and(Value::is_array);
+        let radii = match many {
+            true => self.take::<Vec<Pixels>>(field, &mut entry, "epsilon")?,
+            false => self.take(field, &mut entry, "epsilon")?.map(|radius| vec![radius]),
+        };
+        let radii = radii.unwrap_or_else(|| vec![setting.threat.epsilon]);
+        if radii.is_empty() {
+            return Err(self.error(&format!("{field}.epsilon"), "an empty list: nothing would run"));
+        }
+        let label = self.take::<String>(field, &mut entry, "label")?;
+        let mut judges = Vec::new();
+        for epsilon in radii {
+            let threat = Threat {
+                epsilon,
+                ..setting.threat
+            };
+            threat
+                .check()
+                .map_err(|invalid| self.error(&format!("{field}.epsilon"), invalid.message))?;
+            let setting = Setting {
+                threat,
+                ..setting.clone()
+            };
+            let attack = self.method(field, entry.clone(), &self.methods.attacks, &setting, ATTACK_KEYS)?;
+            let mut label = label.clone().unwrap_or_else(|| attack_label(&attack));
+            if many {
+                label += &format!(" @ {epsilon}");
+            }
+            judges.push(Judge { attack, label, threat });
+        }
+        Ok(judges)
+    }
+
+    fn training(
+        &self,
+        field: &str,
+        entry: &Map<String, Value>,
+        setting: &Setting,
+        seed: u64,
+        digest: &str,
+    ) -> Result<Training, MatrixError> {
+        let mut entry = entry.clone();
+        let label = self.take::<String>(field, &mut entry, "label")?;
+        let own_recipe = entry.remove("recipe");
+        let defense = self.method(field, entry, &self.methods.defenses, setting, DEFENSE_KEYS)?;
+        let label = label.unwrap_or_else(|| defense_label(defense.name));
+        let (recipe, recipe_label) = resolve_recipe(
+            defense.method.as_ref(),
+            setting,
+            self.block.recipe.as_ref(),
+            own_recipe.as_ref(),
+        )
+        .map_err(|problem| match problem.in_own {
+            true => self.error(&format!("{field}.recipe.{}", problem.field), problem.message),
+            false => self.error(&format!("recipe.{}", problem.field), problem.message),
+        })?;
+        let selection = self.selection(setting)?;
+        let networks = &self.methods.networks;
+        let architecture = networks.find_for(&setting.network, setting.image, setting.classes);
+        let architecture = architecture.expect("a checked network");
+        let dataset = self.block.dataset.clone();
+        let slug = format!("{}-{}-{}-s{seed}", dataset.name, setting.network, slug(&label));
+        let key = key_of(&json!({
+            "cell": "training",
+            "code": TRAINING_VERSION,
+            "dataset": { "digest": digest, "limit": dataset.limit.train, "validation": dataset.validation },
+            "threat": setting.threat,
+            "network": { "name": setting.network, "version": architecture.version() },
+            "defense": { "name": defense.name, "version": defense.version, "config": defense.config },
+            "recipe": recipe,
+            "selection": {
+                "split": selection.split,
+                "attack": { "name": selection.attack.name, "version": selection.attack.version,
+                            "config": selection.attack.config },
+                "every": selection.every,
+                "test": selection.split.filter(|it| *it == SelectionSplit::Test).and(dataset.limit.test),
+            },
+            "seed": seed,
+        }));
+        let network = setting.network.clone();
+        let setting = setting.clone();
+        Ok(Training {
+            key,
+            slug,
+            dataset,
+            setting,
+            network,
+            architecture,
+            defense,
+            label,
+            recipe,
+            recipe_label,
+            selection,
+            seed,
+        })
+    }
+
+    fn selection(&self, setting: &Setting) -> Result<Select, MatrixError> {
+        let selection = &self.block.selection;
+        let attack = match &selection.attack {
+            Some(entry) => self.method(
+                "selection.attack",
+                entry.clone(),
+                &self.methods.attacks,
+                setting,
+                METHOD_KEYS,
+            )?,
+            None => {
+                let steps = json!({ "steps": 10, "step_size": setting.threat.epsilon.times(1, 4) });
+                self.methods
+                    .attacks
+                    .parse("pgd", steps, setting)
+                    .expect("a built-in attack")
+            }
+        };
+        let split = match selection.split {
+            SelectionSplit::Validation if self.block.dataset.validation == 0 => None,
+            split => Some(split),
+        };
+        Ok(Select {
+            split,
+            attack,
+            every: selection.every,
+        })
+    }
+
+    fn evaluation(
+        &self,
+        plan: &Plan,
+        target: usize,
+        checkpoint: Checkpoint,
+        judge: &Judge,
+        source: Option<Source>,
+    ) -> Evaluation {
+        let training = &plan.trainings[target];
+        let through = source
+            .as_ref()
+            .map_or_else(String::new, |it| format!("-via-{}", slug(&it.label)));
+        let slug = format!("{}-{checkpoint}-{}{through}", training.slug, slug(&judge.label));
+        let key = key_of(&json!({
+            "cell": "evaluation",
+            "code": EVALUATION_VERSION,
+            "target": { "training": training.key, "checkpoint": checkpoint },
+            "source": source.as_ref().map(|it| json!({
+                "training": plan.trainings[it.training].key, "checkpoint": it.checkpoint,
+            })),
+            "attack": { "name": judge.attack.name, "version": judge.attack.version, "config": judge.attack.config },
+            "threat": judge.threat,
+            "test": training.dataset.limit.test,
+        }));
+        let Judge { attack, label, threat } = judge.clone();
+        Evaluation {
+            key,
+            slug,
+            target,
+            checkpoint,
+            attack,
+            label,
+            threat,
+            source,
+        }
+    }
+
+    /// Removes a key that the harness reads from a method's entry.
+    fn take<T: serde::de::DeserializeOwned>(
+        &self,
+        field: &str,
+        entry: &mut Map<String, Value>,
+        key: &str,
+    ) -> Result<Option<T>, MatrixError> {
+        let parse = |value| from_value(value).map_err(|(_, message)| self.error(&format!("{field}.{key}"), message));
+        entry.remove(key).map(parse).transpose()
+    }
+
+    fn method<T: ?Sized + 'static>(
+        &self,
+        field: &str,
+        mut entry: Map<String, Value>,
+        registry: &Registry<T>,
+        setting: &Setting,
+        harness_keys: &[&str],
+    ) -> Result<Configured<T>, MatrixError> {
+        let name: Option<String> = self.take(field, &mut entry, "name")?;
+        let name = name.ok_or_else(|| self.error(field, "missing field `name`"))?;
+        registry
+            .parse(&name, Value::Object(entry), setting)
+            .map_err(|error| match error {
+                ParseError::UnknownName { .. } => {
+                    let place = format!("{field}.name");
+                    self.error(&place, error.to_string())
+                }
+                ParseError::Field { field: inner, message } => {
+                    let place = if inner.is_empty() {
+                        field.to_string()
+                    } else {
+                        format!("{field}.{inner}")
+                    };
+                    self.error(&place, hint_harness_key(message, harness_keys))
+                }
+            })
+    }
+
+    fn check_labels(&self, plan: &Plan, targets: &[usize]) -> Result<(), MatrixError> {
+        let mut seen = BTreeMap::new();
+        for &target in targets {
+            let Training { label, seed, key, .. } = &plan.trainings[target];
+            if seen.insert((label, seed), key).is_some_and(|other| other != key) {
+                let message = format!("two defenses are called `{label}`; give one another `label`");
+                return Err(self.error("defenses", message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keys of an entry that the harness itself reads.
+const METHOD_KEYS: &[&str] = &["name"];
+const ATTACK_KEYS: &[&str] = &["name", "label", "epsilon"];
+const DEFENSE_KEYS: &[&str] = &["name", "label", "recipe"];
+
+/// Suggests a misspelt harness key where the method knows no such field.
+fn hint_harness_key(message: String, keys: &[&str]) -> String {
+    let unknown = message
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split('`').next());
+    match unknown.and_then(|word| nearest(word, keys.iter().copied())) {
+        Some(key) => format!("{message}; did you mean `{key}`?"),
+        None => message,
+    }
+}
