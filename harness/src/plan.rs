@@ -8,7 +8,7 @@ use defenses::{Defense, Recipe};
 use models::{Architecture, Networks};
 
 use self::block::BlockResolver;
-use crate::matrix::{Checkpoint, DatasetEntry, Matrix, SelectionSplit, TableEntry};
+use crate::matrix::{Checkpoint, DatasetEntry, Matrix, MatrixError, SelectionSplit, TableEntry};
 
 /// The methods a matrix can name.
 #[derive(Debug)]
@@ -138,7 +138,34 @@ impl Plan {
                 return Err(matrix.source.error(&path, message).into());
             }
         }
+        plan.check_worst(matrix)?;
         Ok(plan)
+    }
+
+    /// Fails where a table wants the worst case over an attack that the matrix does not have.
+    fn check_worst(&self, matrix: &Matrix) -> Result<(), MatrixError> {
+        for (i, table) in matrix.tables.iter().enumerate() {
+            let path = crate::yaml::Path::default().key("tables").index(i).key("worst_of");
+            for names in &table.worst_of {
+                let known = |name: &str| {
+                    let mut evaluations = self.evaluations.iter();
+                    evaluations.any(|it| results::is_called(crate::tables::kind(it), &it.label, name))
+                };
+                if names.is_empty() {
+                    return Err(matrix
+                        .source
+                        .error(&path, "an empty list: there is no worst case of nothing"));
+                }
+                if let Some(unknown) = names.iter().find(|name| !known(name)) {
+                    let message = format!(
+                        "no attack of this matrix is called `{unknown}`; write a label as tables show it, such as `PGD-20`, \
+                         or `transfer/PGD-20`"
+                    );
+                    return Err(matrix.source.error(&path, message));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The training whose network an evaluation judges.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use paper_tables::{
     BlockSpec, ColumnSpec, Csv, Exporter, Latex, Markdown, Planned, Published, RowSpec, Table, TableKind, TableSpec,
 };
-use results::{Checkpoint as StoredCheckpoint, Kind, PerExample, Row};
+use results::{Checkpoint as StoredCheckpoint, Kind, PerExample, Row, is_called};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Stop;
@@ -91,6 +91,11 @@ pub(crate) fn write(root: &Path, worst_of: &[Vec<String>]) -> Result<String> {
         files::write(&folder.join(&chart.id).with_extension("svg"), chart.svg().as_bytes())?;
     }
 
+    if !worst_of.is_empty() && !spec.tables.iter().any(|table| has_worst(table.kind)) {
+        return Err(Stop::usage(
+            "--worst-of: this run has no table for it; add `summary` or `white-box` to the matrix's `tables`",
+        ));
+    }
     for names in worst_of {
         let shown = spec.tables.iter_mut().filter(|table| has_worst(table.kind));
         shown.for_each(|table| add(&mut table.columns, worst_column(names)));
@@ -101,7 +106,12 @@ pub(crate) fn write(root: &Path, worst_of: &[Vec<String>]) -> Result<String> {
     let stored = rows.clone();
     for names in &spec.worst_of {
         let label = worst_label(names);
-        let planned: Vec<Planned> = spec.planned.iter().filter(|it| is_first(it, names)).cloned().collect();
+        let planned: Vec<Planned> = spec
+            .planned
+            .iter()
+            .filter(|it| is_called(it.kind, &it.attack, &names[0]))
+            .cloned()
+            .collect();
         spec.planned.extend(planned.into_iter().map(|it| Planned {
             attack: label.clone(),
             kind: Kind::WhiteBox,
@@ -141,16 +151,6 @@ impl From<results::NotThere> for Worst {
     fn from(error: results::NotThere) -> Self {
         Self::NotThere(error)
     }
-}
-
-/// Whether a planned evaluation is that of the first of these attacks.
-fn is_first(planned: &Planned, names: &[String]) -> bool {
-    let first = names.first().map_or("", String::as_str);
-    let (transferred, name) = match first.split_once('/') {
-        Some((_, name)) => (true, name),
-        None => (false, first),
-    };
-    (planned.kind == Kind::Transfer) == transferred && results::same_name(&planned.attack, name)
 }
 
 const fn has_worst(kind: TableKind) -> bool {

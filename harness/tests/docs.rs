@@ -34,11 +34,7 @@ fn wanted(line: &str) -> Option<String> {
     }
     let arguments = inner.strip_prefix("run: harness ")?;
     let mut command = Command::cargo_bin("harness").unwrap();
-    let output = command
-        .current_dir(root())
-        .args(arguments.split(' '))
-        .output()
-        .unwrap();
+    let output = command.current_dir(root()).args(arguments.split(' ')).output().unwrap();
     assert!(output.status.success(), "{line}");
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = text.trim_end().lines().map(str::trim_end).collect();

@@ -27,4 +27,4 @@ pub use store::{
     read_timings, write_cell, write_comparisons, write_flags,
 };
 pub use table::{ColumnInfo, Type, columns_markdown};
-pub use worst::{NotThere, same_name, worst_of};
+pub use worst::{NotThere, is_called, worst_of};

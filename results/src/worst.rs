@@ -27,7 +27,7 @@ pub fn worst_of<E: From<NotThere>>(
     mut outcomes: impl FnMut(&Row) -> Result<Vec<Outcome>, E>,
 ) -> Result<Vec<Row>, E> {
     for name in names {
-        if !rows.iter().any(|row| is_called(row, name)) {
+        if !rows.iter().any(|row| is_row(row, name)) {
             let known: BTreeSet<String> = rows.iter().map(called).collect();
             let (name, known) = (name.clone(), known.into_iter().collect());
             return Err(NotThere { name, known }.into());
@@ -44,9 +44,9 @@ pub fn worst_of<E: From<NotThere>>(
         let chosen: Vec<&Row> = rows
             .iter()
             .copied()
-            .filter(|row| names.iter().any(|name| is_called(row, name)))
+            .filter(|row| names.iter().any(|name| is_row(row, name)))
             .collect();
-        if names.iter().all(|name| chosen.iter().any(|row| is_called(row, name))) {
+        if names.iter().all(|name| chosen.iter().any(|row| is_row(row, name))) {
             worst.push(over(&chosen, label, &mut outcomes)?);
         }
     }
@@ -106,17 +106,17 @@ fn called(row: &Row) -> String {
     format!("{transferred}{}", plain(&row.attack))
 }
 
-fn is_called(row: &Row, name: &str) -> bool {
+fn is_row(row: &Row, name: &str) -> bool {
+    is_called(row.kind, &row.attack, name)
+}
+
+/// Whether an attack of this kind and label is meant by a name, as [`worst_of`] reads it.
+pub fn is_called(kind: Kind, label: &str, name: &str) -> bool {
     let (transferred, name) = match name.trim().split_once('/') {
         Some((kind, name)) if plain(kind) == "transfer" => (true, name),
         _ => (false, name),
     };
-    (row.kind == Kind::Transfer) == transferred && same_name(&row.attack, name)
-}
-
-/// Whether two labels are the same but for case and for the signs between letters and digits.
-pub fn same_name(a: &str, b: &str) -> bool {
-    plain(a) == plain(b)
+    (kind == Kind::Transfer) == transferred && plain(label) == plain(name)
 }
 
 fn plain(label: &str) -> String {

@@ -1,28 +1,27 @@
+mod report;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::{Device, Tensor};
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
 use models::Classifier;
 use random::{Purpose, Stream};
-use results::{PerExample, Row, Timing, TimingKind};
+use results::{Row, Timing, TimingKind};
 use serde_json::json;
 
+use self::report::{check_saved, examples, row, show, store};
 use crate::cli::DataArgs;
-use crate::data::{Data, plain_batch};
+use crate::data::Data;
 use crate::device;
-use crate::evaluation::{Judged, Scrutiny, Task, judge, query_budget, untouched};
-use crate::examples::{About, Examples};
+use crate::evaluation::{Judged, Scrutiny, Task, judge, untouched};
 use crate::exit::{Exit, Stop};
 use crate::external::{self, External, Judge, NetworkArgs};
 use crate::failure::Failure;
-use crate::files;
-use crate::folder::cell_folder;
 use crate::host;
 use crate::key::key_of;
 use crate::matrix::{DatasetEntry, Limit};
@@ -62,6 +61,12 @@ pub(crate) struct AttackArgs {
     /// Write rows and outcomes per image into this folder, as Parquet and CSV.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Make the images on this network and count them on the other: an attack by transfer.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) source: Option<PathBuf>,
+    /// Its architecture; that of the other unless given.
+    #[arg(long, value_name = "NAME", requires = "source")]
+    pub(crate) source_model: Option<String>,
     /// Keep the adversarial images of the one attack in this file, as safetensors.
     #[arg(long, value_name = "FILE")]
     pub(crate) save_examples: Option<PathBuf>,
@@ -101,6 +106,17 @@ pub(crate) fn main(args: &AttackArgs, methods: &Methods, out: &mut dyn Write) ->
         check_place(file)?;
     }
     let network = args.network.load(&methods.networks, entry.image, entry.classes.len())?;
+    let source = match &args.source {
+        None => None,
+        Some(checkpoint) => {
+            let source = NetworkArgs {
+                checkpoint: checkpoint.clone(),
+                model: args.source_model.clone().unwrap_or_else(|| args.network.model.clone()),
+                ..args.network.clone()
+            };
+            Some(source.load(&methods.networks, entry.image, entry.classes.len())?)
+        }
+    };
     let cut = DatasetEntry {
         name: args.dataset.clone(),
         validation: 0,
@@ -123,10 +139,11 @@ pub(crate) fn main(args: &AttackArgs, methods: &Methods, out: &mut dyn Write) ->
     let progress = Progress::new(judges.len(), stop);
     let mut done = Vec::new();
     for judge in judges {
-        let key = key(args, &network, &judge, &data);
+        let key = key(args, &network, source.as_ref(), &judge, &data);
         match attack(
             args.seed,
             &network,
+            source.as_ref().filter(|_| judge.attack.name != "natural"),
             judge,
             &data,
             &device,
@@ -157,6 +174,7 @@ pub(crate) fn main(args: &AttackArgs, methods: &Methods, out: &mut dyn Write) ->
     if let Some(file) = &args.save_examples {
         let it = done.last().expect("the attack that was asked for");
         examples(args, &network, &data, it, &device)?.write(file)?;
+        check_saved(file, &network, it.judged.correct())?;
         writeln!(out, "examples: {} of {}", file.display(), it.judge.label)?;
     }
     Ok(Exit::Success)
@@ -211,12 +229,13 @@ pub(super) fn stopped(failure: Failure) -> anyhow::Error {
 }
 
 /// The hash of everything that decides a number.
-fn key(args: &AttackArgs, network: &External, judge: &Judge, data: &Data) -> String {
+fn key(args: &AttackArgs, network: &External, source: Option<&External>, judge: &Judge, data: &Data) -> String {
     key_of(&json!({
         "cell": "attack",
         "code": VERSION,
         "checkpoint": network.digest,
         "network": { "name": args.network.model, "version": network.network.version() },
+        "source": source.map(|it| json!([it.digest, it.network.name(), it.network.version()])),
         "ignored": args.network.ignore,
         "normalisation": network.normalisation(),
         "dataset": data.dataset.digest,
@@ -234,6 +253,7 @@ fn key(args: &AttackArgs, network: &External, judge: &Judge, data: &Data) -> Str
 fn attack(
     seed: u64,
     network: &External,
+    source: Option<&External>,
     it: Judge,
     data: &Data,
     device: &Device,
@@ -247,7 +267,7 @@ fn attack(
     // As a run does it, so that a run's network gives here what it gave there.
     let random = Stream::new(seed).of(Purpose::Evaluation);
     let task = Task {
-        source: None,
+        source: source.map(|it| it as &dyn Classifier),
         target: network,
         attack: it.attack.method.as_ref(),
         threat: &it.threat,
@@ -263,7 +283,8 @@ fn attack(
         saves: None,
         keep_images: true,
     };
-    let judged = untouched(&[&network.network], || judge(&task))?;
+    let networks: Vec<_> = [network].into_iter().chain(source).map(|it| &it.network).collect();
+    let judged = untouched(&networks, || judge(&task))?;
     let seconds = clock.elapsed().as_secs_f64();
     let timing = Timing {
         cell: key.to_string(),
@@ -283,184 +304,5 @@ fn attack(
         judged,
         timing,
         key: key.to_string(),
-    })
-}
-
-/// The table: accuracy with its 95 % Wilson interval, and what the attack cost.
-fn show(
-    args: &AttackArgs,
-    setting: &attacks::Setting,
-    data: &Data,
-    done: &[Done],
-    rows: &[Row],
-    out: &mut dyn Write,
-) -> Result<()> {
-    writeln!(
-        out,
-        "{} as {} on {} test images of {}{}, {} ≤ {}\n",
-        args.network.checkpoint.display(),
-        args.network.model,
-        data.test.len(),
-        args.dataset,
-        if data.dataset.verified {
-            ""
-        } else {
-            " (NOT the official files)"
-        },
-        setting.threat.norm,
-        setting.threat.epsilon,
-    )?;
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header([
-        "attack",
-        "correct",
-        "accuracy %",
-        "95 % interval",
-        "forward / image",
-        "backward / image",
-    ]);
-    for it in done {
-        let (n, correct) = (it.judged.outcomes.len() as u64, it.judged.correct());
-        let interval = results::wilson(correct, n).context("an evaluation of no images")?;
-        let label = match it.judge.threat == setting.threat {
-            true => it.judge.label.clone(),
-            false => format!(
-                "{} ({} ≤ {})",
-                it.judge.label, it.judge.threat.norm, it.judge.threat.epsilon
-            ),
-        };
-        table.add_row([
-            label,
-            format!("{correct} of {n}"),
-            format!("{:.2}", 100.0 * it.judged.accuracy()),
-            format!("{:.2} to {:.2}", 100.0 * interval.low, 100.0 * interval.high),
-            format!("{:.1}", it.judged.cost.forwards as f64 / n as f64),
-            format!("{:.1}", it.judged.cost.backwards as f64 / n as f64),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    writeln!(out, "{table}")?;
-    for row in rows {
-        if let (Some(asked), Some(budget)) = (row.queries, row.query_budget) {
-            let typical = row.queries_median.map_or("none succeeded".into(), |it| {
-                format!("median until success {it}, mean {:.1}", row.queries_mean.unwrap_or(it))
-            });
-            writeln!(
-                out,
-                "{}: {asked} queries, at most {budget} per image; {typical}",
-                row.attack
-            )?;
-        }
-    }
-    let raised = results::flags(rows);
-    for it in &raised {
-        writeln!(
-            out,
-            "flag: {}: {}: {} ({})",
-            it.attack,
-            it.flag,
-            it.flag.explanation(),
-            it.detail
-        )?;
-    }
-    if raised.is_empty() {
-        writeln!(out, "no flags")?;
-    }
-    Ok(())
-}
-
-/// Rows, outcomes and times, one folder per attack, then combined with what was there before.
-fn store(folder: &Path, args: &AttackArgs, rows: &[Row], done: &[Done]) -> Result<()> {
-    if folder.join("tables.json").exists() {
-        return Err(Stop::usage(format!(
-            "{} is the folder of a run; choose another place with --out",
-            folder.display()
-        )));
-    }
-    for (it, row) in done.iter().zip(rows) {
-        let cell = cell_folder(folder, &it.key, &format!("{}-{}", args.dataset, it.judge.attack.name));
-        files::make_folder(&cell)?;
-        results::write_cell(
-            &cell,
-            std::slice::from_ref(row),
-            &it.judged.stored(&it.key),
-            std::slice::from_ref(&it.timing),
-        )?;
-    }
-    results::combine(folder, &results::cell_folders(folder)?, PerExample::Combine)?;
-    Ok(())
-}
-
-fn row(args: &AttackArgs, network: &External, data: &Data, it: &Done) -> Row {
-    let about = it.judge.attack.method.describe();
-    let natural = it.judge.attack.name == "natural";
-    let name = args
-        .network
-        .checkpoint
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let row = Row {
-        cell: it.key.clone(),
-        run: "attack".into(),
-        dataset: args.dataset.clone(),
-        dataset_digest: data.dataset.digest.clone(),
-        verified: data.dataset.verified,
-        network: args.network.model.clone(),
-        defense: name,
-        defense_name: format!("checkpoint {}", network.digest),
-        defense_version: 0,
-        recipe: "unknown".into(),
-        seed: args.seed,
-        checkpoint: results::Checkpoint::Last,
-        selection: results::Selection::None,
-        attack: it.judge.label.clone(),
-        attack_name: it.judge.attack.name.to_string(),
-        attack_version: Some(it.judge.attack.version),
-        kind: match natural {
-            true => results::Kind::Natural,
-            false if it.judge.attack.method.by_queries() => results::Kind::Query,
-            false => results::Kind::WhiteBox,
-        },
-        norm: (!natural).then(|| it.judge.threat.norm.to_string()),
-        epsilon: (!natural).then(|| it.judge.threat.epsilon.to_string()),
-        epsilon_value: (!natural).then(|| it.judge.threat.epsilon.value()),
-        steps: about.steps,
-        step_size: about.step_size.map(|it| it.to_string()),
-        step_size_value: about.step_size.map(attacks::Pixels::value),
-        restarts: about.restarts,
-        loss: about.loss,
-        start: about.start,
-        batch_norm: about.batch_norm,
-        config_hash: it.key.clone(),
-        code_version: env!("CARGO_PKG_VERSION").to_string(),
-        ..Row::default()
-    };
-    let attack = it.judge.attack.method.as_ref();
-    it.judged.complete(row, query_budget(attack, network.network.classes()))
-}
-
-fn examples(args: &AttackArgs, network: &External, data: &Data, it: &Done, device: &Device) -> Result<Examples> {
-    let batch = plain_batch(&data.dataset.test, &data.test, device)?;
-    Ok(Examples {
-        adversarial: it.adversarial.clone(),
-        clean: Some(batch.images),
-        labels: batch.labels.to_vec1()?,
-        ids: Some(batch.ids),
-        about: Some(About {
-            dataset: args.dataset.clone(),
-            dataset_digest: data.dataset.digest.clone(),
-            model: args.network.model.clone(),
-            checkpoint: network.digest.clone(),
-            threat: it.judge.threat,
-            attack: it.judge.attack.name.to_string(),
-            config: it.judge.attack.config.clone(),
-            seed: args.seed,
-            correct: it.judged.correct(),
-        }),
     })
 }

@@ -234,7 +234,7 @@ fn official(args: &VerifyArgs, name: &str, ids: &[u64]) -> Result<(Tensor, Vec<u
 }
 
 /// How many images are classified correctly, clean and attacked. `None`: a logit is not finite.
-fn judge(network: &dyn Classifier, clean: &Tensor, examples: &Examples) -> Result<Option<(u64, u64)>> {
+pub(super) fn judge(network: &dyn Classifier, clean: &Tensor, examples: &Examples) -> Result<Option<(u64, u64)>> {
     // As attacks and evaluations see it.
     let frozen = network.freeze()?;
     let network = frozen.as_deref().unwrap_or(network);

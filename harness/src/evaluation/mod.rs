@@ -279,7 +279,10 @@ fn judge_batch(
     if task.scrutiny == Scrutiny::Network {
         let examined = doubts::examine(target, batch, task.threat, &clean)?;
         zero_gradients += examined.zero_gradients;
-        doubts += examined.doubts;
+        doubts = Doubts {
+            random_outputs: doubts.random_outputs.max(examined.doubts.random_outputs),
+            ..examined.doubts
+        };
     }
     let labels: Vec<u32> = batch.labels.to_vec1()?;
     let (clean, predicted) = (gates::classes(&clean), gates::classes(&attacked));

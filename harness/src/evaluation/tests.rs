@@ -121,17 +121,17 @@ fn a_prediction_that_depends_on_the_company_is_refused() {
         let others = logits.mean_keepdim(0)?.broadcast_as(logits.shape())?;
         logits + (others * 10.0)?
     });
-    let split = Split::new([1, 1, 1], 5, vec![3, 3, 3, 0, 0, 0, 3], vec![1; 7]).unwrap();
+    let split = Split::new([1, 1, 1], 5, vec![4, 4, 4, 4, 0, 0, 0], vec![1; 7]).unwrap();
     let judged = judge_all(&company, &Shift(0.0), &linf(Pixels::ZERO), &split, Scrutiny::Again);
     refused(judged, "in its batch and class");
     judge_all(&company, &Shift(0.0), &linf(Pixels::ZERO), &split, Scrutiny::Count).unwrap();
 }
 
-/// A network that answers by the parity of its calls.
+/// A network that changes its mind after two calls.
 fn wavering() -> impl Classifier {
     let calls = AtomicU64::new(0);
     network(move |images| {
-        let sign = if calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+        let sign = if calls.fetch_add(1, Ordering::Relaxed) < 2 {
             1.0
         } else {
             -1.0
@@ -142,9 +142,11 @@ fn wavering() -> impl Classifier {
 
 #[test]
 fn a_network_that_answers_at_random_is_counted_and_not_refused() {
-    // Clean, attacked, and again in two batches, of which one contradicts; then the same batch, which differs as well.
-    let found = judge_all(&wavering(), &Shift(0.0), &linf(Pixels::ZERO), &two(), Scrutiny::Network).unwrap();
-    assert!(found.doubts.random_outputs > Some(0), "{found:?}");
+    // Clean and attacked images, then the latter again, which contradicts; then the same batch, which differs as well.
+    for scrutiny in [Scrutiny::Again, Scrutiny::Network] {
+        let found = judge_all(&wavering(), &Shift(0.0), &linf(Pixels::ZERO), &two(), scrutiny).unwrap();
+        assert_eq!(found.doubts.random_outputs, Some(2), "{found:?}");
+    }
     let steady = network(threshold);
     let found = judge_all(&steady, &Shift(0.0), &linf(Pixels::ZERO), &two(), Scrutiny::Network).unwrap();
     assert_eq!(found.doubts.random_outputs, Some(0));
@@ -153,7 +155,7 @@ fn a_network_that_answers_at_random_is_counted_and_not_refused() {
 #[test]
 fn networks_are_examined_on_clean_images() {
     let natural = Shift(0.0);
-    let threat = linf(Pixels::new(1, 10));
+    let threat = linf(Pixels::new(1, 100));
     let examine = |network: &dyn Classifier| {
         let found = judge_all(network, &natural, &threat, &two(), Scrutiny::Network).unwrap();
         let Doubts {
@@ -172,8 +174,8 @@ fn networks_are_examined_on_clean_images() {
     assert_eq!(examine(&network(threshold)), [0, 0, 0, 0]);
     let softmax = network(|images| candle_nn_softmax(&(threshold(images)? * 30.0)?));
     assert_eq!(examine(&softmax), [0, 0, 0, 2]);
-    // p_y = 1 − e⁻¹⁸ at a margin of 18: the gradient of cross entropy is 180·e⁻¹⁸ = 2.7e-6, over the ball 2.7e-7.
-    assert_eq!(examine(&network(|images| threshold(images)? * 180.0)), [0, 2, 0, 0]);
+    // p_y = 1 − e⁻¹⁵ at a margin of 15: the gradient of cross entropy is 150·e⁻¹⁵ = 4.6e-5, over the ball 4.6e-7.
+    assert_eq!(examine(&network(|images| threshold(images)? * 150.0)), [0, 2, 0, 0]);
     assert_eq!(examine(&network(|images| threshold(images)? * 1e4)), [2, 2, 0, 0]);
     // Of a quantised input no gradient comes back.
     let quantised =
@@ -260,7 +262,7 @@ fn waves() -> Split {
     let batch = plain_batch(&unlabelled, &all, &Device::Cpu).unwrap();
     let tiny = models::build("tiny-cnn", [1, 8, 8], 10, &Stream::new(0)).unwrap();
     let labels = predictions(&tiny, &batch.images).unwrap();
-    Split::new([1, 8, 8], 256, bytes, labels.iter().map(|&it| it as u8).collect()).unwrap()
+    Split::new([1, 8, 8], 256, bytes, labels).unwrap()
 }
 
 /// Stopped after every so many calls of the network and begun anew, until it ends. Returns how often it was stopped.
@@ -407,4 +409,78 @@ fn a_killed_evaluation_goes_on_from_its_last_save() {
     std::fs::write(&file, b"half").unwrap();
     let damaged = run(&failing, "k", true).unwrap_err().to_string();
     assert!(damaged.contains("truncated, damaged or foreign"), "{damaged}");
+}
+
+/// A network behind a step function, through which no gradient comes back.
+struct Quantised(models::Network);
+
+impl Classifier for Quantised {
+    fn logits(&self, images: &Tensor, mode: Mode<'_>) -> TensorResult<Tensor> {
+        let steps = ((images.detach() * 16.0)?.round()? / 16.0)?;
+        // Nothing of the image is left but its place in the graph.
+        self.0.logits(&(steps + (images * 0.0)?)?, mode)
+    }
+
+    fn classes(&self) -> usize {
+        self.0.classes()
+    }
+}
+
+#[test]
+fn a_network_behind_a_step_function_trips_the_flags() {
+    use results::Flag;
+
+    let split = waves();
+    let tiny = || models::build("tiny-cnn", [1, 8, 8], 10, &Stream::new(0)).unwrap();
+    let threat = linf(Pixels::new(1, 20));
+    let flags = |network: &dyn Classifier| {
+        let pgd = Pgd {
+            steps: Some(10),
+            step_size: Some(Pixels::new(1, 100)),
+            ..Pgd::default()
+        };
+        let square = Square {
+            queries: 150,
+            ..Square::default()
+        };
+        let natural = attacks::Natural {};
+        let attacks: [(&str, results::Kind, &dyn Attack); 3] = [
+            ("natural", results::Kind::Natural, &natural),
+            ("pgd", results::Kind::WhiteBox, &pgd),
+            ("square", results::Kind::Query, &square),
+        ];
+        let rows = attacks.map(|(name, kind, attack)| {
+            let scrutiny = if name == "natural" {
+                Scrutiny::Network
+            } else {
+                Scrutiny::Again
+            };
+            let judged = judge_all(network, attack, &threat, &split, scrutiny).unwrap();
+            let row = results::Row {
+                cell: name.to_string(),
+                attack: name.to_string(),
+                attack_name: name.to_string(),
+                kind,
+                norm: Some("linf".to_string()),
+                epsilon_value: Some(threat.epsilon.value()),
+                steps: attack.describe().steps,
+                loss: attack.describe().loss,
+                ..results::Row::default()
+            };
+            judged.complete(row, query_budget(attack, 10))
+        });
+        let found: Vec<(String, Flag)> = results::flags(&rows).into_iter().map(|it| (it.cell, it.flag)).collect();
+        found
+    };
+    assert_eq!(flags(&tiny()), []);
+    let masked = [
+        ("natural", Flag::ZeroGradients),
+        ("natural", Flag::VanishingGradients),
+        ("pgd", Flag::ZeroGradients),
+        ("pgd", Flag::BlackBoxBelowWhiteBox),
+    ];
+    assert_eq!(
+        flags(&Quantised(tiny())),
+        masked.map(|(cell, flag)| (cell.to_string(), flag))
+    );
 }
