@@ -257,12 +257,12 @@ fn waves() -> Split {
     let bytes: Vec<u8> = (0..230 * 64u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();
-    let unlabelled = Split::new([1, 8, 8], 256, bytes.clone(), vec![0; 230]).unwrap();
+    let unlabelled = Split::new([1, 8, 8], 255, bytes.clone(), vec![0; 230]).unwrap();
     let all: Vec<usize> = (0..230).collect();
     let batch = plain_batch(&unlabelled, &all, &Device::Cpu).unwrap();
     let tiny = models::build("tiny-cnn", [1, 8, 8], 10, &Stream::new(0)).unwrap();
     let labels = predictions(&tiny, &batch.images).unwrap();
-    Split::new([1, 8, 8], 256, bytes, labels).unwrap()
+    Split::new([1, 8, 8], 255, bytes, labels).unwrap()
 }
 
 /// Stopped after every so many calls of the network and begun anew, until it ends. Returns how often it was stopped.
