@@ -19,7 +19,7 @@ defenses:
   - natural
   - { name: standard, attack: { steps: 3 } }
 attacks:
-  - { name: pgd, steps: 40, epsilon: [0.02, 0.1, 1] }
+  - { name: pgd, steps: 60, step_size: 0.02, epsilon: [0.02, 0.1, 1] }
   - { name: pgd, steps: 20, step_size: 0.02 }
   - { name: cw, steps: 20, step_size: 0.02 }
   - { name: apgd, steps: 20 }
@@ -97,8 +97,8 @@ fn an_honest_network_has_no_flag_and_a_masked_one_has() {
 
     // Curves, comparisons and the worst case lie beside the tables.
     for file in [
-        "epsilon-digits-tiny-cnn-best-pgd-40.svg",
-        "epsilon-digits-tiny-cnn-best-pgd-40.csv",
+        "epsilon-digits-tiny-cnn-best-pgd-60.svg",
+        "epsilon-digits-tiny-cnn-best-pgd-60.csv",
         "queries-digits-tiny-cnn-best-square.svg",
         "queries-digits-tiny-cnn-best-square.csv",
         "transfer-fgsm.md",
@@ -112,7 +112,7 @@ fn an_honest_network_has_no_flag_and_a_masked_one_has() {
     assert_eq!(significance.len(), 1 + 8 + 2, "{significance:?}");
     for part in [
         "worst of PGD-20, CW",
-        "PGD-40 @ 0.02",
+        "PGD-60 @ 0.02",
         "Square queries",
         "FGSM from Natural / tiny-cnn",
         "forward + backward",

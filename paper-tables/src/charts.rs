@@ -343,10 +343,10 @@ mod tests {
             0,
         )
         .with_count(100, 90);
-        let mut rows = vec![clean, attacked("MART", "0.2", 0, 20), attacked("MART", "0.1", 0, 60)];
+        let mut rows = vec![clean, attacked("MART", "0.2", 0, 20), attacked("MART", "0.1", 0, 50)];
         assert_eq!(epsilon_charts(&rows), []);
         rows.extend([
-            attacked("MART", "0.1", 1, 70),
+            attacked("MART", "0.1", 1, 75),
             attacked("MART", "0.3", 0, 5),
             attacked("ALP", "0.1", 0, 1),
         ]);
@@ -361,14 +361,14 @@ mod tests {
         assert_eq!(
             curves,
             [
-                ("MART", vec![(0.0, 90.0), (0.1, 65.0), (0.2, 20.0), (0.3, 5.0)]),
+                ("MART", vec![(0.0, 90.0), (0.1, 62.5), (0.2, 20.0), (0.3, 5.0)]),
                 ("ALP", vec![(0.1, 1.0)])
             ]
         );
         insta::assert_snapshot!(charts[0].csv(), @r"
         chart,curve,x,y
         epsilon-digits-lenet-best-pgd-20,MART,0,90.0000
-        epsilon-digits-lenet-best-pgd-20,MART,0.1,65.0000
+        epsilon-digits-lenet-best-pgd-20,MART,0.1,62.5000
         epsilon-digits-lenet-best-pgd-20,MART,0.2,20.0000
         epsilon-digits-lenet-best-pgd-20,MART,0.3,5.0000
         epsilon-digits-lenet-best-pgd-20,ALP,0.1,1.0000

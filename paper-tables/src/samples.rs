@@ -1,6 +1,6 @@
 //! Tables for tests: every kind of cell, one seed and three, one checkpoint and two.
 
-use results::{Checkpoint, Kind, Row, Selection, Status};
+use results::{Checkpoint, Kind, Row, Selection};
 
 use crate::*;
 

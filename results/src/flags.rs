@@ -279,6 +279,12 @@ fn black_box_below_white_box(rows: &[Row], places: &[usize], found: &mut Found) 
     }
 }
 
+/// What an attack is, but for its radius, steps and restarts.
+fn method(row: &Row) -> impl Ord + '_ {
+    let source = (&row.source, row.source_checkpoint, &row.norm);
+    (row.kind, &row.attack_name, &row.loss, &row.start, source)
+}
+
 /// Rows that differ in nothing but what `key` leaves out.
 fn families<'a, K: Ord>(rows: &'a [Row], places: &[usize], key: impl Fn(&'a Row) -> K) -> Vec<Vec<usize>> {
     let mut families: BTreeMap<K, Vec<usize>> = BTreeMap::new();
@@ -288,13 +294,9 @@ fn families<'a, K: Ord>(rows: &'a [Row], places: &[usize], key: impl Fn(&'a Row)
     families.into_values().filter(|it| it.len() > 1).collect()
 }
 
-fn not_falling_with_epsilon(rows: &[Row], places: &[usize], found: &mut Found) {
+fn not_falling_with_epsilon<'a>(rows: &'a [Row], places: &[usize], found: &mut Found) {
     const FLAG: Flag = Flag::NotFallingWithEpsilon;
-    let family = |row: &'_ Row| {
-        let method = (row.kind, row.attack_name.clone(), row.loss.clone(), row.start.clone());
-        let source = (row.source.clone(), row.source_checkpoint, row.norm.clone());
-        (method, source, row.steps, row.restarts)
-    };
+    let family = |row: &'a Row| (method(row), row.steps, row.restarts);
     for mut family in families(rows, places, family) {
         let radius = |place: usize| rows[place].epsilon_value.unwrap_or(0.0);
         family.sort_by(|&a, &b| radius(a).total_cmp(&radius(b)));
@@ -316,12 +318,8 @@ fn not_falling_with_epsilon(rows: &[Row], places: &[usize], found: &mut Found) {
     }
 }
 
-fn not_falling_with_steps(rows: &[Row], places: &[usize], found: &mut Found) {
-    let family = |row: &'_ Row| {
-        let method = (row.kind, row.attack_name.clone(), row.loss.clone(), row.start.clone());
-        let source = (row.source.clone(), row.source_checkpoint, row.norm.clone());
-        (method, source, row.epsilon_value.map(f64::to_bits), row.restarts)
-    };
+fn not_falling_with_steps<'a>(rows: &'a [Row], places: &[usize], found: &mut Found) {
+    let family = |row: &'a Row| (method(row), row.epsilon_value.map(f64::to_bits), row.restarts);
     for mut family in families(rows, places, family) {
         family.sort_by_key(|&place| rows[place].steps);
         let more = |a: usize, b: usize| rows[a].steps < rows[b].steps;
@@ -365,7 +363,7 @@ fn cross_entropy_gap(rows: &[Row], places: &[usize], found: &mut Found) {
             .filter(|&it| on_margin(&rows[it]) && same_threat(&rows[it], row));
         let lowest = margins.min_by(|&a, &b| accuracy(&rows[a]).total_cmp(&accuracy(&rows[b])));
         if let Some(lowest) = lowest
-            && accuracy(row) - accuracy(&rows[lowest]) > GAP
+            && accuracy(row) - accuracy(&rows[lowest]) > GAP + 1e-9
             && clearly(row, &rows[lowest])
         {
             let detail = compared(row, &rows[lowest]);

@@ -177,9 +177,10 @@ fn networks_are_examined_on_clean_images() {
     // p_y = 1 − e⁻¹⁵ at a margin of 15: the gradient of cross entropy is 150·e⁻¹⁵ = 4.6e-5, over the ball 4.6e-7.
     assert_eq!(examine(&network(|images| threshold(images)? * 150.0)), [0, 2, 0, 0]);
     assert_eq!(examine(&network(|images| threshold(images)? * 1e4)), [2, 2, 0, 0]);
-    // Of a quantised input no gradient comes back.
-    let quantised =
-        network(|images| threshold(&((images.detach() * 4.0)?.round()? / 4.0)?)? + (threshold(images)? * 0.0)?);
+    // Of a quantised input no gradient comes back: that of the second term is below any f32.
+    let quantised = network(|images| {
+        threshold(&((images.detach() * 4.0)?.round()? / 4.0)?)? + ((threshold(images)? * 1e-30)? * 1e-30)?
+    });
     assert_eq!(examine(&quantised), [2, 2, 0, 0]);
 }
 
@@ -418,7 +419,7 @@ impl Classifier for Quantised {
     fn logits(&self, images: &Tensor, mode: Mode<'_>) -> TensorResult<Tensor> {
         let steps = ((images.detach() * 16.0)?.round()? / 16.0)?;
         // Nothing of the image is left but its place in the graph.
-        self.0.logits(&(steps + (images * 0.0)?)?, mode)
+        self.0.logits(&(steps + ((images * 1e-30)? * 1e-30)?)?, mode)
     }
 
     fn classes(&self) -> usize {
