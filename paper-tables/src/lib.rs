@@ -27,6 +27,7 @@ mod latex;
 mod markdown;
 mod notes;
 mod published;
+mod report;
 #[cfg(test)]
 mod samples;
 mod shown;
@@ -39,6 +40,7 @@ pub use csv::Csv;
 pub use latex::Latex;
 pub use markdown::Markdown;
 pub use published::{Citation, Number, Published, Query, Tag};
+pub use report::{Doubt, Gallery, Heat, Item, Pair, Picture, Report, Shown, Value};
 pub use significance::significance;
 pub use spec::{BlockSpec, ColumnSpec, Planned, RowSpec, TableKind, TableSpec};
 pub use table::{Ambiguous, Block, Cell, Comparison, Entry, Heading, Line, Measurement, Spread, Table};

@@ -1,0 +1,396 @@
+//! A run as one page: HTML that needs no network, sorts its tables, and can be read on a phone, in the dark, by keyboard
+//! and by a screen reader.
+
+use minijinja::context;
+use minijinja::value::Serde;
+use serde::Serialize;
+
+use crate::shown::{percent, signed};
+use crate::table::{Cell, Entry, Spread, Table};
+
+const PAGE: &str = include_str!("page.html");
+
+/// What the page shows, in its order. Empty parts are left out.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    /// The run's name.
+    pub title: String,
+    /// One sentence beneath it.
+    pub subtitle: String,
+    /// Numbers that come first.
+    pub tiles: Vec<Item>,
+    /// The tables.
+    pub tables: Vec<Shown>,
+    /// What may be doubted, with the marks that tables show.
+    pub flags: Vec<Doubt>,
+    /// Accuracy by source and target, one for each attack.
+    pub heats: Vec<Heat>,
+    /// Curves.
+    pub charts: Vec<Picture>,
+    /// What the images below show.
+    pub examples_about: String,
+    /// Images, before and after.
+    pub examples: Vec<Gallery>,
+    /// The columns of the list of cells.
+    pub cell_heads: Vec<String>,
+    /// Every cell of the run.
+    pub cells: Vec<Vec<Value>>,
+    /// Program, data, machine.
+    pub origin: Vec<Item>,
+    /// The matrix as it was written.
+    pub matrix: String,
+}
+
+/// A value with a name.
+#[derive(Debug, Clone, Serialize)]
+pub struct Item {
+    /// Its name.
+    pub label: String,
+    /// The value.
+    pub value: String,
+}
+
+impl Item {
+    /// A value with a name.
+    pub fn new(label: impl Into<String>, value: impl ToString) -> Self {
+        Self {
+            label: label.into(),
+            value: value.to_string(),
+        }
+    }
+}
+
+/// A value in a list, with what it is sorted by.
+#[derive(Debug, Clone, Serialize)]
+pub struct Value {
+    /// What is shown.
+    pub text: String,
+    /// What it is sorted by: a number, or text.
+    pub key: String,
+    /// `failed`, `missing`, `text` or nothing.
+    pub class: String,
+}
+
+impl Value {
+    /// Text, sorted as such.
+    pub fn text(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self {
+            key: text.clone(),
+            text,
+            class: String::new(),
+        }
+    }
+
+    /// A number, shown in its way. `None` is shown as a dash and comes last.
+    pub fn number(number: Option<f64>, show: impl Fn(f64) -> String) -> Self {
+        Self {
+            text: number.map_or_else(|| "—".to_string(), show),
+            key: number.map_or_else(String::new, |it| it.to_string()),
+            class: String::new(),
+        }
+    }
+}
+
+/// A table of the page.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shown {
+    id: String,
+    title: String,
+    columns: Vec<String>,
+    blocks: Vec<ShownBlock>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct ShownBlock {
+    heading: String,
+    lines: Vec<ShownLine>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct ShownLine {
+    name: String,
+    order: usize,
+    cells: Vec<ShownCell>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct ShownCell {
+    text: String,
+    /// What it is sorted by; empty where there is no number.
+    value: String,
+    class: &'static str,
+    spread: String,
+    why: String,
+    flags: Vec<String>,
+    published: String,
+    difference: String,
+}
+
+/// A doubt about a number.
+#[derive(Debug, Clone, Serialize)]
+pub struct Doubt {
+    /// The mark in tables.
+    pub mark: String,
+    /// The flag's name.
+    pub name: String,
+    /// Which cell.
+    pub place: String,
+    /// What was seen, and what it means.
+    pub text: String,
+}
+
+/// A heat map of accuracy.
+#[derive(Debug, Clone, Serialize)]
+pub struct Heat {
+    title: String,
+    targets: Vec<String>,
+    lines: Vec<HeatLine>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct HeatLine {
+    source: String,
+    cells: Vec<HeatCell>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct HeatCell {
+    text: String,
+    background: String,
+    ink: &'static str,
+}
+
+/// A picture made of lines.
+#[derive(Debug, Clone, Serialize)]
+pub struct Picture {
+    /// What it shows.
+    pub title: String,
+    /// SVG, trusted: nobody's input stands in it unescaped.
+    pub svg: String,
+}
+
+/// Images of one network under one attack.
+#[derive(Debug, Clone, Serialize)]
+pub struct Gallery {
+    /// Which.
+    pub title: String,
+    /// The images.
+    pub images: Vec<Pair>,
+}
+
+/// An image before and after.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pair {
+    /// The example.
+    pub id: u64,
+    /// Its class.
+    pub label: String,
+    /// What the network says of the attacked image.
+    pub predicted: String,
+    /// `good` if that is the label, else `bad`.
+    pub class: &'static str,
+    /// The image as a `data:` address.
+    pub clean: String,
+    /// The change, magnified around grey, as a `data:` address.
+    pub change: String,
+    /// The attacked image as a `data:` address.
+    pub attacked: String,
+}
+
+#[derive(Serialize)]
+struct Link {
+    id: &'static str,
+    title: &'static str,
+}
+
+impl Report {
+    /// The page.
+    pub fn html(&self) -> Result<String, minijinja::Error> {
+        let mut environment = minijinja::Environment::new();
+        // The name says that values are escaped as HTML.
+        environment.add_template("page.html", PAGE)?;
+        let parts = [
+            ("overview", "Overview", true),
+            ("tables", "Tables", true),
+            ("flags", "Flags", !self.flags.is_empty()),
+            ("transfer", "Transfer", !self.heats.is_empty()),
+            ("curves", "Curves", !self.charts.is_empty()),
+            ("examples", "Images", !self.examples.is_empty()),
+            ("cells", "Cells", true),
+            ("origin", "Origin", true),
+        ];
+        let sections: Vec<Link> = parts
+            .into_iter()
+            .filter(|(_, _, there)| *there)
+            .map(|(id, title, _)| Link { id, title })
+            .collect();
+        let page = environment.get_template("page.html")?;
+        let plain = |it: Serde<&Self>| minijinja::Value::from(it);
+        page.render(context! { sections => minijinja::Value::from(Serde(&sections)), ..plain(Serde(self)) })
+    }
+}
+
+impl Shown {
+    /// A table with the marks of its flags.
+    pub fn new(table: &Table) -> Self {
+        let line = |(order, line): (usize, &crate::table::Line)| ShownLine {
+            name: match table.checkpoints.len() {
+                0 | 1 => line.defense.clone(),
+                _ => format!("{}, {}", line.defense, line.checkpoint),
+            },
+            order,
+            cells: line.entries.iter().map(shown_cell).collect(),
+        };
+        Self {
+            id: table.id.clone(),
+            title: table.title.clone(),
+            columns: table.columns.iter().map(|it| it.label.clone()).collect(),
+            blocks: table
+                .blocks
+                .iter()
+                .map(|block| ShownBlock {
+                    heading: block.heading(),
+                    lines: block.lines.iter().enumerate().map(line).collect(),
+                })
+                .collect(),
+            notes: table.notes.clone(),
+        }
+    }
+}
+
+fn shown_cell(entry: &Entry) -> ShownCell {
+    let measured = entry.cell.measurement();
+    let text = match (&entry.cell, measured) {
+        (_, Some(it)) => percent(it.mean),
+        (Cell::Failed { .. }, None) => "failed".to_string(),
+        _ => "—".to_string(),
+    };
+    let spread = measured.map_or_else(String::new, |it| match it.spread {
+        Spread::Deviation(deviation) => format!("± {}", percent(deviation)),
+        Spread::Interval { low, high } => format!("[{low:.1}, {high:.1}]"),
+    });
+    let incomplete = match &entry.cell {
+        Cell::Partial { planned, .. } => format!(" ({} of {planned} seeds)", measured.map_or(0, |it| it.seeds)),
+        _ => String::new(),
+    };
+    ShownCell {
+        text,
+        value: measured.map_or_else(String::new, |it| it.mean.to_string()),
+        class: match &entry.cell {
+            Cell::Failed { .. } => "failed",
+            Cell::Missing { .. } => "missing",
+            _ if entry.highest => "best",
+            _ => "",
+        },
+        spread: spread + &incomplete,
+        why: entry.cell.reason().unwrap_or_default().to_string(),
+        flags: Vec::new(),
+        published: entry
+            .published
+            .as_ref()
+            .map_or_else(String::new, |it| percent(it.value)),
+        difference: entry.difference().map_or_else(String::new, |it| signed(it, "−")),
+    }
+}
+
+impl Heat {
+    /// A map of `accuracy` (a fraction) by source and target. `None`: it was not asked for.
+    pub fn new(
+        title: impl Into<String>,
+        sources: &[String],
+        targets: &[String],
+        accuracy: impl Fn(usize, usize) -> Option<f64>,
+    ) -> Self {
+        let cell = |accuracy: Option<f64>| {
+            let Some(accuracy) = accuracy else {
+                return HeatCell {
+                    text: String::new(),
+                    background: String::new(),
+                    ink: "",
+                };
+            };
+            let (background, ink) = shade(accuracy);
+            HeatCell {
+                text: percent(100.0 * accuracy),
+                background,
+                ink,
+            }
+        };
+        let line = |(i, source): (usize, &String)| HeatLine {
+            source: source.clone(),
+            cells: (0..targets.len()).map(|j| cell(accuracy(i, j))).collect(),
+        };
+        Self {
+            title: title.into(),
+            targets: targets.to_vec(),
+            lines: sources.iter().enumerate().map(line).collect(),
+        }
+    }
+}
+
+/// From pale (0) to deep blue (1), and the ink that can be read on it: contrast 4.5 at least.
+fn shade(share: f64) -> (String, &'static str) {
+    let share = share.clamp(0.0, 1.0);
+    let (pale, deep) = ([239.0, 246.0, 252.0], [8.0, 48.0, 107.0]);
+    let mix = |channel: usize| (pale[channel] + (deep[channel] - pale[channel]) * share).round() as u8;
+    let [red, green, blue] = [mix(0), mix(1), mix(2)];
+    let ink = if luminance([red, green, blue]) > 0.18 {
+        "#000000"
+    } else {
+        "#ffffff"
+    };
+    (format!("#{red:02x}{green:02x}{blue:02x}"), ink)
+}
+
+/// Relative luminance: WCAG 2.1.
+fn luminance(colour: [u8; 3]) -> f64 {
+    let [red, green, blue] = colour.map(|value| {
+        let value = f64::from(value) / 255.0;
+        match value <= 0.03928 {
+            true => value / 12.92,
+            false => ((value + 0.055) / 1.055).powf(2.4),
+        }
+    });
+    0.2126 * red + 0.7152 * green + 0.0722 * blue
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ink_can_be_read_on_every_shade() {
+        for step in 0..=100 {
+            let (background, ink) = shade(f64::from(step) / 100.0);
+            let channel = |at: usize| u8::from_str_radix(&background[at..at + 2], 16).unwrap();
+            let ground = luminance([channel(1), channel(3), channel(5)]);
+            let ink = if ink == "#000000" { 0.0 } else { 1.0 };
+            let contrast = (ground.max(ink) + 0.05) / (ground.min(ink) + 0.05);
+            assert!(contrast >= 4.5, "{step}: {contrast}");
+        }
+    }
+
+    #[test]
+    fn what_users_wrote_is_text() {
+        let report = Report {
+            title: "<script>alert(1)</script>".into(),
+            matrix: "name: \"</pre><img src=x>\"".into(),
+            heats: vec![Heat::new(
+                "\"PGD\"",
+                &["a".into()],
+                &["b".into(), "c".into()],
+                |_, j| (j == 0).then_some(0.5),
+            )],
+            ..Report::default()
+        };
+        let page = report.html().unwrap();
+        assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
+        assert!(!page.contains("<img src=x>"));
+        assert!(page.contains("#transfer") && !page.contains("#flags") && !page.contains("#curves"));
+        assert!(page.contains(">50.00</span>"));
+        // No network.
+        assert!(!page.contains("http://") && !page.contains("https://"));
+    }
+}
