@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Schema,
     /// Typeset the tables of a run again.
     Tables(TablesArgs),
+    /// Write a run as one HTML page: tables, curves, flags, every cell, and where it comes from.
+    Report(ReportArgs),
     /// Write a trained network as safetensors under the authors' parameter names, for PyTorch.
     Export(ExportArgs),
     /// Attack somebody's network: safetensors or a PyTorch checkpoint.
@@ -153,6 +155,15 @@ pub(crate) struct PlanArgs {
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReportArgs {
+    /// The folder of a run, such as `runs/digits`.
+    pub(crate) run: PathBuf,
+    /// The file to write, instead of `report.html` in the run's folder.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -73,6 +73,7 @@ fn dispatch(cli: &Cli, methods: &Methods, out: &mut dyn Write) -> anyhow::Result
         Command::Validate(args) => commands::validate::main(args, methods, out),
         Command::Ls { kind, json } => commands::ls::main(*kind, *json, methods, out),
         Command::Schema => commands::schema::main(methods, out),
+        Command::Report(args) => commands::report::main(args, out),
         Command::Tables(args) => commands::tables::main(args, out),
         Command::Export(args) => commands::export::main(args, out),
         Command::Attack(args) => commands::attack::main(args, methods, out),

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use paper_tables::{
-    BlockSpec, ColumnSpec, Csv, Exporter, Latex, Markdown, Planned, Published, RowSpec, Table, TableKind, TableSpec,
+    BlockSpec, Chart, ColumnSpec, Csv, Exporter, Latex, Markdown, Planned, Published, RowSpec, Table, TableKind,
+    TableSpec,
 };
 use results::{Checkpoint as StoredCheckpoint, Kind, PerExample, Row, is_called};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use crate::plan::{Evaluation, Plan, Training, slug};
 use crate::run::Cell;
 
 /// What the tables of a run show, kept in its folder so that they can be typeset again.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Spec {
     tables: Vec<TableSpec>,
@@ -62,75 +63,23 @@ fn read_spec(root: &Path) -> Result<Spec> {
 /// Combines the rows of all finished cells, writes every table in every format, flags, comparisons and curves, and
 /// returns the tables in Markdown. `worst_of` adds a column to every table of attacks on the networks themselves.
 pub(crate) fn write(root: &Path, worst_of: &[Vec<String>]) -> Result<String> {
-    let mut spec = read_spec(root)?;
-    let folders: Vec<PathBuf> = spec.cells.iter().map(|name| root.join("cells").join(name)).collect();
-    let mut rows = results::combine(root, &folders, PerExample::Combine)?;
+    let run = Run::read(root)?;
+    let rows = results::combine(root, &run.folders, PerExample::Combine)?;
     let folder = root.join(FOLDER);
     files::make_folder(&folder)?;
-
-    let outcomes = |row: &Row| -> Result<Vec<results::Outcome>> {
-        let of_cell = |folder: &&PathBuf| {
-            let name = folder.file_name().unwrap_or_default().to_string_lossy();
-            row.cell.get(..12).is_some_and(|key| name.starts_with(key))
-        };
-        let folder = folders.iter().find(of_cell);
-        let folder = folder.with_context(|| format!("cell {} has no folder", row.cell))?;
-        Ok(results::read_outcomes(&folder.join(results::OUTCOMES_FILE))?)
-    };
     results::write_flags(&folder.join("flags.csv"), &results::flags(&rows))?;
-    let comparisons = results::compare(&rows, outcomes)?;
+    let comparisons = results::compare(&rows, |row| run.outcomes(row))?;
     results::write_comparisons(&folder.join("significance.csv"), &comparisons)?;
     files::write(
         &folder.join("significance.md"),
         paper_tables::significance(&comparisons).as_bytes(),
     )?;
-    let mut charts = paper_tables::epsilon_charts(&rows);
-    charts.extend(paper_tables::query_charts(&rows, outcomes)?);
-    for chart in charts {
+    for chart in run.charts(&rows)? {
         files::write(&folder.join(&chart.id).with_extension("csv"), chart.csv().as_bytes())?;
         files::write(&folder.join(&chart.id).with_extension("svg"), chart.svg().as_bytes())?;
     }
-
-    if !worst_of.is_empty() && !spec.tables.iter().any(|table| has_worst(table.kind)) {
-        return Err(Stop::usage(
-            "--worst-of: this run has no table for it; add `summary` or `white-box` to the matrix's `tables`",
-        ));
-    }
-    for names in worst_of {
-        let shown = spec.tables.iter_mut().filter(|table| has_worst(table.kind));
-        shown.for_each(|table| add(&mut table.columns, worst_column(names)));
-        spec.worst_of.push(names.clone());
-    }
-    spec.worst_of.sort();
-    spec.worst_of.dedup();
-    let stored = rows.clone();
-    for names in &spec.worst_of {
-        let label = worst_label(names);
-        let planned: Vec<Planned> = spec
-            .planned
-            .iter()
-            .filter(|it| is_called(it.kind, &it.attack, &names[0]))
-            .cloned()
-            .collect();
-        spec.planned.extend(planned.into_iter().map(|it| Planned {
-            attack: label.clone(),
-            kind: Kind::WhiteBox,
-            source: None,
-            ..it
-        }));
-        match results::worst_of(&stored, names, &label, |row| outcomes(row).map_err(Worst::Other)) {
-            Ok(worst) => rows.extend(worst),
-            // A matrix whose attacks have not run yet has tables all the same.
-            Err(Worst::NotThere(_)) if stored.is_empty() || !worst_of.contains(names) => {}
-            Err(Worst::NotThere(error)) => return Err(Stop::usage(format!("--worst-of: {error}"))),
-            Err(Worst::Other(error)) => return Err(error),
-        }
-    }
-
     let mut texts = Vec::new();
-    for table in &spec.tables {
-        let table = Table::build(table, &spec.planned, &rows, Published::embedded())
-            .context("the matrix leaves open what a place of a table shows")?;
+    for table in run.tables(rows, worst_of)? {
         let exporters: [&dyn Exporter; 3] = [&Csv, &Latex::Document, &Markdown::default()];
         for exporter in exporters {
             let file = folder.join(&table.id).with_extension(exporter.extension());
@@ -139,6 +88,88 @@ pub(crate) fn write(root: &Path, worst_of: &[Vec<String>]) -> Result<String> {
         texts.push(Markdown::default().export(&table));
     }
     Ok(texts.join("\n"))
+}
+
+/// A run's folder and what its tables show.
+#[derive(Debug)]
+pub(crate) struct Run {
+    spec: Spec,
+    /// Of every cell.
+    pub(crate) folders: Vec<PathBuf>,
+}
+
+impl Run {
+    /// Reads what a matrix left in a run's folder.
+    pub(crate) fn read(root: &Path) -> Result<Self> {
+        let spec = read_spec(root)?;
+        let folders = spec.cells.iter().map(|name| root.join("cells").join(name)).collect();
+        Ok(Self { spec, folders })
+    }
+
+    /// What became of every image in an evaluation.
+    fn outcomes(&self, row: &Row) -> Result<Vec<results::Outcome>> {
+        let of_cell = |folder: &&PathBuf| {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            row.cell.get(..12).is_some_and(|key| name.starts_with(key))
+        };
+        let folder = self.folders.iter().find(of_cell);
+        let folder = folder.with_context(|| format!("cell {} has no folder", row.cell))?;
+        Ok(results::read_outcomes(&folder.join(results::OUTCOMES_FILE))?)
+    }
+
+    /// Accuracy over radii and success over queries, where the matrix asks for enough of them.
+    pub(crate) fn charts(&self, rows: &[Row]) -> Result<Vec<Chart>> {
+        let mut charts = paper_tables::epsilon_charts(rows);
+        charts.extend(paper_tables::query_charts(rows, |row| self.outcomes(row))?);
+        Ok(charts)
+    }
+
+    /// The tables, with a column more for each list of `worst_of`.
+    pub(crate) fn tables(&self, stored: Vec<Row>, worst_of: &[Vec<String>]) -> Result<Vec<Table>> {
+        let Spec {
+            mut tables,
+            worst_of: mut lists,
+            mut planned,
+            ..
+        } = self.spec.clone();
+        if !worst_of.is_empty() && !tables.iter().any(|table| has_worst(table.kind)) {
+            return Err(Stop::usage(
+                "--worst-of: this run has no table for it; add `summary` or `white-box` to the matrix's `tables`",
+            ));
+        }
+        for names in worst_of {
+            let shown = tables.iter_mut().filter(|table| has_worst(table.kind));
+            shown.for_each(|table| add(&mut table.columns, worst_column(names)));
+            lists.push(names.clone());
+        }
+        lists.sort();
+        lists.dedup();
+        let mut rows = stored.clone();
+        for names in &lists {
+            let label = worst_label(names);
+            let of_first: Vec<Planned> = planned
+                .iter()
+                .filter(|it| is_called(it.kind, &it.attack, &names[0]))
+                .cloned()
+                .collect();
+            planned.extend(of_first.into_iter().map(|it| Planned {
+                attack: label.clone(),
+                kind: Kind::WhiteBox,
+                source: None,
+                ..it
+            }));
+            match results::worst_of(&stored, names, &label, |row| self.outcomes(row).map_err(Worst::Other)) {
+                Ok(worst) => rows.extend(worst),
+                // A matrix whose attacks have not run yet has tables all the same.
+                Err(Worst::NotThere(_)) if stored.is_empty() || !worst_of.contains(names) => {}
+                Err(Worst::NotThere(error)) => return Err(Stop::usage(format!("--worst-of: {error}"))),
+                Err(Worst::Other(error)) => return Err(error),
+            }
+        }
+        let build = |table| Table::build(table, &planned, &rows, Published::embedded());
+        let built: Result<Vec<Table>, _> = tables.iter().map(build).collect();
+        built.context("the matrix leaves open what a place of a table shows")
+    }
 }
 
 /// Why there is no worst case.

@@ -61,13 +61,24 @@ pub(crate) struct Selected {
 /// One line of the history.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Epoch {
-    epoch: u64,
+pub(crate) struct Epoch {
+    pub(crate) epoch: u64,
     /// Mean objective over the epoch's examples.
-    loss: f64,
+    pub(crate) loss: f64,
     /// Learning rate of the epoch's last step.
-    rate: f64,
-    selected: Option<Selected>,
+    pub(crate) rate: f64,
+    pub(crate) selected: Option<Selected>,
+}
+
+/// The history that a training left in its folder, if it has one.
+pub(crate) fn history(folder: &Path) -> anyhow::Result<Option<Vec<Epoch>>> {
+    let file = folder.join(HISTORY);
+    let Ok(text) = std::fs::read_to_string(&file) else {
+        return Ok(None);
+    };
+    let lines = text.lines().map(serde_json::from_str);
+    let history = lines.collect::<Result<_, _>>();
+    Ok(Some(history.with_context(|| format!("{} is damaged", file.display()))?))
 }
 
 /// Where a training stands, beside its tensors.

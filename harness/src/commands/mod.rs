@@ -5,6 +5,7 @@ pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod ls;
 pub(crate) mod plan;
+pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod tables;

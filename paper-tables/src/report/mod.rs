@@ -3,6 +3,7 @@
 
 use minijinja::context;
 use minijinja::value::Serde;
+use results::Flag;
 use serde::Serialize;
 
 use crate::shown::{percent, signed};
@@ -135,10 +136,10 @@ pub struct Doubt {
     pub mark: String,
     /// The flag's name.
     pub name: String,
-    /// Which cell.
-    pub place: String,
-    /// What was seen, and what it means.
+    /// What it means.
     pub text: String,
+    /// Where it was seen, and the numbers behind it.
+    pub places: Vec<String>,
 }
 
 /// A heat map of accuracy.
@@ -233,15 +234,15 @@ impl Report {
 }
 
 impl Shown {
-    /// A table with the marks of its flags.
-    pub fn new(table: &Table) -> Self {
+    /// A table; `mark` says how the page marks a flag.
+    pub fn new(table: &Table, mark: impl Fn(Flag) -> String) -> Self {
         let line = |(order, line): (usize, &crate::table::Line)| ShownLine {
             name: match table.checkpoints.len() {
                 0 | 1 => line.defense.clone(),
                 _ => format!("{}, {}", line.defense, line.checkpoint),
             },
             order,
-            cells: line.entries.iter().map(shown_cell).collect(),
+            cells: line.entries.iter().map(|entry| shown_cell(entry, &mark)).collect(),
         };
         Self {
             id: table.id.clone(),
@@ -260,7 +261,7 @@ impl Shown {
     }
 }
 
-fn shown_cell(entry: &Entry) -> ShownCell {
+fn shown_cell(entry: &Entry, mark: &impl Fn(Flag) -> String) -> ShownCell {
     let measured = entry.cell.measurement();
     let text = match (&entry.cell, measured) {
         (_, Some(it)) => percent(it.mean),
@@ -286,7 +287,7 @@ fn shown_cell(entry: &Entry) -> ShownCell {
         },
         spread: spread + &incomplete,
         why: entry.cell.reason().unwrap_or_default().to_string(),
-        flags: Vec::new(),
+        flags: entry.flags.iter().map(|flag| mark(*flag)).collect(),
         published: entry
             .published
             .as_ref()
