@@ -127,7 +127,7 @@ pub(crate) fn thousands(number: u64) -> String {
     out
 }
 
-fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 1.0 => "< 1 s".into(),
         s if s < 90.0 => format!("{s:.0} s"),

@@ -7,7 +7,7 @@ use paper_tables::{Chart, Curve, Doubt, Heat, Item, Picture, Report, Shown, Valu
 use results::{Flag, Kind, Row, Status, Timing};
 
 use crate::cli::ReportArgs;
-use crate::commands::plan::thousands;
+use crate::commands::plan::{duration, thousands};
 use crate::exit::{Exit, Stop};
 use crate::files;
 use crate::plan::slug;
@@ -53,10 +53,7 @@ fn report(root: &Path) -> Result<Report> {
         Item::new("failed", failed),
         Item::new("flags", flags.len()),
         Item::new("images attacked", thousands(rows.iter().filter_map(|row| row.n).sum())),
-        Item::new(
-            "hours of work",
-            format!("{:.1}", timings.iter().map(|it| it.seconds).sum::<f64>() / 3600.0),
-        ),
+        Item::new("of work", duration(timings.iter().map(|it| it.seconds).sum())),
     ];
     if rows.iter().any(|row| !row.verified) {
         tiles.push(Item::new("data", "unverified"));
@@ -258,13 +255,13 @@ fn cells(rows: &[Row], timings: &[Timing]) -> Vec<Vec<Value>> {
         let passes = per_image(row.forwards).zip(per_image(row.backwards));
         vec![
             Value::text(row.defense.as_str()),
-            Value::text(row.network.as_str()),
-            Value::text(row.dataset.as_str()),
+            Value::words(row.network.as_str()),
+            Value::words(row.dataset.as_str()),
             Value::number(Some(row.seed as f64), |it| format!("{it:.0}")),
-            Value::text(row.checkpoint.to_string()),
-            Value::text(row.attack.as_str()),
-            Value::text(row.kind.to_string()),
-            Value::text(row.source.clone().unwrap_or_default()),
+            Value::words(row.checkpoint.to_string()),
+            Value::words(row.attack.as_str()),
+            Value::words(row.kind.to_string()),
+            Value::words(row.source.clone().unwrap_or_default()),
             accuracy,
             Value {
                 key: row.accuracy_low.map_or_else(String::new, |it| it.to_string()),

@@ -83,6 +83,14 @@ impl Value {
         }
     }
 
+    /// Words, which stand to the left.
+    pub fn words(text: impl Into<String>) -> Self {
+        Self {
+            class: "words".into(),
+            ..Self::text(text)
+        }
+    }
+
     /// A number, shown in its way. `None` is shown as a dash and comes last.
     pub fn number(number: Option<f64>, show: impl Fn(f64) -> String) -> Self {
         Self {
@@ -256,7 +264,13 @@ impl Shown {
                     lines: block.lines.iter().enumerate().map(line).collect(),
                 })
                 .collect(),
-            notes: table.notes.clone(),
+            // The page explains flags in a place of their own.
+            notes: table
+                .notes
+                .iter()
+                .filter(|note| !table.flags.iter().any(|flag| note.contains(flag.explanation())))
+                .cloned()
+                .collect(),
         }
     }
 }
