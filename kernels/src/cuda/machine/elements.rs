@@ -58,7 +58,7 @@ pub(crate) fn add(machine: &impl Machine, form: Form, out: Address, x: Address, 
     each(machine, typed!(form, "add"), n, &[At(out), At(x), U32(n), flag(sum)])
 }
 
-/// Each number times its factor, in place.
+/// Each number times its factor. `out` may be `x`.
 pub(crate) fn times(machine: &impl Machine, form: Form, [out, x, factors]: [Address; 3], n: u32) -> Result<()> {
     each(
         machine,
