@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Packs what a machine with a GPU needs for tools/gpu-check.sh into a folder: programs built with the feature
-# `cuda`, stripped and compressed; the reference vectors; PyTorch's side of the comparison. No Rust, no network there.
+# Packs what a machine with a GPU needs for tools/gpu-check.sh and tools/gpu-train.sh into a folder: programs built with
+# the feature `cuda`, stripped and compressed; the reference vectors; PyTorch's side of the comparison; the matrix to
+# train. No Rust, no network there.
 #
 #   tools/gpu-pack.sh FOLDER        # programs from target/debug, which is optimised, or from $BUILT
 set -euo pipefail
@@ -10,13 +11,23 @@ built=${BUILT:-${CARGO_TARGET_DIR:-target}/debug}
 mkdir -p "$folder"
 for program in harness gpu-check rampart-worker; do
     if [ ! -x "$built/$program" ]; then
-        echo "left out: $built/$program is not built" >&2
-        continue
+        echo "error: $built/$program is not built; docs/cuda.md has the command" >&2
+        exit 2
     fi
+done
+# A program without the feature would be found out on the machine with the GPU, when time there runs.
+said=$("$built/gpu-check" --device cuda:0 --only nothing 2>&1) || true
+if [[ $said == *"built without CUDA"* ]]; then
+    echo "error: $built/gpu-check was built without the feature cuda; docs/cuda.md has the command" >&2
+    exit 2
+fi
+for program in harness gpu-check rampart-worker; do
     strip -o "$folder/$program" "$built/$program"
     xz --force -6 -T2 "$folder/$program"
 done
-cp tools/gpu-check.sh "$folder/"
-rm -rf "$folder/vectors" && cp -r reference/vectors "$folder/vectors"
-[ ! -d benches/peers ] || { rm -rf "$folder/peers"; cp -r benches/peers "$folder/peers"; }
+cp tools/gpu-check.sh tools/gpu-train.sh tools/gpu-parts.sh matrices/cifar10-resnet18.yaml "$folder/"
+rm -rf "$folder/vectors" "$folder/peers"
+cp -r reference/vectors "$folder/vectors"
+mkdir "$folder/peers"
+cp benches/peers/*.py benches/peers/*.sh "$folder/peers/"
 du -sh "$folder"

@@ -63,6 +63,7 @@ def parse():
     parser.add_argument("--rounds", type=int, metavar="N", help="bursts of each side; default 5, with --quick 3")
     parser.add_argument("--threads", type=int, metavar="N", help="of each side; default: RAYON_NUM_THREADS, else all")
     parser.add_argument("--only", metavar="TEXT", default="", help="only where 'WORKLOAD NETWORK' contains this text")
+    parser.add_argument("--precision", choices=["tf32", "bf16"], help="on a GPU, only this one; default: both")
     parser.add_argument("--scaling", action="store_true", help="ours alone, with one thread and with all")
     args = parser.parse_args()
     if not re.fullmatch(r"cpu|cuda:\d+", args.device):
@@ -71,6 +72,9 @@ def parse():
         args.rounds = 3 if args.quick else 5
     if args.rounds < 1:
         parser.error("--rounds must be 1 or more")
+    if args.precision and args.device == "cpu":
+        parser.error("--precision is a GPU's; the CPU multiplies in fp32")
+    args.precisions = ["fp32"] if args.device == "cpu" else [args.precision] if args.precision else ["tf32", "bf16"]
     if args.scaling and args.device != "cpu":
         parser.error("--scaling counts threads of the CPU; leave out --device")
     if args.threads is None:
@@ -238,7 +242,7 @@ def comparison(args, worker):
          ("PyTorch", 9), ("ratio", 5), ("spread", 6), ("peak MiB", 8), ("PyTorch", 8)]
     )  # fmt: skip
     for workload, network in args.cases:
-        for precision in ["fp32"] if args.device == "cpu" else ["tf32", "bf16"]:
+        for precision in args.precisions:
             batch = BATCHES[network]
             asked = [workload, network, str(batch), args.device, precision]
             ours = ("Rampart", [*worker, *asked], args.threads)

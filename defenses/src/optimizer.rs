@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor};
-use kernels::resident::{SgdStep, sgd_step};
+use kernels::{SgdStep, sgd_step};
 use models::{Parameter, Role};
 
 use crate::{Decay, Optimizer};
@@ -83,18 +83,8 @@ impl Descent for Sgd {
             let Some(gradient) = gradients.get(var) else { continue };
             let decays = self.decay == Decay::All || *role == Role::Weight;
             let decay = if decays { self.weight_decay } else { 0.0 };
-            // The usual case in two passes instead of five.
-            if let Some(buffer) = self.buffers.get(name)
-                && !self.nesterov
-                && var.device().is_cpu()
-            {
-                let gradient = gradient.detach().contiguous()?;
-                kernels::accumulate_momentum(buffer, &gradient, &var.as_detached_tensor(), self.momentum, decay)?;
-                kernels::descend(&var.as_detached_tensor(), buffer, rate)?;
-                continue;
-            }
             let first = self.momentum != 0.0 && !self.buffers.contains_key(name);
-            if first && var.device().is_cuda() {
+            if first {
                 self.buffers.insert(name.clone(), var.zeros_like()?);
             }
             let step = SgdStep {
@@ -104,25 +94,7 @@ impl Descent for Sgd {
                 nesterov: self.nesterov,
                 first,
             };
-            if sgd_step(var, self.buffers.get(name), gradient, &step)? {
-                continue;
-            }
-            let gradient = decayed(gradient, var, decay)?;
-            let direction = if self.momentum == 0.0 {
-                gradient
-            } else {
-                let buffer = match self.buffers.get(name) {
-                    Some(buffer) => ((buffer * self.momentum)? + &gradient)?,
-                    None => gradient.copy()?,
-                };
-                self.buffers.insert(name.clone(), buffer.clone());
-                if self.nesterov {
-                    (gradient + (buffer * self.momentum)?)?
-                } else {
-                    buffer
-                }
-            };
-            var.set(&(var.as_detached_tensor() - (direction * rate)?)?)?;
+            sgd_step(var, self.buffers.get(name), gradient, &step)?;
         }
         Ok(())
     }

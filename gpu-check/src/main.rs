@@ -80,7 +80,9 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // The first line alone: Candle's errors carry a trace, which tells a user nothing.
+            let text = format!("{error:#}");
+            eprintln!("error: {}", text.lines().next().unwrap_or_default());
             ExitCode::from(2)
         }
     }

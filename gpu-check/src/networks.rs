@@ -94,12 +94,57 @@ pub(crate) fn check(context: &Context, report: &mut Report) {
             against_cpu("evaluation", false, Mode::Eval);
             against_cpu("batch statistics", false, Mode::BatchStatistics);
             against_cpu("frozen", true, Mode::Eval);
+            for channels_last in [true, false] {
+                let order = if channels_last { "last" } else { "first" };
+                report.add("networks", format!("{name} {shown}, trained, channels {order}"), || {
+                    trained(context, name, precision, channels_last)
+                });
+            }
         }
     }
     for name in names {
         ascents(context, report, name);
     }
     vectors(context, report);
+}
+
+/// A training pass with dropout: parameters' gradients in the mean and running statistics against the CPU's.
+fn trained(context: &Context, name: &str, precision: Precision, channels_last: bool) -> Result<Found> {
+    device::configure(Settings {
+        precision,
+        deterministic: true,
+        channels_last,
+        ..Settings::default()
+    });
+    let random = Stream::new(11);
+    let on = |device: &Device| -> Result<[Tensor; 2]> {
+        let (network, batch) = (network(name, device)?, batch(name, 16, device)?);
+        let dropout = models::Dropout {
+            random: &random,
+            ids: &batch.ids,
+        };
+        let logits = network.logits(&batch.images, Mode::Train(Some(dropout)))?;
+        let gradients = kernels::cross_entropy(&logits, &batch.labels)?.sum_all()?.backward()?;
+        let mut parts = Vec::new();
+        for parameter in network.parameters() {
+            let gradient = gradients.get(&parameter.var).context("a parameter has no gradient")?;
+            parts.push(gradient.to_device(&Device::Cpu)?.flatten_all()?);
+        }
+        let mut statistics = vec![Tensor::zeros(1, DType::F32, &Device::Cpu)?];
+        for (key, tensor) in network.state()? {
+            if key.contains("running_") {
+                statistics.push(tensor.to_device(&Device::Cpu)?.flatten_all()?);
+            }
+        }
+        Ok([Tensor::cat(&parts, 0)?, Tensor::cat(&statistics, 0)?])
+    };
+    let ([gradients, statistics], [gradients_there, statistics_there]) = (on(&context.device)?, on(&Device::Cpu)?);
+    let [for_statistics, for_gradients] = allowed(precision);
+    let gradients = distance(&gradients, &gradients_there)? / for_gradients;
+    let statistics = deviation(&statistics, &statistics_there)? / for_statistics;
+    // The worse of the two, in shares of what each may be.
+    let is = if gradients <= statistics { statistics } else { gradients };
+    Ok(Found::Deviation { is, allowed: 1.0 })
 }
 
 /// PGD in one go: graph and no graph, channels last and first must agree; and with the CPU up to signs that rounding turns.

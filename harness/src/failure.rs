@@ -22,6 +22,9 @@ pub(crate) enum Failure {
         fits.map_or_else(|| "not even one image fits, free the card".into(), |fits| format!("a batch of {fits} would fit now: set `recipe.batch`, or free the card"))
     )]
     Memory { batch: usize, fits: Option<usize> },
+    /// The card is lost to this process. What was saved is good, and no other cell of this run can go on.
+    #[error("the GPU was lost ({0}); what was saved is good: run the same command again to go on from there")]
+    Lost(&'static str),
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -34,10 +37,19 @@ impl From<candle_core::Error> for Failure {
 }
 
 impl Failure {
+    /// The same, with the loss of a card told from the errors of a cell.
+    pub(crate) fn or_lost(self) -> Self {
+        let lost = match &self {
+            Self::Other(error) => kernels::device::lost(error),
+            _ => None,
+        };
+        lost.map_or(self, Self::Lost)
+    }
+
     /// What to record of it. `None`: nothing, the cell is only unfinished.
     pub(crate) fn record(&self) -> Option<FailedCell> {
         let (repeatable, integrity) = match self {
-            Self::Interrupted => return None,
+            Self::Interrupted | Self::Lost(_) => return None,
             Self::Diverged { .. } => (true, false),
             Self::Integrity(_) => (true, true),
             Self::Memory { .. } | Self::Other(_) => (false, false),
@@ -47,5 +59,25 @@ impl Failure {
             repeatable,
             integrity,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_card_fails_no_cell_and_says_how_to_go_on() {
+        let lost = candle_core::Error::msg("DriverError(CUDA_ERROR_ILLEGAL_ADDRESS)").context("training");
+        let failure = Failure::from(lost).or_lost();
+        let said = failure.to_string();
+        assert!(
+            said.contains("CUDA_ERROR_ILLEGAL_ADDRESS") && said.contains("run the same command again"),
+            "{said}"
+        );
+        assert!(failure.record().is_none());
+        // What a cell did wrong stays its own.
+        let own = Failure::from(candle_core::Error::msg("shapes differ")).or_lost();
+        assert!(matches!(own, Failure::Other(_)) && own.record().is_some());
     }
 }

@@ -148,7 +148,7 @@ pub(crate) fn run(
                 };
                 let Ok(device) = device else { return };
                 while let Some(cell) = next(board, changed) {
-                    let ended = runner.run_cell(cell, &device);
+                    let ended = runner.run_cell(cell, &device).map_err(Failure::or_lost);
                     board.lock().expect("no panic while held").end(cell, ended, runner);
                     changed.notify_all();
                     progress.ended();
@@ -246,6 +246,11 @@ impl Board {
             }
             Err(failure) => failure,
         };
+        if matches!(failure, Failure::Lost(_)) {
+            self.broken.get_or_insert(failure.into());
+            self.stopped = true;
+            return;
+        }
         let Some(failed) = failure.record() else {
             self.report.interrupted = true;
             self.stopped = true;

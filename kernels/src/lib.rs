@@ -44,7 +44,7 @@ pub use average_pool::avg_pool2d;
 pub use batch_norm::{BatchNorm, Statistics, batch_norm};
 pub use bias::{Activation, add_bias};
 pub use convolution::{conv2d, conv2d_with_bias};
-pub use descent::{accumulate_momentum, descend};
+pub use descent::{SgdStep, sgd_step};
 pub use layers::{Layers, Value};
 pub use linear::linear;
 pub use max_pool::max_pool2d;

@@ -1,22 +1,7 @@
-//! What a GPU does in one kernel where Candle needs several, or the CPU and a copy. Each returns `None` (or false)
+//! What a GPU does in one kernel where Candle needs several, or the CPU and a copy. Each returns `None`
 //! where the operand is not on a GPU; the caller then does the same with Candle's operations.
 
-use candle_core::{Result, Tensor, Var};
-
-/// The numbers of one step of gradient descent.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SgdStep {
-    /// Learning rate.
-    pub rate: f64,
-    /// Share of the last direction in the next; 0: no memory.
-    pub momentum: f64,
-    /// Weight decay.
-    pub decay: f64,
-    /// Nesterov's momentum.
-    pub nesterov: bool,
-    /// Whether there was no step before.
-    pub first: bool,
-}
+use candle_core::{Result, Tensor};
 
 /// How byte images are cut.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,19 +25,6 @@ pub fn draws(like: &Tensor, key: u64, ids: &[u64], normal: bool) -> Result<Optio
     }
     let _ = (like, key, ids, normal);
     Ok(None)
-}
-
-/// One step of gradient descent in place: g ← g + decay · θ; b ← momentum · b + g, at first b = g;
-/// θ ← θ − rate · b, or with Nesterov's momentum θ ← θ − rate · (g + momentum · b). `buffer` is b, and is written;
-/// without momentum it may be left out.
-pub fn sgd_step(theta: &Var, buffer: Option<&Tensor>, gradient: &Tensor, step: &SgdStep) -> Result<bool> {
-    #[cfg(feature = "cuda")]
-    if crate::cuda::operations::takes("sgd_step", theta)? {
-        crate::cuda::operations::sgd_step(theta, buffer, gradient, step)?;
-        return Ok(true);
-    }
-    let _ = (theta, buffer, gradient, step);
-    Ok(false)
 }
 
 /// Windows `[rows, C, H, W]` of byte images `[N, C, H, W]` (u8), over the scale: image `rows[i]` cut at

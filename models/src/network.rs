@@ -297,14 +297,14 @@ impl Network {
         self.body.forward(images, &pass)
     }
 
-    /// The logits in training as one operation, where that is possible: in `f32` on the CPU.
+    /// The logits in training as one operation, where that is possible: in `f32`.
     fn train_as_one(&self, images: &Tensor, mode: Mode<'_>) -> Result<Option<Tensor>> {
         let (statistics, dropout) = match mode {
             Mode::Eval => return Ok(None),
             Mode::BatchStatistics => (Statistics::Batch, None),
             Mode::Train(dropout) => (Statistics::BatchAndUpdate, dropout),
         };
-        if self.dtype != DType::F32 || !images.device().is_cpu() {
+        if self.dtype != DType::F32 {
             return Ok(None);
         }
         let (mut make, value) = trained::Builder::new(self.image, &self.pool);

@@ -18,7 +18,7 @@ use candle_core::cuda::{CudaDevice, DeviceId};
 use candle_core::{Device, Result, bail};
 
 use super::machine::{Address, Arg, Convolve, Grid, Machine, Pass};
-use super::{KERNELS, dnn::Dnn, kernel_names};
+use super::{KERNELS, dnn::Dnn, faults, kernel_names};
 use crate::device::{Gpu, settings};
 
 /// A GPU with one stream, on which everything happens in the order in which it is told.
@@ -31,23 +31,15 @@ pub(crate) struct Card {
 
 /// Opens a GPU, or says what is missing.
 pub(crate) fn open(ordinal: usize) -> Result<Device> {
-    start_driver()?;
-    let count = CudaContext::device_count()?;
-    if ordinal >= count as usize {
-        bail!("there is no GPU {ordinal}; the driver sees {count}, counted from 0");
-    }
-    let context = CudaContext::new(ordinal).map_err(|error| explain(error, "the GPU cannot be opened"))?;
-    let capability = context.compute_capability()?;
-    if let Some(least) = built_for()
-        && capability < least
-    {
-        let (name, (major, minor), (least, least_minor)) = (context.name()?, capability, least);
-        bail!(
-            "{name} has compute capability {major}.{minor}, this program was built for {least}.{least_minor} and \
-             later; build it with CUDA_COMPUTE_CAP={major}{minor}"
-        );
-    }
-    check_libraries()?;
+    driver::init().map_err(explain)?;
+    let cuda = toolkit()?;
+    faults::check_driver(driver_version()?, cuda)?;
+    faults::check_ordinal(ordinal, CudaContext::device_count().map_err(explain)? as usize)?;
+    let context = CudaContext::new(ordinal).map_err(explain)?;
+    // The compute capability that Candle's kernels were compiled for, if the build was told.
+    let built_for = option_env!("CUDA_COMPUTE_CAP");
+    faults::check_capability(&context.name()?, context.compute_capability()?, built_for)?;
+    faults::check_cudnn(cudnn::result::get_version(), cuda)?;
     keep_memory(&context)?;
     let device = Device::new_cuda_with_stream(ordinal).map_err(|error| {
         error.context("cuBLAS and cuRAND must be installed (packages nvidia-cublas, nvidia-curand)")
@@ -70,38 +62,8 @@ pub(crate) fn describe(device: &CudaDevice) -> Result<Gpu> {
     })
 }
 
-fn explain(error: DriverError, what: &str) -> candle_core::Error {
-    candle_core::Error::msg(format!("{what}: {error}"))
-}
-
-/// Starts the driver.
-fn start_driver() -> Result<()> {
-    use sys::CUresult as Code;
-    if let Err(error) = driver::init() {
-        match error.0 {
-            Code::CUDA_ERROR_STUB_LIBRARY => {
-                bail!("there is no NVIDIA driver here (libcuda.so.1 is missing); install the driver")
-            }
-            Code::CUDA_ERROR_NO_DEVICE => {
-                bail!("the NVIDIA driver sees no GPU; is one there, and does CUDA_VISIBLE_DEVICES hide it?")
-            }
-            Code::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH | Code::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
-                bail!("the NVIDIA driver in the kernel is older than its library; update the driver and restart")
-            }
-            _ => return Err(explain(error, "the NVIDIA driver does not start")),
-        }
-    }
-    let (found, needed) = (driver_version()?, toolkit()?);
-    // Within a major version every driver runs every toolkit.
-    if found / 1000 < needed / 1000 {
-        bail!(
-            "the NVIDIA driver speaks CUDA {}.{}, this program needs {}.0 or later; update the driver",
-            found / 1000,
-            found % 1000 / 10,
-            needed / 1000
-        );
-    }
-    Ok(())
+fn explain(error: DriverError) -> candle_core::Error {
+    candle_core::Error::msg(faults::driver(error.0 as u32, &error.to_string()))
 }
 
 #[allow(unsafe_code, reason = "the driver is a C library")]
@@ -122,24 +84,6 @@ fn toolkit() -> Result<i32> {
         bail!("CUDA's run-time compiler is missing (libnvrtc.so); install the package nvidia-cuda-nvrtc or cuda-nvrtc");
     }
     Ok(1000 * major + 10 * minor)
-}
-
-fn check_libraries() -> Result<()> {
-    match cudnn::result::get_version() {
-        0 => bail!("cuDNN is missing (libcudnn.so.9); install the package nvidia-cudnn-cu13 or cudnn9-cuda-13"),
-        version if version < 90_000 => bail!(
-            "cuDNN {}.{} is too old, 9.0 or later is needed; install the package nvidia-cudnn-cu13",
-            version / 10_000,
-            version % 10_000 / 100
-        ),
-        _ => Ok(()),
-    }
-}
-
-/// The compute capability that Candle's kernels were compiled for, if the build was told.
-fn built_for() -> Option<(i32, i32)> {
-    let number: i32 = option_env!("CUDA_COMPUTE_CAP")?.parse().ok()?;
-    Some((number / 10, number % 10))
 }
 
 /// Lets the driver keep freed memory for the next allocation instead of giving it back at every
@@ -335,18 +279,10 @@ impl Machine for Card {
         Ok(())
     }
 
-    fn convolve(
-        &self,
-        convolution: &Convolve,
-        pass: Pass,
-        images: Address,
-        weights: Address,
-        result: Address,
-        accumulate: bool,
-    ) -> Result<()> {
+    fn convolve(&self, convolution: &Convolve, pass: Pass, at: [Address; 3], accumulate: bool) -> Result<()> {
         self.stream.context().bind_to_thread()?;
         let mut dnn = self.dnn.lock().unwrap_or_else(PoisonError::into_inner);
-        dnn.convolve(convolution, pass, [images, weights, result], accumulate, settings())
+        dnn.convolve(convolution, pass, at, accumulate, settings())
     }
 }
 
@@ -375,7 +311,7 @@ fn load(stream: &Arc<CudaStream>) -> Result<HashMap<&'static str, CudaFunction>>
             }
             context
                 .load_module(ptx)
-                .map_err(|error| explain(error, "the driver refuses the kernels; it may be too old"))?
+                .map_err(|error| candle_core::Error::msg(faults::module(error.0 as u32, &error.to_string())))?
         }
     };
     let mut functions = HashMap::new();

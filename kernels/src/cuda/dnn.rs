@@ -8,6 +8,7 @@ use candle_core::cuda::cudarc::cudnn::{result, sys};
 use candle_core::cuda::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use candle_core::{Result, bail};
 
+use super::choice::{Math, Offer, Wish, choose};
 use super::machine::{Address, Convolve, Pass};
 use crate::device::{Precision, Settings};
 
@@ -30,15 +31,9 @@ unsafe impl Send for Dnn {}
 struct Key {
     convolve: Convolve,
     pass: Pass,
-    math: Math,
+    /// Whether f32 is multiplied as such, and not as TF32.
+    exact: bool,
     deterministic: bool,
-}
-
-/// How f32 numbers are multiplied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Math {
-    Exact,
-    Tf32,
 }
 
 struct Handle(sys::cudnnHandle_t);
@@ -89,38 +84,6 @@ descriptor!(
     result::destroy_convolution_descriptor
 );
 
-/// One algorithm that cuDNN offers, best first.
-struct Offer<A> {
-    algorithm: A,
-    workspace: usize,
-    math: sys::cudnnMathType_t,
-}
-
-/// The first of cuDNN's offers that may be taken.
-macro_rules! first_offer {
-    ($offers:expr, $deterministic:expr, $exact:expr) => {
-        $offers
-            .iter()
-            .find(|it| {
-                let repeats = it.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC;
-                // Numbers must not be converted to half precision behind our back.
-                let faithful = it.mathType != sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION;
-                let exact = it.mathType == sys::cudnnMathType_t::CUDNN_FMA_MATH
-                    || it.mathType == sys::cudnnMathType_t::CUDNN_DEFAULT_MATH;
-                it.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
-                    && it.memory <= WORKSPACE
-                    && (repeats || !$deterministic)
-                    && faithful
-                    && (exact || !$exact)
-            })
-            .map(|it| Offer {
-                algorithm: it.algo,
-                workspace: it.memory,
-                math: it.mathType,
-            })
-    };
-}
-
 impl Dnn {
     #[allow(unsafe_code, reason = "cuDNN is a C library")]
     pub(super) fn new(stream: &Arc<CudaStream>) -> Result<Self> {
@@ -154,11 +117,7 @@ impl Dnn {
         let key = Key {
             convolve: *convolve,
             pass,
-            math: match settings.precision {
-                Precision::F32 => Math::Exact,
-                _ if is_linear => Math::Exact,
-                Precision::Tf32 | Precision::Bf16 => Math::Tf32,
-            },
+            exact: is_linear || settings.precision == Precision::F32,
             deterministic: settings.deterministic,
         };
         if self.workspace.is_none() {
@@ -183,16 +142,12 @@ impl Dnn {
 
     #[allow(unsafe_code, reason = "cuDNN is a C library")]
     fn plan(&self, key: &Key, at: [Address; 3]) -> Result<Plan> {
-        let Convolve {
-            geometry: g,
-            half,
-            last,
-        } = key.convolve;
-        let format = match last {
+        let Convolve { geometry: g, form } = key.convolve;
+        let format = match form.last {
             true => sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC,
             false => sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW,
         };
-        let numbers = match half {
+        let numbers = match form.half {
             true => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
             false => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
         };
@@ -218,10 +173,10 @@ impl Dnn {
                 sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION,
                 sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
             )?;
-            let math = match (half, key.math) {
+            let math = match (form.half, key.exact) {
                 (true, _) => sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
-                (false, Math::Tf32) => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
-                (false, Math::Exact) => sys::cudnnMathType_t::CUDNN_FMA_MATH,
+                (false, false) => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
+                (false, true) => sys::cudnnMathType_t::CUDNN_FMA_MATH,
             };
             result::set_convolution_math_type(convolution.0, math)?;
         }
@@ -233,200 +188,98 @@ impl Dnn {
             algorithm: Algorithm::Forward(sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM),
             workspace: 0,
         };
-        let exact = !half && key.math == Math::Exact;
-        let offer = match key.pass {
-            Pass::Forward => {
-                let offer = self.forward_offer(&plan, at, key.deterministic, exact)?;
-                offer.map(|it| (Algorithm::Forward(it.algorithm), it.workspace, it.math))
-            }
-            Pass::ToImages => {
-                let offer = self.image_offer(&plan, at, key.deterministic, exact)?;
-                offer.map(|it| (Algorithm::ToImages(it.algorithm), it.workspace, it.math))
-            }
-            Pass::ToWeights => {
-                let offer = self.weight_offer(&plan, at, key.deterministic, exact)?;
-                offer.map(|it| (Algorithm::ToWeights(it.algorithm), it.workspace, it.math))
-            }
+        let wish = Wish {
+            workspace: WORKSPACE,
+            deterministic: key.deterministic,
+            exact: !form.half && key.exact,
         };
-        let Some((algorithm, workspace, math)) = offer else {
+        let Some(offer) = choose(&self.offers(&plan, key.pass, at, key.deterministic)?, wish) else {
             bail!(
                 "cuDNN has no algorithm for {:?} of {g:?} within {WORKSPACE} bytes",
                 key.pass
             );
         };
-        if !exact {
+        let (algorithm, math) = offer.algorithm;
+        if !wish.exact {
             // SAFETY: the descriptor is alive.
             unsafe { result::set_convolution_math_type(plan.convolution.0, math) }?;
         }
-        (plan.algorithm, plan.workspace) = (algorithm, workspace);
+        (plan.algorithm, plan.workspace) = (algorithm, offer.workspace);
         Ok(plan)
     }
 
-    /// Measured on the card, or, where the choice must always be the same, as cuDNN's rules rank them.
+    /// What cuDNN offers for a pass, best first: measured on the card, or, where the choice must always be the same, as
+    /// its rules rank them.
     #[allow(unsafe_code, reason = "cuDNN is a C library")]
-    fn forward_offer(
+    fn offers(
         &self,
         plan: &Plan,
-        [x, w, _]: [Address; 3],
+        pass: Pass,
+        [x, w, y]: [Address; 3],
         deterministic: bool,
-        exact: bool,
-    ) -> Result<Option<Offer<sys::cudnnConvolutionFwdAlgo_t>>> {
-        const MOST: usize = 8;
-        let mut count = 0;
-        // SAFETY: plain numbers, of which zero is a value.
-        let mut offers = [unsafe { std::mem::zeroed::<sys::cudnnConvolutionFwdAlgoPerf_t>() }; MOST];
-        // SAFETY: descriptors are alive; as many offers as there is room for are written; operands are as described,
-        // the result goes to room of its own.
-        unsafe {
-            let mut measured = false;
-            if !deterministic {
-                let to = self.room(self.tensor_bytes(&plan.result)?)?;
-                let workspace = self.workspace.as_ref().map_or(0, |it| self.address(it));
-                let status = sys::cudnnFindConvolutionForwardAlgorithmEx(
-                    self.handle.0,
-                    plan.images.0,
-                    x as *const _,
-                    plan.weights.0,
-                    w as *const _,
-                    plan.convolution.0,
-                    plan.result.0,
-                    self.address(&to) as *mut _,
-                    MOST as c_int,
-                    &mut count,
-                    offers.as_mut_ptr(),
-                    workspace as *mut _,
-                    WORKSPACE,
-                );
+    ) -> Result<Vec<Offer<(Algorithm, sys::cudnnMathType_t)>>> {
+        let (h, images, weights, result) = (self.handle.0, plan.images.0, plan.weights.0, plan.result.0);
+        let convolution = plan.convolution.0;
+        let bytes = match pass {
+            Pass::Forward => tensor_bytes(&plan.result)?,
+            Pass::ToImages => tensor_bytes(&plan.images)?,
+            Pass::ToWeights => filter_bytes(&plan.weights)?,
+        };
+        // Measuring writes results.
+        let room = (!deterministic).then(|| self.room(bytes)).transpose()?;
+        let to = room.as_ref().map_or(0, |it| self.address(it)) as *mut _;
+        let space = self.workspace.as_ref().map_or(0, |it| self.address(it)) as *mut _;
+        let (x, w, y) = (x as *const _, w as *const _, y as *const _);
+        // What differs between the passes is the names and the order in which cuDNN takes operands.
+        macro_rules! ask {
+            ($perf:ty, $most:literal, $wrap:path, $find:path [$($operand:expr),*], $rank:path [$($descriptor:expr),*]) => {{
+                let mut count = 0;
+                // SAFETY: plain numbers, of which zero is a value.
+                let mut offers = [unsafe { std::mem::zeroed::<$perf>() }; $most];
+                // SAFETY: descriptors are alive; as many offers as there is room for are written; operands are as
+                // described, results go to room of their own.
+                let measured = !deterministic && unsafe {
+                    let done = $find(h, $($operand),*, $most as c_int, &mut count, offers.as_mut_ptr(), space, WORKSPACE);
+                    done.result().is_ok() && count > 0
+                };
                 // Where measuring fails, the rules may still know an algorithm.
-                measured = status.result().is_ok() && count > 0;
-            }
-            if !measured {
-                result::get_convolution_forward_algorithm(
-                    self.handle.0,
-                    plan.images.0,
-                    plan.weights.0,
-                    plan.convolution.0,
-                    plan.result.0,
-                    MOST as c_int,
-                    &mut count,
-                    offers.as_mut_ptr(),
-                )?;
-            }
+                if !measured {
+                    // SAFETY: likewise.
+                    unsafe { $rank(h, $($descriptor),*, $most as c_int, &mut count, offers.as_mut_ptr()) }?;
+                }
+                let offers = offers[..count as usize].iter().map(|it| Offer {
+                    algorithm: ($wrap(it.algo), it.mathType),
+                    works: it.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
+                    workspace: it.memory,
+                    repeats: it.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
+                    math: math_of(it.mathType),
+                });
+                Ok(offers.collect())
+            }};
         }
-        Ok(first_offer!(offers[..count as usize], deterministic, exact))
-    }
-
-    #[allow(unsafe_code, reason = "cuDNN is a C library")]
-    fn image_offer(
-        &self,
-        plan: &Plan,
-        [_, w, y]: [Address; 3],
-        deterministic: bool,
-        exact: bool,
-    ) -> Result<Option<Offer<sys::cudnnConvolutionBwdDataAlgo_t>>> {
-        const MOST: usize = 6;
-        let mut count = 0;
-        // SAFETY: plain numbers, of which zero is a value.
-        let mut offers = [unsafe { std::mem::zeroed::<sys::cudnnConvolutionBwdDataAlgoPerf_t>() }; MOST];
-        // SAFETY: as in `forward_offer`.
-        unsafe {
-            let mut measured = false;
-            if !deterministic {
-                let to = self.room(self.tensor_bytes(&plan.images)?)?;
-                let workspace = self.workspace.as_ref().map_or(0, |it| self.address(it));
-                let status = sys::cudnnFindConvolutionBackwardDataAlgorithmEx(
-                    self.handle.0,
-                    plan.weights.0,
-                    w as *const _,
-                    plan.result.0,
-                    y as *const _,
-                    plan.convolution.0,
-                    plan.images.0,
-                    self.address(&to) as *mut _,
-                    MOST as c_int,
-                    &mut count,
-                    offers.as_mut_ptr(),
-                    workspace as *mut _,
-                    WORKSPACE,
-                );
-                // Where measuring fails, the rules may still know an algorithm.
-                measured = status.result().is_ok() && count > 0;
-            }
-            if !measured {
-                result::get_convolution_backward_data_algorithm(
-                    self.handle.0,
-                    plan.weights.0,
-                    plan.result.0,
-                    plan.convolution.0,
-                    plan.images.0,
-                    MOST as c_int,
-                    &mut count,
-                    offers.as_mut_ptr(),
-                )?;
-            }
+        match pass {
+            Pass::Forward => ask!(
+                sys::cudnnConvolutionFwdAlgoPerf_t,
+                8,
+                Algorithm::Forward,
+                sys::cudnnFindConvolutionForwardAlgorithmEx[images, x, weights, w, convolution, result, to],
+                result::get_convolution_forward_algorithm[images, weights, convolution, result]
+            ),
+            Pass::ToImages => ask!(
+                sys::cudnnConvolutionBwdDataAlgoPerf_t,
+                6,
+                Algorithm::ToImages,
+                sys::cudnnFindConvolutionBackwardDataAlgorithmEx[weights, w, result, y, convolution, images, to],
+                result::get_convolution_backward_data_algorithm[weights, result, convolution, images]
+            ),
+            Pass::ToWeights => ask!(
+                sys::cudnnConvolutionBwdFilterAlgoPerf_t,
+                7,
+                Algorithm::ToWeights,
+                sys::cudnnFindConvolutionBackwardFilterAlgorithmEx[images, x, result, y, convolution, weights, to],
+                result::get_convolution_backward_filter_algorithm[images, result, convolution, weights]
+            ),
         }
-        Ok(first_offer!(offers[..count as usize], deterministic, exact))
-    }
-
-    #[allow(unsafe_code, reason = "cuDNN is a C library")]
-    fn weight_offer(
-        &self,
-        plan: &Plan,
-        [x, _, y]: [Address; 3],
-        deterministic: bool,
-        exact: bool,
-    ) -> Result<Option<Offer<sys::cudnnConvolutionBwdFilterAlgo_t>>> {
-        const MOST: usize = 7;
-        let mut count = 0;
-        // SAFETY: plain numbers, of which zero is a value.
-        let mut offers = [unsafe { std::mem::zeroed::<sys::cudnnConvolutionBwdFilterAlgoPerf_t>() }; MOST];
-        // SAFETY: as in `forward_offer`.
-        unsafe {
-            let mut measured = false;
-            if !deterministic {
-                let bytes = filter_bytes(&plan.weights)?;
-                let to = self.room(bytes)?;
-                let workspace = self.workspace.as_ref().map_or(0, |it| self.address(it));
-                let status = sys::cudnnFindConvolutionBackwardFilterAlgorithmEx(
-                    self.handle.0,
-                    plan.images.0,
-                    x as *const _,
-                    plan.result.0,
-                    y as *const _,
-                    plan.convolution.0,
-                    plan.weights.0,
-                    self.address(&to) as *mut _,
-                    MOST as c_int,
-                    &mut count,
-                    offers.as_mut_ptr(),
-                    workspace as *mut _,
-                    WORKSPACE,
-                );
-                // Where measuring fails, the rules may still know an algorithm.
-                measured = status.result().is_ok() && count > 0;
-            }
-            if !measured {
-                result::get_convolution_backward_filter_algorithm(
-                    self.handle.0,
-                    plan.images.0,
-                    plan.result.0,
-                    plan.convolution.0,
-                    plan.weights.0,
-                    MOST as c_int,
-                    &mut count,
-                    offers.as_mut_ptr(),
-                )?;
-            }
-        }
-        Ok(first_offer!(offers[..count as usize], deterministic, exact))
-    }
-
-    #[allow(unsafe_code, reason = "cuDNN is a C library")]
-    fn tensor_bytes(&self, tensor: &Tensor) -> Result<usize> {
-        let mut bytes = 0;
-        // SAFETY: the descriptor is alive; writes one number.
-        unsafe { sys::cudnnGetTensorSizeInBytes(tensor.0, &mut bytes) }.result()?;
-        Ok(bytes)
     }
 
     #[allow(unsafe_code, reason = "cuDNN is a C library")]
@@ -489,6 +342,23 @@ impl Dnn {
         }
         Ok(())
     }
+}
+
+fn math_of(math: sys::cudnnMathType_t) -> Math {
+    match math {
+        sys::cudnnMathType_t::CUDNN_FMA_MATH | sys::cudnnMathType_t::CUDNN_DEFAULT_MATH => Math::Exact,
+        sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH => Math::TensorCores,
+        sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION => Math::Converted,
+    }
+}
+
+/// Bytes of images or a result.
+#[allow(unsafe_code, reason = "cuDNN is a C library")]
+fn tensor_bytes(tensor: &Tensor) -> Result<usize> {
+    let mut bytes = 0;
+    // SAFETY: the descriptor is alive; writes one number.
+    unsafe { sys::cudnnGetTensorSizeInBytes(tensor.0, &mut bytes) }.result()?;
+    Ok(bytes)
 }
 
 /// Bytes of the weights.

@@ -185,15 +185,7 @@ impl Machine for Emulator {
     }
 
     #[track_caller]
-    fn convolve(
-        &self,
-        convolution: &Convolve,
-        pass: Pass,
-        images: Address,
-        weights: Address,
-        result: Address,
-        accumulate: bool,
-    ) -> Result<()> {
+    fn convolve(&self, convolution: &Convolve, pass: Pass, at: [Address; 3], accumulate: bool) -> Result<()> {
         let g = &convolution.geometry;
         let mut command = vec![b'C'];
         for size in [
@@ -208,8 +200,8 @@ impl Machine for Emulator {
             g.padding,
             g.out_height,
             g.out_width,
-            usize::from(convolution.half),
-            usize::from(convolution.last),
+            usize::from(convolution.form.half),
+            usize::from(convolution.form.last),
         ] {
             command.extend((size as u32).to_le_bytes());
         }
@@ -219,7 +211,7 @@ impl Machine for Emulator {
             Pass::ToWeights => 2,
         };
         command.extend(pass.to_le_bytes());
-        for address in [images, weights, result] {
+        for address in at {
             command.extend(address.to_le_bytes());
         }
         command.extend(u32::from(accumulate).to_le_bytes());

@@ -8,9 +8,9 @@ use candle_core::cuda::cudarc::driver::CudaSlice;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::card::{Card, Graph};
-use super::machine::{Address, Form};
+use super::machine::{Address, Constants, Form};
 use super::operations::{at, made};
-use super::program::{self, AttackStep, Bases, Parameters, Program, Source, Staging, Structure};
+use super::program::frozen::{self as program, AttackStep, Bases, Parameters, Program, Source, Staging, Structure};
 use crate::ascent::{self, Ascended, Ascent};
 use crate::bias::Activation;
 use crate::convolution::Geometry;
@@ -292,7 +292,6 @@ impl State {
                 self.card.synchronize()?;
                 self.programs.clear();
             }
-            program::check(&self.structure, batch)?;
             let program = Program::new(&self.structure, &self.parameters, self.form, batch)?;
             let staging = Staging::new(&program);
             let loaded = Loaded {
@@ -341,15 +340,17 @@ impl Part {
             weight: self.weight.as_ref().map_or(Ok(0), &mut place)?,
             bias: self.bias.as_ref().map_or(Ok(0), &mut place)?,
             norm: match &self.norm {
-                Some(norm) => Some([
-                    place(&norm.weight)?,
-                    place(&norm.bias)?,
-                    place(norm.running_mean.as_tensor())?,
-                    place(norm.running_var.as_tensor())?,
-                ]),
-                None => None,
+                Some(norm) => Constants {
+                    norm: [
+                        place(&norm.weight)?,
+                        place(&norm.bias)?,
+                        place(norm.running_mean.as_tensor())?,
+                        place(norm.running_var.as_tensor())?,
+                    ],
+                    epsilon: norm.epsilon,
+                },
+                None => Constants::default(),
             },
-            epsilon: self.norm.as_ref().map_or(0.0, |norm| norm.epsilon),
         })
     }
 }

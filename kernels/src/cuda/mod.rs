@@ -1,11 +1,16 @@
 //! The operations on NVIDIA GPUs.
 //!
-//! `kernels.cu` is every kernel; `machine` says which of them make up an operation, `program` which make
-//! up a frozen network. Both are independent of a GPU, and tests run them on the processor. `card` is the driver's
-//! side: NVRTC, cuDNN, cuBLAS, streams, graphs; `operations` and `frozen` connect it all with Candle.
+//! `kernels/` is every kernel; `machine` says which of them make up an operation, `program` which make up a network,
+//! frozen or in training. They know no GPU, and tests run them on the processor. `card` and `dnn` are the driver's
+//! side: NVRTC, cuBLAS, streams, graphs, cuDNN; `operations`, `frozen` and `trained` connect it all with Candle.
 
 pub(crate) mod machine;
 pub(crate) mod program;
+
+mod arena;
+mod choice;
+mod faults;
+mod recording;
 
 #[cfg(feature = "cuda")]
 mod card;
@@ -15,6 +20,8 @@ mod dnn;
 pub(crate) mod frozen;
 #[cfg(feature = "cuda")]
 pub(crate) mod operations;
+#[cfg(feature = "cuda")]
+pub(crate) mod trained;
 
 #[cfg(test)]
 mod emulator;
@@ -24,8 +31,17 @@ mod tests;
 #[cfg(feature = "cuda")]
 pub(crate) use card::{describe, open};
 
-/// The source of all kernels.
-pub(crate) const KERNELS: &str = include_str!("kernels.cu");
+/// The source of all kernels. `base` comes first, and `norm` before `steps`.
+pub(crate) const KERNELS: &str = concat!(
+    include_str!("kernels/base.cu"),
+    include_str!("kernels/elements.cu"),
+    include_str!("kernels/pool.cu"),
+    include_str!("kernels/norm.cu"),
+    include_str!("kernels/logits.cu"),
+    include_str!("kernels/steps.cu"),
+    include_str!("kernels/draws.cu"),
+    include_str!("kernels/images.cu"),
+);
 
 /// The names of all kernels.
 pub(crate) fn kernel_names() -> impl Iterator<Item = &'static str> {

@@ -6,16 +6,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
 
 /// The gradients of parameters, by number.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Gradients(Arc<Mutex<Vec<Option<Vec<f32>>>>>);
+pub(crate) struct Gradients(Arc<Mutex<Vec<Option<Tensor>>>>);
 
 impl Gradients {
     /// A number through which gradients reach the parameters.
-    pub(super) fn token(&self, parameters: &[Tensor]) -> Result<Tensor> {
-        let mut token = Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu)?;
+    pub(super) fn token(&self, parameters: &[Tensor], device: &Device) -> Result<Tensor> {
+        let mut token = Tensor::zeros(1, DType::F32, device)?;
         for (index, parameter) in parameters.iter().enumerate() {
             let joint = Joint {
                 index,
@@ -26,8 +26,8 @@ impl Gradients {
         Ok(token)
     }
 
-    /// Leaves all gradients.
-    pub(super) fn leave(&self, gradients: Vec<Vec<f32>>) {
+    /// Leaves all gradients, each in its parameter's shape.
+    pub(crate) fn leave(&self, gradients: Vec<Tensor>) {
         *self.0.lock().expect("no gradient panicked") = gradients.into_iter().map(Some).collect();
     }
 }
@@ -46,6 +46,18 @@ impl CustomOp2 for Joint {
         Ok((CpuStorage::F32(vec![0.0]), 1.into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+        token: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        use candle_core::backend::BackendStorage;
+        Ok((token.try_clone(layout)?, 1.into()))
+    }
+
     fn bwd(
         &self,
         parameter: &Tensor,
@@ -57,10 +69,6 @@ impl CustomOp2 for Joint {
         let Some(taken) = gradients.get_mut(self.index).and_then(Option::take) else {
             bail!("trained: no gradient for a parameter");
         };
-        let to_parameter = match parameter.track_op() {
-            true => Some(Tensor::from_vec(taken, parameter.shape(), parameter.device())?),
-            false => None,
-        };
-        Ok((to_parameter, Some(gradient.clone())))
+        Ok((parameter.track_op().then_some(taken), Some(gradient.clone())))
     }
 }

@@ -19,9 +19,11 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, V
 use crate::batch_norm::{BatchNorm, Statistics};
 use crate::bias::Activation;
 use crate::convolution::Geometry;
+#[cfg(any(feature = "cuda", test))]
+use crate::cuda::program::trained as program;
 use crate::element::values;
 use crate::layers::{Layers, Value};
-use gradients::Gradients;
+pub(crate) use gradients::Gradients;
 pub use pool::Pool;
 
 /// Notes down the layers of a network that is to be trained.
@@ -127,7 +129,7 @@ impl Builder {
         }
         let batch = images.dims()[0];
         let gradients = Gradients::default();
-        let token = gradients.token(&self.parameters)?;
+        let token = gradients.token(&self.parameters, images.device())?;
         let mut factors = vec![Vec::new(); self.steps.len()];
         for (step, factors) in self.steps.iter().zip(&mut factors) {
             if let (Layer::Dropout(layer), Some(draw)) = (&step.layer, dropout) {
@@ -139,6 +141,11 @@ impl Builder {
             }
         }
         let images = images.contiguous()?;
+        #[cfg(feature = "cuda")]
+        if images.device().is_cuda() {
+            let factors = dropout.is_some().then(|| factors.concat());
+            return self.on_gpu(gradients)?.logits(&images, &token, statistics, factors);
+        }
         let run = Run {
             keep: images.track_op() || token.track_op(),
             shapes: self.shapes,
@@ -151,6 +158,87 @@ impl Builder {
             kept: Mutex::default(),
         };
         images.apply_op2(&token, run)
+    }
+}
+
+/// The same network for a GPU.
+#[cfg(any(feature = "cuda", test))]
+impl Builder {
+    /// What it is made of, and its running means and variances.
+    pub(crate) fn structure(&self) -> (program::Structure, Vec<[Var; 2]>) {
+        let mut running = Vec::new();
+        let mut norm = |norm: &Norm| {
+            running.push([norm.running_mean.clone(), norm.running_var.clone()]);
+            program::Norm {
+                weight: norm.weight,
+                bias: norm.bias,
+                which: running.len() - 1,
+                epsilon: norm.epsilon,
+                momentum: norm.momentum,
+            }
+        };
+        let layers = self.steps.iter().map(|step| {
+            let layer = match &step.layer {
+                Layer::Convolution {
+                    geometry,
+                    weight,
+                    bias,
+                    norm: after,
+                    residual,
+                    activation,
+                } => program::Layer::Convolution {
+                    geometry: *geometry,
+                    weight: *weight,
+                    bias: *bias,
+                    norm: after.as_ref().map(&mut norm),
+                    residual: *residual,
+                    relu: *activation == Activation::Relu,
+                },
+                Layer::NormRelu(it) => program::Layer::NormRelu(norm(it)),
+                Layer::MaxPool(size) => program::Layer::MaxPool(*size),
+                Layer::MeanPerChannel => program::Layer::Mean,
+                Layer::Dropout(_) => program::Layer::Dropout,
+            };
+            (step.input, layer)
+        });
+        let layers = layers.collect();
+        let structure = program::Structure {
+            shapes: self.shapes.clone(),
+            layers,
+            parameters: self.parameters.iter().map(Tensor::elem_count).collect(),
+            norms: running.len(),
+        };
+        (structure, running)
+    }
+
+    /// All parameters, in the structure's order.
+    #[cfg(test)]
+    pub(crate) fn parameters(&self) -> &[Tensor] {
+        &self.parameters
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu(self, gradients: Gradients) -> Result<crate::cuda::trained::Network> {
+        let (structure, running) = self.structure();
+        Ok(crate::cuda::trained::Network {
+            structure,
+            running,
+            parameters: self.parameters.iter().map(Tensor::detach).collect(),
+            gradients,
+            pool: self.pool.card.clone(),
+            updates: self.updates(),
+        })
+    }
+
+    /// The counters of all normalisations' updates.
+    #[cfg(feature = "cuda")]
+    fn updates(&self) -> Vec<Arc<AtomicI64>> {
+        let norms = self.steps.iter().filter_map(|step| match &step.layer {
+            Layer::Convolution { norm, .. } => norm.as_ref(),
+            Layer::NormRelu(norm) => Some(norm),
+            Layer::MaxPool(_) | Layer::MeanPerChannel | Layer::Dropout(_) => None,
+        });
+        norms.map(|norm| norm.updates.clone()).collect()
     }
 }
 
@@ -284,7 +372,9 @@ impl CustomOp2 for Run {
             .images
             .map(|numbers| Tensor::from_vec(numbers, images.shape(), images.device()))
             .transpose()?;
-        self.gradients.leave(found.parameters);
+        let parameters = self.parameters.iter().zip(found.parameters);
+        let parameters = parameters.map(|(it, numbers)| Tensor::from_vec(numbers, it.shape(), it.device()));
+        self.gradients.leave(parameters.collect::<Result<_>>()?);
         Ok((to_images, Some(token.zeros_like()?)))
     }
 }

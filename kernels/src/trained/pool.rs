@@ -4,8 +4,13 @@ use std::sync::{Arc, Mutex};
 
 /// Large buffers that nobody uses, shared by all passes of a network. Without it every step would ask the
 /// system for as much memory as its activations take, and be given it page by page.
-#[derive(Debug, Clone, Default)]
-pub struct Pool(Arc<Mutex<Vec<Vec<f32>>>>);
+#[derive(Clone, Default)]
+pub struct Pool {
+    free: Arc<Mutex<Vec<Vec<f32>>>>,
+    /// What a GPU keeps.
+    #[cfg(feature = "cuda")]
+    pub(super) card: crate::cuda::trained::Pool,
+}
 
 /// Buffers smaller than this are not worth keeping.
 const LEAST: usize = 1 << 14;
@@ -13,7 +18,7 @@ const LEAST: usize = 1 << 14;
 impl Pool {
     /// A buffer of a length; its numbers may be anything.
     pub(super) fn take(&self, len: usize) -> Vec<f32> {
-        let mut free = self.0.lock().expect("nobody panics with a lock");
+        let mut free = self.free.lock().expect("nobody panics with a lock");
         // The smallest that is large enough; one twice as large is better kept for a larger value.
         let fitting = |buffer: &Vec<f32>| (len..2 * len.max(1)).contains(&buffer.capacity());
         let candidates = free.iter().enumerate().filter(|(_, buffer)| fitting(buffer));
@@ -41,7 +46,7 @@ impl Pool {
     /// Gives a buffer back.
     pub(super) fn give(&self, buffer: Vec<f32>) {
         if buffer.capacity() >= LEAST {
-            self.0.lock().expect("nobody panics with a lock").push(buffer);
+            self.free.lock().expect("nobody panics with a lock").push(buffer);
         }
     }
 }

@@ -1,0 +1,4 @@
+//! Networks as lists of launches, written once for each size of batch.
+
+pub(crate) mod frozen;
+pub(crate) mod trained;
