@@ -68,9 +68,9 @@ def serve(evaluation, package, torch):
         words = line.split()
         if len(words) == 3 and words[0] == "check":
             answer({"logits": evaluation.logits(slice(*map(int, words[1:]))).flatten().tolist()})
-        elif len(words) == 4 and words[0] in ("auto-attack", "pgd", "cw"):
+        elif len(words) == 4 and words[0] in ("auto-attack", "tenth", "pgd", "cw"):
             first, last, seed = map(int, words[1:])
-            attack = evaluation.auto_attack if words[0] == "auto-attack" else evaluation.ascent
+            attack = evaluation.ascent if words[0] in ("pgd", "cw") else evaluation.auto_attack
             answer(attack(words[0], slice(first, last), seed))
         else:
             sys.exit(f"error: `{line.strip()}` is not understood")
@@ -107,7 +107,7 @@ class Evaluation:
         with self.torch.no_grad():
             return (self.net(images).argmax(1) != labels).tolist()
 
-    def auto_attack(self, _, rows, seed):
+    def auto_attack(self, name, rows, seed):
         images, labels, ids = self.images[rows], self.labels[rows], self.ids[rows]
         # Its checks of the network write remarks, which are no part of the protocol.
         logging.getLogger("auto-attack").setLevel(logging.CRITICAL)
@@ -119,9 +119,13 @@ class Evaluation:
         wrong = self.wrong(images, labels)
         watch = Watch(self, [id for id, wrong in zip(ids, wrong) if not wrong])
         names = {"apgd-ce": "apgd", "apgd-t": "apgd_targeted", "fab-t": "fab", "square": "square"}
-        for name in attack.attacks_to_run:
-            part = getattr(attack, names[name])
-            part.perturb = watch.watched(name, part.perturb)
+        for stage in attack.attacks_to_run:
+            part = getattr(attack, names[stage])
+            part.perturb = watch.watched(stage, part.perturb)
+        if name == "tenth":
+            for part in (attack.apgd, attack.apgd_targeted, attack.fab):
+                part.n_iter //= 10
+            attack.square.n_queries //= 10
         batch = "bs" if "bs" in inspect.signature(attack.run_standard_evaluation).parameters else "batch_size"
         start = time.perf_counter()
         attack.run_standard_evaluation(images, labels, **{batch: BATCH})

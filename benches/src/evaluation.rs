@@ -9,7 +9,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use attacks::{Attack, AutoAttack, Batch, BatchNorm, Cost, Cw, Family, Method, Norm, Pgd, Probe, Progress, Setting, Threat};
+use attacks::{
+    Attack, AutoAttack, Batch, BatchNorm, Cw, Family, Method, Norm, Pgd, Probe, Progress, Setting, Threat, Version,
+};
 use candle_core::{D, DType, Device, Tensor};
 use models::{Checkpoint, Classifier, Mode, Network};
 use random::{Purpose, Stream};
@@ -19,6 +21,15 @@ use serde::Serialize;
 const BATCH: usize = 100;
 /// Steps of PGD and CW.
 const STEPS: u64 = 20;
+
+/// How much of AutoAttack is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// The version `standard`.
+    Standard,
+    /// Its attacks with a tenth of their steps and queries, to time large networks.
+    Tenth,
+}
 
 /// A network and the examples it is attacked on.
 pub struct Evaluation {
@@ -40,7 +51,7 @@ pub struct Outcome {
 }
 
 /// What one attack did.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Stage {
     /// Its name.
     pub attack: String,
@@ -97,10 +108,9 @@ impl Evaluation {
         Ok(self.network.logits(&batch.images, Mode::Eval)?.detach())
     }
 
-    /// AutoAttack `standard`, attack after attack.
-    pub fn auto_attack(&self, rows: Range<usize>, seed: u64) -> Result<Outcome> {
-        let mut attack = AutoAttack::default();
-        attack.resolve(&self.setting)?;
+    /// AutoAttack, attack after attack.
+    pub fn auto_attack(&self, rows: Range<usize>, seed: u64, length: Length) -> Result<Outcome> {
+        let attack = self.configured(length)?;
         let names: Vec<String> = attack.attacks.iter().flatten().map(ToString::to_string).collect();
         let random = Stream::new(seed).of(Purpose::Evaluation);
         let clock = Instant::now();
@@ -111,18 +121,16 @@ impl Evaluation {
             let mut probe = Probe::new(&self.network, BatchNorm::Eval)?;
             let mut progress = Progress::begin(&mut probe, &batch)?;
             outside.forwards += probe.cost().forwards;
-            let standing = progress.survivors.rows();
-            let mut wrong = batch.ids.clone();
-            standing.iter().rev().for_each(|&row| {
-                wrong.remove(row);
-            });
-            outcome.wrong.extend(wrong);
+            let rows = batch.ids.iter().zip(&progress.survivors.broken);
+            outcome
+                .wrong
+                .extend(rows.filter(|(_, broken)| **broken).map(|(id, _)| *id));
             loop {
-                let (stage, before, start) = (progress.done, probe.cost(), Instant::now());
+                let (number, before, start) = (progress.done, probe.cost(), Instant::now());
                 if !attack.advance(&mut probe, &batch, &self.setting.threat, &random, &mut progress)? {
                     break;
                 }
-                let stage = &mut outcome.stages[stage];
+                let stage = &mut outcome.stages[number];
                 stage.seconds += start.elapsed().as_secs_f64();
                 stage.forwards += probe.cost().forwards - before.forwards;
                 stage.backwards += probe.cost().backwards - before.backwards;
@@ -137,6 +145,23 @@ impl Evaluation {
         outside.seconds = outcome.seconds - outcome.stages.iter().map(|stage| stage.seconds).sum::<f64>();
         outcome.stages.push(outside);
         Ok(outcome)
+    }
+
+    fn configured(&self, length: Length) -> Result<AutoAttack> {
+        let mut attack = AutoAttack::default();
+        if length == Length::Tenth {
+            let mut standard = attack.clone();
+            standard.resolve(&self.setting)?;
+            attack = AutoAttack {
+                version: Version::Custom,
+                attacks: standard.attacks,
+                steps: attack.steps / 10,
+                queries: attack.queries / 10,
+                ..attack
+            };
+        }
+        attack.resolve(&self.setting)?;
+        Ok(attack)
     }
 
     /// 20 steps of PGD on cross entropy, or on the margin loss of CW, from a random start.
@@ -198,7 +223,8 @@ impl Evaluation {
 
     fn batches(&self, rows: Range<usize>) -> Result<Vec<Batch>> {
         let part = rows.clone().step_by(BATCH);
-        part.map(|start| self.part(start..rows.end.min(start + BATCH))).collect()
+        part.map(|start| self.part(start..rows.end.min(start + BATCH)))
+            .collect()
     }
 
     /// The ids of the images that the network gets wrong.
@@ -206,19 +232,18 @@ impl Evaluation {
         let classes: Vec<u32> = self.network.logits(images, Mode::Eval)?.argmax(D::Minus1)?.to_vec1()?;
         let labels: Vec<u32> = batch.labels.to_vec1()?;
         let rows = classes.iter().zip(&labels).zip(&batch.ids);
-        Ok(rows.filter(|((class, label), _)| class != label).map(|(_, id)| *id).collect())
+        Ok(rows
+            .filter(|((class, label), _)| class != label)
+            .map(|(_, id)| *id)
+            .collect())
     }
 }
 
 impl Stage {
     fn of(attack: String) -> Self {
-        let Cost { forwards, backwards } = Cost::default();
         Self {
             attack,
-            broken: Vec::new(),
-            forwards,
-            backwards,
-            seconds: 0.0,
+            ..Self::default()
         }
     }
 }
@@ -247,8 +272,14 @@ fn read_examples(file: &Path) -> Result<Batch> {
     };
     let integers = |name: &str| -> Result<Vec<i64>> { Ok(entry(name)?.to_dtype(DType::I64)?.to_vec1()?) };
     let images = entry("clean")?.to_dtype(DType::F32)?;
-    let labels: Vec<u32> = integers("labels")?.into_iter().map(u32::try_from).collect::<Result<_, _>>()?;
-    let ids: Vec<u64> = integers("ids")?.into_iter().map(u64::try_from).collect::<Result<_, _>>()?;
+    let labels: Vec<u32> = integers("labels")?
+        .into_iter()
+        .map(u32::try_from)
+        .collect::<Result<_, _>>()?;
+    let ids: Vec<u64> = integers("ids")?
+        .into_iter()
+        .map(u64::try_from)
+        .collect::<Result<_, _>>()?;
     let examples = images.dims4()?.0;
     ensure!(
         labels.len() == examples && ids.len() == examples,
@@ -261,4 +292,90 @@ fn read_examples(file: &Path) -> Result<Batch> {
         images,
         ids,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// A network and six images in files: the network is right about the first four.
+    fn saved(folder: &Path) -> Evaluation {
+        let network = models::build("tiny-cnn", [1, 8, 8], 10, &Stream::new(3)).unwrap();
+        let checkpoint = folder.join("network.safetensors");
+        let state: HashMap<String, Tensor> = network.state().unwrap().into_iter().collect();
+        candle_core::safetensors::save(&state, &checkpoint).unwrap();
+
+        let images = Stream::new(5).uniform(&[0, 1, 2, 3, 4, 5], 64);
+        let images = Tensor::from_vec(images, (6, 1, 8, 8), &Device::Cpu).unwrap();
+        let classes: Vec<u32> = network
+            .logits(&images, Mode::Eval)
+            .unwrap()
+            .argmax(1)
+            .unwrap()
+            .to_vec1()
+            .unwrap();
+        let labels = classes.iter().enumerate().map(|(row, class)| match row {
+            0..4 => i64::from(*class),
+            _ => i64::from((class + 1) % 10),
+        });
+        let labels = Tensor::from_iter(labels, &Device::Cpu).unwrap();
+        let ids = Tensor::new(&[7i64, 3, 9, 2, 8, 1], &Device::Cpu).unwrap();
+        let entries = HashMap::from([("clean", images), ("labels", labels), ("ids", ids)]);
+        let examples = folder.join("examples.safetensors");
+        candle_core::safetensors::save(&entries, &examples).unwrap();
+        Evaluation::open(&checkpoint, "tiny-cnn", &examples, "linf:0.9").unwrap()
+    }
+
+    #[test]
+    fn outcomes_are_those_of_the_attack_and_every_example_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let evaluation = saved(folder.path());
+        let outcome = evaluation.auto_attack(0..6, 0, Length::Standard).unwrap();
+        assert_eq!(outcome.wrong, [8, 1]);
+        let names: Vec<&str> = outcome.stages.iter().map(|stage| stage.attack.as_str()).collect();
+        assert_eq!(names, ["apgd-ce", "apgd-t", "fab-t", "square", "outside"]);
+
+        let attack = evaluation.configured(Length::Standard).unwrap();
+        let random = Stream::new(0).of(Purpose::Evaluation);
+        let (network, batch) = (&evaluation.network, &evaluation.examples);
+        let found = attack
+            .perturb(network, batch, &evaluation.setting.threat, &random)
+            .unwrap();
+        let mut broken: Vec<u64> = outcome.stages.iter().flat_map(|stage| stage.broken.clone()).collect();
+        broken.extend(&outcome.wrong);
+        broken.sort_unstable();
+        let mut expected = evaluation.wrong(&found.images, batch).unwrap();
+        expected.sort_unstable();
+        assert_eq!(broken, expected);
+        assert!(broken.len() > 2, "a radius of 0.9 breaks somebody");
+        let passes = |count: fn(&Stage) -> u64| outcome.stages.iter().map(count).sum::<u64>();
+        assert_eq!(passes(|stage| stage.forwards), found.cost.forwards);
+        assert_eq!(passes(|stage| stage.backwards), found.cost.backwards);
+
+        let pgd = evaluation.ascent("pgd", 0..6, 0).unwrap();
+        assert_eq!((pgd.stages[0].forwards, pgd.stages[0].backwards), (6 * 21, 6 * 20));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let evaluation = saved(folder.path());
+        let check = |result: Result<()>, part: &str| {
+            let error = format!("{:#}", result.unwrap_err());
+            assert!(error.contains(part), "{error}");
+        };
+        check(evaluation.auto_attack(3..7, 0, Length::Tenth).map(drop), "not 3 to 7");
+        check(evaluation.ascent("fab", 0..1, 0).map(drop), "`fab`; known: pgd");
+        let open = |checkpoint: &str, examples: &str, threat: &str| {
+            let [checkpoint, examples] = [checkpoint, examples].map(|name| folder.path().join(name));
+            Evaluation::open(&checkpoint, "tiny-cnn", &examples, threat).map(drop)
+        };
+        let (network, examples) = ("network.safetensors", "examples.safetensors");
+        check(open(network, examples, "8/255"), "not `8/255`");
+        check(open(network, examples, "linf:8"), "epsilon is 8");
+        check(open(network, network, "linf:0.1"), "there is no entry `clean`");
+        check(open(examples, examples, "linf:0.1"), "checkpoint `");
+    }
 }

@@ -22,6 +22,6 @@ mod evaluation;
 mod subject;
 mod workload;
 
-pub use evaluation::{Evaluation, Outcome, Stage};
+pub use evaluation::{Evaluation, Length, Outcome, Stage};
 pub use subject::{SUBJECTS, Subject};
 pub use workload::{Bench, Burst, WORKLOADS, Workload};

@@ -9,7 +9,7 @@
 //! An evaluation is asked about the examples at places FIRST up to, but not with, LAST of the file:
 //!
 //! - `check FIRST LAST`: the logits of the clean images, flat
-//! - `auto-attack|pgd|cw FIRST LAST SEED`: what became of them
+//! - `auto-attack|tenth|pgd|cw FIRST LAST SEED`: what became of them; `tenth` is AutoAttack, shortened
 //!
 //! It ends with its input.
 
@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use benches::{Bench, Burst, Evaluation, Subject, memory};
+use benches::{Bench, Burst, Evaluation, Length, Subject, memory};
 use candle_core::{DType, Device};
 use kernels::device::{self, Precision, Settings};
 use serde::Serialize;
@@ -122,11 +122,12 @@ fn serve_evaluation(evaluation: &Evaluation) -> Result<()> {
                 let rows = place(first)?..place(last)?;
                 let seed = seed.parse().with_context(|| format!("`{seed}` is no seed"))?;
                 answer(&match attack {
-                    "auto-attack" => evaluation.auto_attack(rows, seed)?,
+                    "auto-attack" => evaluation.auto_attack(rows, seed, Length::Standard)?,
+                    "tenth" => evaluation.auto_attack(rows, seed, Length::Tenth)?,
                     other => evaluation.ascent(other, rows, seed)?,
                 })?;
             }
-            _ => bail!("`{line}` is not understood; known: check FIRST LAST, auto-attack|pgd|cw FIRST LAST SEED"),
+            _ => bail!("`{line}` is not understood; known: check FIRST LAST, auto-attack|tenth|pgd|cw FIRST LAST SEED"),
         }
     }
     Ok(())
