@@ -114,8 +114,10 @@ impl Evaluation {
         let names: Vec<String> = attack.attacks.iter().flatten().map(ToString::to_string).collect();
         let random = Stream::new(seed).of(Purpose::Evaluation);
         let clock = Instant::now();
-        let mut outcome = Outcome::default();
-        outcome.stages = names.into_iter().map(Stage::of).collect();
+        let mut outcome = Outcome {
+            stages: names.into_iter().map(Stage::of).collect(),
+            ..Outcome::default()
+        };
         let mut outside = Stage::of("outside".to_string());
         for batch in self.batches(rows)? {
             let mut probe = Probe::new(&self.network, BatchNorm::Eval)?;
