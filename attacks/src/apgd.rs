@@ -17,13 +17,14 @@
 //!
 //! Deviations: the draws follow the example; the clean images are classified once, not once per attack.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use models::Classifier;
 use random::{Purpose, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ball::{Ball, Length, l2_norms, per_image};
+use crate::host::placed;
 use crate::survivors::{Draws, Examples, Survivors, choose, each, numbers, wrong};
 use crate::{
     Attack, Batch, BatchNorm, Cost, Description, Invalid, Loss, Method, Norm, Perturbed, Probe, Setting, Start, Threat,
@@ -420,11 +421,7 @@ impl Schedule {
 fn boundary(ball: &Ball, ids: &[u64], run: u64, draws: &dyn Draws) -> Result<Tensor> {
     let images = ball.centre();
     let pixels = images.elem_count() / images.dim(0)?.max(1);
-    let tensor = |draws: Vec<f32>| -> Result<Tensor> {
-        Tensor::from_vec(draws, images.shape(), &Device::Cpu)?
-            .to_dtype(images.dtype())?
-            .to_device(images.device())
-    };
+    let tensor = |draws: Vec<f32>| placed(draws, images.shape(), images);
     let (directions, lengths) = match ball.norm() {
         Norm::Linf => {
             let directions = ((tensor(draws.uniform(run, ids, pixels))? * 2.0)? - 1.0)?;

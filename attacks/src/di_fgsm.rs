@@ -13,6 +13,7 @@ use random::{Purpose, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::host::placed;
 use crate::mi_fgsm::{Momentum, ten, whole};
 use crate::{Attack, Batch, BatchNorm, Description, Invalid, Loss, Method, MiFgsm, Perturbed, Pixels, Setting, Threat};
 
@@ -220,9 +221,7 @@ impl Maps {
         let spread = |map: Tensor| map.broadcast_as((examples, channels, self.plane))?.contiguous();
         let shape = (examples, 1, self.plane);
         let sources = Tensor::from_vec(self.sources, shape, &Device::Cpu)?.to_device(images.device())?;
-        let weights = Tensor::from_vec(self.weights, shape, &Device::Cpu)?
-            .to_dtype(images.dtype())?
-            .to_device(images.device())?;
+        let weights = placed(self.weights, shape, images)?;
         Ok((spread(sources)?, spread(weights)?))
     }
 }

@@ -16,7 +16,7 @@
 //! Deviations: the draws follow the example; the clean images are classified once, not once per class; the image found
 //! is not classified again.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use models::Classifier;
 use random::{Purpose, Stream};
 use rayon::prelude::*;
@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apgd::{hundred, one};
 use crate::apgd_t::resolve_targets;
+use crate::host::{doubles, placed};
 use crate::losses::at;
 use crate::survivors::{Draws, Examples, Survivors, numbers, wrong};
 use crate::{Attack, Batch, BatchNorm, Cost, Description, Invalid, Method, Norm, Perturbed, Probe, Setting, Threat};
@@ -237,7 +238,7 @@ impl Fab {
                 .zip(planes.normals.par_chunks(pixels).zip(&planes.values))
                 .with_min_len((SMALL_WORK / pixels.max(1)).max(1))
                 .for_each(|((point, image), (normal, value))| self.step(norm, point, image, normal, *value));
-            points = tensor(&places, &batch.images)?;
+            points = placed(places.clone(), batch.images.shape(), &batch.images)?;
             places = doubles(&points)?; // as rounded
             let fooled = wrong(&probe.logits(&points)?, &batch.labels)?;
             let rows = places.chunks_mut(pixels).zip(clean.chunks(pixels));
@@ -252,12 +253,12 @@ impl Fab {
                 }
             }
             if fooled.contains(&true) {
-                points = tensor(&places, &batch.images)?;
+                points = placed(places.clone(), batch.images.shape(), &batch.images)?;
                 places = doubles(&points)?;
             }
         }
         Ok(Nearest {
-            images: tensor(&nearest, &batch.images)?,
+            images: placed(nearest, batch.images.shape(), &batch.images)?,
             distances,
         })
     }
@@ -435,22 +436,7 @@ fn sphere(threat: &Threat, batch: &Batch, run: u64, draws: &dyn Draws) -> Result
             *pixel = (*pixel + radius * t / norm).clamp(0.0, 1.0);
         }
     }
-    tensor(&points, &batch.images)
-}
-
-fn doubles(values: &Tensor) -> Result<Vec<f64>> {
-    values
-        .to_device(&Device::Cpu)?
-        .to_dtype(DType::F64)?
-        .flatten_all()?
-        .to_vec1()
-}
-
-/// In the shape, precision and place of `images`.
-fn tensor(values: &[f64], images: &Tensor) -> Result<Tensor> {
-    Tensor::from_slice(values, images.shape(), &Device::Cpu)?
-        .to_dtype(images.dtype())?
-        .to_device(images.device())
+    placed(points, batch.images.shape(), &batch.images)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod losses;
 mod protocol;
 
 pub mod ball;
+mod host;
 mod probe;
 mod rows;
 mod start;
@@ -20,6 +21,7 @@ mod natural;
 
 mod fgsm;
 mod pgd;
+mod worst;
 
 mod cw;
 mod di_fgsm;
@@ -33,6 +35,7 @@ mod apgd_t;
 mod auto_attack;
 mod fab;
 mod square;
+mod square_pattern;
 
 mod spsa;
 

@@ -19,8 +19,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ball::{Ball, Length};
-use crate::losses::prediction;
-use crate::rows::{replace_rows, select_rows};
+use crate::rows::select_rows;
+use crate::worst::Worst;
 use crate::{
     Attack, Batch, BatchNorm, Description, Invalid, Loss, Method, Perturbed, Pixels, Probe, Setting, Start, Threat,
 };
@@ -185,9 +185,9 @@ impl Pgd {
             worst.offer(&rows, &images, &logits, &losses, &part.batch.labels)?;
         }
         Ok(Perturbed {
+            zero_gradients: worst.stalls(),
             images: worst.images,
             cost: probe.cost(),
-            zero_gradients: worst.stalls.iter().filter(|&&stalled| stalled).count() as u64,
             queries: None,
         })
     }
@@ -286,71 +286,11 @@ impl Part {
     }
 }
 
-/// The worst image of each example over the restarts so far.
-struct Worst {
-    images: Tensor,
-    broken: Vec<bool>,
-    losses: Vec<f64>,
-    stalls: Vec<bool>,
-}
-
-impl Worst {
-    fn new(images: &Tensor) -> Self {
-        let examples = images.dims()[0];
-        Self {
-            images: images.clone(),
-            broken: vec![false; examples],
-            losses: vec![f64::NEG_INFINITY; examples],
-            stalls: vec![false; examples],
-        }
-    }
-
-    fn all(&self) -> Vec<usize> {
-        (0..self.broken.len()).collect()
-    }
-
-    fn standing(&self) -> Vec<usize> {
-        self.all().into_iter().filter(|&row| !self.broken[row]).collect()
-    }
-
-    fn stalled(&mut self, rows: &[usize], stalled: &[bool]) {
-        for (&row, &stalled) in rows.iter().zip(stalled) {
-            self.stalls[row] |= stalled;
-        }
-    }
-
-    /// Takes the images of `rows` that are worse for the network than those before.
-    fn offer(
-        &mut self,
-        rows: &[usize],
-        images: &Tensor,
-        logits: &Tensor,
-        losses: &Tensor,
-        labels: &Tensor,
-    ) -> Result<()> {
-        let broken = prediction(logits)?.ne(labels)?.to_vec1::<u8>()?;
-        let losses = losses.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;
-        let (mut places, mut worse) = (Vec::new(), Vec::new());
-        for (place, &row) in rows.iter().enumerate() {
-            let breaks = broken[place] == 1;
-            if !self.broken[row] && (breaks || losses[place] > self.losses[row]) {
-                places.push(place);
-                worse.push(row);
-                self.broken[row] = breaks;
-                self.losses[row] = losses[place];
-            }
-        }
-        if !worse.is_empty() {
-            self.images = replace_rows(&self.images, &worse, &select_rows(images, &places)?)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Norm;
+    use crate::losses::prediction;
     use crate::testing::{Linear, Wave, assert_near, setting, tensor, waves};
     use reference::doubles;
 

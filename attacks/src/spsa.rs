@@ -10,7 +10,7 @@
 //! Deviations from the paper: 128 queries in a step instead of 8192; the probing points are cut to `[0, 1]`, since
 //! nobody could show a network other images.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use models::Classifier;
 use random::{Purpose, Stream};
 use schemars::JsonSchema;
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apgd::hundred;
 use crate::ball::{Ball, per_image};
+use crate::host::placed;
 use crate::losses::margin;
 use crate::rows::{replace_rows, select_rows};
 use crate::survivors::{Examples, wrong};
@@ -229,10 +230,8 @@ impl Descent {
         let labels = Tensor::cat(&[&self.batch.labels, &self.batch.labels], 0)?;
         for pair in 0..pairs {
             let draws = moves.at(pair).uniform(&self.batch.ids, pixels);
-            let signs = draws.iter().map(|&draw| if draw < 0.5 { -1f32 } else { 1.0 }).collect();
-            let direction = Tensor::from_vec(signs, self.points.shape(), &Device::Cpu)?
-                .to_dtype(self.points.dtype())?
-                .to_device(self.points.device())?;
+            let signs: Vec<f32> = draws.iter().map(|&draw| if draw < 0.5 { -1.0 } else { 1.0 }).collect();
+            let direction = placed(signs, self.points.shape(), &self.points)?;
             let step = (&direction * delta)?;
             let around = Tensor::cat(&[(&self.points + &step)?, (&self.points - &step)?], 0)?;
             let margins = margin(&probe.logits(&around.clamp(0.0, 1.0)?)?, &labels)?.neg()?;

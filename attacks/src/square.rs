@@ -16,7 +16,7 @@
 //! As in the authors' code, a window never touches the last row or column unless it fills the image. Deviation: every
 //! example draws its own squares, where the authors' batch shares one, so that results do not depend on the batch.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use models::Classifier;
 use random::{Purpose, Stream};
 use schemars::JsonSchema;
@@ -24,8 +24,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::apgd::one;
 use crate::ball::{Ball, l2_norms};
+use crate::host::placed;
 use crate::losses::margin;
 use crate::rows::select_rows;
+use crate::square_pattern::{Window, hills};
 use crate::survivors::{Draws, Examples, Survivors, choose, numbers, wrong};
 use crate::{
     Attack, Batch, BatchNorm, Cost, Description, Invalid, Method, Norm, Perturbed, Probe, Queries, Setting, Threat,
@@ -317,7 +319,8 @@ impl Search {
                 window.each(width, |i, _, _| plane[i] = twice * sign(*draw));
             }
         }
-        self.ball.project(&(&self.best + tensor(change, &self.best)?)?)
+        self.ball
+            .project(&(&self.best + placed(change, self.best.shape(), &self.best)?)?)
     }
 
     /// L2: the best changes with one window renewed and another wiped out.
@@ -344,13 +347,9 @@ impl Search {
                 });
             }
         }
-        let mask = |values: Vec<f64>| -> Result<Tensor> {
-            let shape = (examples, 1, height, width);
-            Tensor::from_vec(values, shape, &Device::Cpu)?
-                .to_dtype(self.best.dtype())?
-                .to_device(self.best.device())
-        };
-        let (new, wiped, pattern) = (mask(new)?, mask(wiped)?, tensor(pattern, &self.best)?);
+        let mask = |values: Vec<f64>| placed(values, (examples, 1, height, width), &self.best);
+        let pattern = placed(pattern, self.best.shape(), &self.best)?;
+        let (new, wiped) = (mask(new)?, mask(wiped)?);
 
         let change = (&self.best - self.ball.centre())?;
         let inside = change.broadcast_mul(&new)?;
@@ -368,33 +367,6 @@ impl Search {
     }
 }
 
-/// A square part of an image.
-struct Window {
-    top: usize,
-    left: usize,
-    side: usize,
-}
-
-impl Window {
-    fn at(vertical: f32, horizontal: f32, side: usize, height: usize, width: usize) -> Self {
-        let place = |draw: f32, free: usize| ((free as f32 * draw) as usize).min(free);
-        Self {
-            top: place(vertical, height - side),
-            left: place(horizontal, width - side),
-            side,
-        }
-    }
-
-    /// Calls `visit(index in the plane, row and column in the window)`.
-    fn each(&self, width: usize, mut visit: impl FnMut(usize, usize, usize)) {
-        for y in 0..self.side {
-            for x in 0..self.side {
-                visit((self.top + y) * width + self.left + x, y, x);
-            }
-        }
-    }
-}
-
 /// The margins z_y − M of images, and whether the network is wrong about them.
 fn ask(probe: &mut Probe<'_>, images: &Tensor, labels: &Tensor) -> Result<(Vec<f64>, Vec<bool>)> {
     let logits = probe.logits(images)?;
@@ -407,9 +379,7 @@ fn stripes(ball: &Ball, batch: &Batch, starts: &dyn Draws) -> Result<Tensor> {
     let (examples, channels, _, width) = batch.images.dims4()?;
     let draws = starts.uniform(0, &batch.ids, channels * width);
     let signs: Vec<f64> = draws.into_iter().map(sign).collect();
-    let signs = Tensor::from_vec(signs, (examples, channels, 1, width), &Device::Cpu)?
-        .to_dtype(batch.images.dtype())?
-        .to_device(batch.images.device())?;
+    let signs = placed(signs, (examples, channels, 1, width), &batch.images)?;
     let change = signs.broadcast_mul(ball.radii())?;
     ball.centre().broadcast_add(&change)?.clamp(0.0, 1.0)
 }
@@ -438,7 +408,7 @@ fn chessboard(ball: &Ball, batch: &Batch, starts: &dyn Draws) -> Result<Tensor> 
             }
         }
     }
-    scaled(ball, &tensor(change, &batch.images)?)
+    scaled(ball, &placed(change, batch.images.shape(), &batch.images)?)
 }
 
 /// clip(x + ε·change/‖change‖₂).
@@ -452,49 +422,8 @@ fn channel_norms(values: &Tensor) -> Result<Tensor> {
     values.sqr()?.sum_keepdim((2, 3))?.sqrt()
 }
 
-/// A pattern of length 1 on a square: a hill on one half, a valley on the other. `upright`: side by side, else one
-/// above the other.
-fn hills(side: usize, upright: bool) -> Vec<f64> {
-    let upper = side / 2;
-    let mut values = hill(upper, side);
-    values.extend(hill(side - upper, side).into_iter().map(|value| -value));
-    let length = values.iter().map(|value| value * value).sum::<f64>().sqrt();
-    let at = |y: usize, x: usize| {
-        let (y, x) = if upright { (x, y) } else { (y, x) };
-        values[y * side + x] / length.max(TINY)
-    };
-    (0..side)
-        .flat_map(|y| (0..side).map(move |x| (y, x)))
-        .map(|(y, x)| at(y, x))
-        .collect()
-}
-
-/// Rectangles laid on top of each other around the middle, each a pixel wider on all sides than the last and 1/n² high.
-/// Length 1.
-fn hill(height: usize, width: usize) -> Vec<f64> {
-    let mut values = vec![0.0; height * width];
-    let (middle, centre) = ((height / 2) as isize, (width / 2) as isize);
-    for n in 0..(height / 2 + 1).max(width / 2 + 1) as isize {
-        let added = 1.0 / ((n + 1) * (n + 1)) as f64;
-        for y in (middle - n).max(0)..(middle + n + 1).min(height as isize) {
-            for x in (centre - n).max(0)..(centre + n + 1).min(width as isize) {
-                values[y as usize * width + x as usize] += added;
-            }
-        }
-    }
-    let length = values.iter().map(|value| value * value).sum::<f64>().sqrt();
-    values.into_iter().map(|value| value / length.max(TINY)).collect()
-}
-
 fn sign(draw: f32) -> f64 {
     if draw < 0.5 { -1.0 } else { 1.0 }
-}
-
-/// In the shape, precision and place of `images`.
-fn tensor(values: Vec<f64>, images: &Tensor) -> Result<Tensor> {
-    Tensor::from_vec(values, images.shape(), &Device::Cpu)?
-        .to_dtype(images.dtype())?
-        .to_device(images.device())
 }
 
 #[cfg(test)]
@@ -503,22 +432,6 @@ mod tests {
     use crate::testing::{assert_near, setting, tensor, waves};
     use crate::{Family, Pixels};
     use reference::doubles;
-
-    #[test]
-    fn patterns_worked_by_hand() {
-        // 1 in the middle row and column on top of ¼ everywhere: heights 1¼ and ¼.
-        let peak = hill(3, 3);
-        let expected = [0.25, 0.25, 0.25, 0.25, 1.25, 0.25, 0.25, 0.25, 0.25];
-        let length = (8.0f64 / 16.0 + 25.0 / 16.0).sqrt();
-        for (value, expected) in peak.iter().zip(expected) {
-            assert!((value - expected / length).abs() < 1e-12, "{peak:?}");
-        }
-        let pattern = hills(3, false);
-        assert!(pattern[..3].iter().all(|&value| value > 0.0) && pattern[3..].iter().all(|&value| value < 0.0));
-        assert!((pattern.iter().map(|value| value * value).sum::<f64>() - 1.0).abs() < 1e-12);
-        let turned = hills(3, true);
-        assert!((0..9).all(|i| turned[i] == pattern[i % 3 * 3 + i / 3]));
-    }
 
     #[test]
     fn an_l2_move_worked_by_hand() {

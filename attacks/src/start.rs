@@ -1,11 +1,12 @@
 //! Where an attack starts.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use random::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ball::Ball;
+use crate::host::placed;
 use crate::{Norm, Pixels};
 
 /// Where an attack starts. Draws follow the example: [`random::Purpose::AttackStart`], then the restart.
@@ -72,7 +73,5 @@ fn draws(random: &Stream, ids: &[u64], images: &Tensor, distribution: Distributi
         Distribution::Uniform => random.uniform(ids, pixels),
         Distribution::Normal => random.normal(ids, pixels),
     };
-    Tensor::from_vec(draws, images.shape(), &Device::Cpu)?
-        .to_dtype(images.dtype())?
-        .to_device(images.device())
+    placed(draws, images.shape(), images)
 }

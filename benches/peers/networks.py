@@ -1,5 +1,6 @@
-"""The networks that are timed, in PyTorch, under their authors' parameter names."""
+"""The networks that are timed or attacked, in PyTorch, under their authors' parameter names."""
 
+import re
 from collections import OrderedDict
 
 import torch
@@ -43,6 +44,41 @@ class SmallCnn(nn.Module):
 
     def forward(self, x):
         return self.classifier(self.feature_extractor(x).flatten(1))
+
+
+class TinyCnn(nn.Module):
+    """Ours: two convolutions with batch norm and a linear layer."""
+
+    def __init__(self, image, classes=10):
+        super().__init__()
+        channels, height, width = image
+        self.conv1 = conv3x3(channels, 16)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.conv2 = conv3x3(16, 32, stride=2)
+        self.bn2 = nn.BatchNorm2d(32)
+        self.fc = nn.Linear(32 * ((height + 1) // 2) * ((width + 1) // 2), classes)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        return self.fc(x.flatten(1))
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 of Madry et al. 2018 (arXiv:1706.06083), under advertorch's names."""
+
+    def __init__(self, image, classes=10):
+        super().__init__()
+        channels, height, width = image
+        self.conv1 = nn.Conv2d(channels, 32, 5, padding=2)
+        self.conv2 = nn.Conv2d(32, 64, 5, padding=2)
+        self.linear1 = nn.Linear(64 * (height // 4) * (width // 4), 1024)
+        self.linear2 = nn.Linear(1024, classes)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        return self.linear2(F.relu(self.linear1(x.flatten(1))))
 
 
 def conv3x3(inputs, outputs, stride=1):
@@ -143,6 +179,22 @@ class WideResNet(nn.Module):
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         x = F.relu(self.bn1(x), inplace=True)
         return self.fc(F.avg_pool2d(x, 8).flatten(1))
+
+
+def named(name, image, classes):
+    """A network as `harness ls models` names it, for such images."""
+    wide = re.fullmatch(r"wrn-(\d+)-(\d+)", name)
+    if wide:
+        return WideResNet(classes, *map(int, wide.groups()))
+    makers = {
+        "tiny-cnn": lambda: TinyCnn(image, classes),
+        "small-cnn": lambda: SmallCnn(classes),
+        "lenet5": lambda: LeNet5(image, classes),
+        "resnet18": lambda: ResNet18(classes),
+    }
+    if name not in makers:
+        raise SystemExit(f"error: there is no {name} here in PyTorch; known: {', '.join(makers)}, wrn-DEPTH-WIDTH")
+    return makers[name]()
 
 
 # Constructor, channels height width, epsilon, step size, weight of MART's and of TRADES's KL term.

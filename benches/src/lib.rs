@@ -10,14 +10,18 @@
 //! `forward` and `attack-step` freeze the network once, before the clock starts: an attack of many steps
 //! freezes once as well. The whole steps of a defense freeze inside the clock, once a step.
 //!
-//! Images and parameters follow a closed formula ([`formula`]), the same here and in
+//! Attacks on a network out of a file ([`Evaluation`]) are timed and compared by `peers/auto_attack.sh`.
+//!
+//! Images and parameters of the workloads follow a closed formula ([`formula`]), the same here and in
 //! `peers/networks.py`, so that both sides can be seen to compute the same.
 
 pub mod formula;
 pub mod memory;
 
+mod evaluation;
 mod subject;
 mod workload;
 
+pub use evaluation::{Evaluation, Length, Outcome, Stage};
 pub use subject::{SUBJECTS, Subject};
 pub use workload::{Bench, Burst, WORKLOADS, Workload};

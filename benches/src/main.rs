@@ -1,17 +1,24 @@
-//! Our side of a comparison: `rampart-worker WORKLOAD NETWORK BATCH DEVICE PRECISION`.
+//! Our side of a comparison: `rampart-worker WORKLOAD NETWORK BATCH DEVICE PRECISION`, or
+//! `rampart-worker evaluate CHECKPOINT NETWORK EXAMPLES THREAT` for attacks on a network out of a file.
 //!
 //! Speaks in lines of JSON on stdout. The first says `ready`; then every line on stdin is answered by one:
 //!
 //! - `check`: the logits of the batch, flat, as the network stands
 //! - `run SECONDS`: whole steps for at least that long, and one at least
 //!
+//! An evaluation is asked about the examples at places FIRST up to, but not with, LAST of the file:
+//!
+//! - `check FIRST LAST`: the logits of the clean images, flat
+//! - `auto-attack|tenth|pgd|cw FIRST LAST SEED`: what became of them; `tenth` is AutoAttack, shortened
+//!
 //! It ends with its input.
 
 use std::io::{BufRead, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use benches::{Bench, Burst, Subject, memory};
+use benches::{Bench, Burst, Evaluation, Length, Subject, memory};
 use candle_core::{DType, Device};
 use kernels::device::{self, Precision, Settings};
 use serde::Serialize;
@@ -40,8 +47,17 @@ struct Answer {
 }
 
 fn serve(arguments: &[String]) -> Result<()> {
+    if let [evaluate, checkpoint, network, examples, threat] = arguments
+        && evaluate == "evaluate"
+    {
+        let evaluation = Evaluation::open(Path::new(checkpoint), network, Path::new(examples), threat)?;
+        return serve_evaluation(&evaluation);
+    }
     let [workload, network, batch, device, precision] = arguments else {
-        bail!("usage: rampart-worker WORKLOAD NETWORK BATCH DEVICE PRECISION");
+        bail!(
+            "usage: rampart-worker WORKLOAD NETWORK BATCH DEVICE PRECISION\n\
+             or: rampart-worker evaluate CHECKPOINT NETWORK EXAMPLES THREAT"
+        );
     };
     let workload = workload.parse()?;
     let subject = Subject::named(network)?;
@@ -81,6 +97,37 @@ fn serve(arguments: &[String]) -> Result<()> {
                 })?;
             }
             _ => bail!("`{line}` is not understood; known: check, run SECONDS"),
+        }
+    }
+    Ok(())
+}
+
+fn serve_evaluation(evaluation: &Evaluation) -> Result<()> {
+    answer(&json!({
+        "ready": true,
+        "program": concat!("Rampart ", env!("CARGO_PKG_VERSION")),
+        "threads": rayon::current_num_threads(),
+        "parameters": evaluation.parameters(),
+        "ids": evaluation.ids(),
+    }))?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let place = |text: &str| -> Result<usize> { text.parse().with_context(|| format!("`{text}` is no place")) };
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["check", first, last] => {
+                let logits = evaluation.logits(place(first)?..place(last)?)?;
+                answer(&json!({ "logits": logits.flatten_all()?.to_vec1::<f32>()? }))?;
+            }
+            [attack, first, last, seed] => {
+                let rows = place(first)?..place(last)?;
+                let seed = seed.parse().with_context(|| format!("`{seed}` is no seed"))?;
+                answer(&match attack {
+                    "auto-attack" => evaluation.auto_attack(rows, seed, Length::Standard)?,
+                    "tenth" => evaluation.auto_attack(rows, seed, Length::Tenth)?,
+                    other => evaluation.ascent(other, rows, seed)?,
+                })?;
+            }
+            _ => bail!("`{line}` is not understood; known: check FIRST LAST, auto-attack|tenth|pgd|cw FIRST LAST SEED"),
         }
     }
     Ok(())

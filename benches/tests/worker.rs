@@ -51,6 +51,11 @@ fn mistakes_are_named() {
         assert!(error.contains(expected), "{error}");
     };
     check(&["train-step"], "", "usage: rampart-worker");
+    check(
+        &["evaluate", "no-file", "tiny-cnn", "no-file", "linf:0.1"],
+        "",
+        "examples `no-file`",
+    );
     check(&["step", "small-cnn", "2", "cpu", "fp32"], "", "`step`; known: forward");
     check(&["forward", "cnn", "2", "cpu", "fp32"], "", "`cnn`; known: small-cnn");
     check(&["forward", "small-cnn", "no", "cpu", "fp32"], "", "not `no`");

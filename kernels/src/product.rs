@@ -37,8 +37,13 @@ struct Block {
     depth: Range<usize>,
 }
 
+/// The length of the chains, equal but for the last, in which the run of a tap is summed.
+pub(crate) fn chain(run: usize) -> usize {
+    run.div_ceil(run.div_ceil(CHAIN).max(1)).max(1)
+}
+
 fn blocks(taps: &[usize], run: usize) -> Vec<Block> {
-    let piece = run.div_ceil(run.div_ceil(CHAIN).max(1)).max(1);
+    let piece = chain(run);
     let mut blocks: Vec<Block> = Vec::new();
     let mut depth = 0;
     for &tap in taps {

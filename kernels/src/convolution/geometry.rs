@@ -3,9 +3,10 @@
 use candle_core::{Result, bail};
 
 use super::image_dims;
-use super::part::{Grid, Part, Place};
+use super::part::{FEW, Grid, Part, Place};
 use crate::element::Element;
 use crate::frame::Frame;
+use crate::product::chain;
 
 /// The sizes of one convolution, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -125,6 +126,7 @@ impl Geometry {
                 left: 0,
                 stride: 1,
             },
+            beside: 1,
         };
         Part::new(grid, &taps, self.kernel_width * inputs, self.outputs, value)
     }
@@ -134,6 +136,13 @@ impl Geometry {
     /// y = stride·i + top receives kernel row r from output row i + (top + padding − r) / stride, where
     /// that divides.
     pub(crate) fn backward<T: Element>(&self, weights: &[T], frame: &Frame) -> Vec<Part<T>> {
+        match self.is_whole() {
+            true => self.backward_of_whole(weights, frame),
+            false => self.backward_by_stencils(weights, frame),
+        }
+    }
+
+    fn backward_by_stencils<T: Element>(&self, weights: &[T], frame: &Frame) -> Vec<Part<T>> {
         let (rows, columns) = self.axes();
         let [above, beside] = [frame.before[0] - rows.before, frame.before[1] - columns.before];
         let mut parts = Vec::new();
@@ -171,6 +180,7 @@ impl Geometry {
                         left,
                         stride: self.stride,
                     },
+                    beside: 1,
                 };
                 parts.push(Part::new(grid, &taps, run, self.inputs, value));
             }
@@ -178,8 +188,53 @@ impl Geometry {
         parts
     }
 
+    /// Whether the kernel is as large as the image, as that of a fully connected layer is: then every pixel has one
+    /// tap, where the general stencil would mostly read zeros beside the only output pixel.
+    ///
+    /// Only where that leaves out nothing but zeros: where the general one sums in the same chains.
+    fn is_whole(&self) -> bool {
+        let covers = (self.kernel_height, self.kernel_width) == (self.height, self.width) && self.padding == 0;
+        let chain = chain(self.kernel_width * self.outputs);
+        let same = chain.is_multiple_of(self.outputs)
+            || (self.outputs.is_multiple_of(chain) && chain == self::chain(self.outputs));
+        covers && same && self.inputs > FEW
+    }
+
+    /// As [`Self::backward`], one part for each row of the image, whose pixels and channels lie side by side.
+    fn backward_of_whole<T: Element>(&self, weights: &[T], frame: &Frame) -> Vec<Part<T>> {
+        let rows = 0..self.height;
+        let part = |row: usize| {
+            let value = |k: usize, column: usize| {
+                let (pixel, channel) = (column / self.inputs, column % self.inputs);
+                weights[((k * self.inputs + channel) * self.height + row) * self.width + pixel]
+            };
+            let grid = Grid {
+                origin: frame.at(0, 0),
+                row_step: 0,
+                step: 0,
+                height: 1,
+                width: 1,
+                place: Place {
+                    top: row,
+                    left: 0,
+                    stride: 1,
+                },
+                beside: self.width,
+            };
+            Part::new(grid, &[0], self.outputs, self.width * self.inputs, value)
+        };
+        rows.map(part).collect()
+    }
+
     /// The output's gradient with the border that [`Self::backward`] reads.
     pub(crate) fn gradient_frame(&self) -> Frame {
+        match self.is_whole() {
+            true => Frame::bare(self.out_shape()),
+            false => self.stencils_frame(),
+        }
+    }
+
+    fn stencils_frame(&self) -> Frame {
         let (rows, columns) = self.axes();
         Frame {
             channels: self.outputs,
@@ -233,5 +288,53 @@ impl Axis {
             full: (before + after) as usize + out,
             taps: taps.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convolution::part::correlate;
+
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count)
+            .map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0)
+            .collect()
+    }
+
+    #[test]
+    fn a_whole_kernel_gives_the_bits_of_the_stencils() {
+        // Channels, height and width, and outputs: fully connected layers of networks of the literature.
+        for ([channels, height, width], outputs) in [
+            ([32, 4, 4], 10),
+            ([16, 14, 14], 10),
+            ([64, 4, 4], 200),
+            ([8, 7, 7], 1024),
+            ([512, 1, 1], 10),
+            ([5, 3, 2], 7),
+        ] {
+            let geometry =
+                Geometry::new(&[3, channels, height, width], &[outputs, channels, height, width], 1, 0).unwrap();
+            assert!(geometry.is_whole());
+            let weights = numbers(outputs * geometry.patch(), 1);
+            let gradient = numbers(3 * outputs, 2);
+            let image = [channels, height, width];
+            let frame = geometry.gradient_frame();
+            let parts = geometry.backward_of_whole(&weights, &frame);
+            assert_eq!(parts.iter().map(Part::covered).sum::<usize>(), height * width);
+            let whole = correlate(&frame, &gradient, &parts, image, |_| {});
+            let frame = geometry.stencils_frame();
+            let parts = geometry.backward_by_stencils(&weights, &frame);
+            let stencils = correlate(&frame, &gradient, &parts, image, |_| {});
+            assert!(whole.iter().any(|&value| value != 0.0));
+            assert_eq!(whole, stencils, "{channels}x{height}x{width} to {outputs}");
+        }
+        // The chains of the stencils, 500 long, would cut those of 200.
+        assert!(
+            !Geometry::new(&[1, 64, 5, 5], &[200, 64, 5, 5], 1, 0)
+                .unwrap()
+                .is_whole()
+        );
+        assert!(!Geometry::new(&[1, 64, 5, 5], &[10, 64, 3, 3], 1, 0).unwrap().is_whole());
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Grid {
     pub(crate) width: usize,
     /// Where the pixels lie in the result.
     pub(crate) place: Place,
+    /// Of how many pixels side by side a sum holds the channels; 1 unless said otherwise.
+    pub(crate) beside: usize,
 }
 
 /// Pixel (i, j) of a part is pixel (i·stride + top, j·stride + left) of the result.
@@ -47,7 +49,7 @@ enum Weights<T> {
 }
 
 /// The most results that are computed one by one.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 
 impl<T: Element> Part<T> {
     /// With weights `value(depth, output)` for depth `tap · run + k`.
@@ -73,8 +75,13 @@ impl<T: Element> Part<T> {
         Self { grid, weights }
     }
 
-    pub(crate) fn pixels(&self) -> usize {
+    fn pixels(&self) -> usize {
         self.grid.height * self.grid.width
+    }
+
+    /// How many pixels of the result it computes.
+    pub(crate) fn covered(&self) -> usize {
+        self.pixels() * self.grid.beside
     }
 
     /// Computes all pixels of `images` frames of `frame_len` numbers; the result lies in frames `out`.

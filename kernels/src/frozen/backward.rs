@@ -169,7 +169,7 @@ impl Convolution {
         work: &mut Workspace,
     ) {
         if let Method::Direct(parts) = &self.backward {
-            let covered: usize = parts.iter().map(|part| part.pixels()).sum();
+            let covered: usize = parts.iter().map(|part| part.covered()).sum();
             if is_first && covered < to_frame.height * to_frame.width {
                 clear(to, to_frame, images);
             }

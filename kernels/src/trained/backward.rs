@@ -212,7 +212,7 @@ impl Run {
         }
         let parts = geometry.backward(weights, &frame);
         // With a stride there may be pixels that no result sees.
-        let covered: usize = parts.iter().map(|part| part.pixels()).sum();
+        let covered: usize = parts.iter().map(|part| part.covered()).sum();
         let mut results = match covered < out.height * out.width {
             true => self.pool.zeros(len),
             false => self.pool.take(len),
