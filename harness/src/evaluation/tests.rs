@@ -179,7 +179,7 @@ fn networks_are_examined_on_clean_images() {
     assert_eq!(examine(&network(|images| threshold(images)? * 1e4)), [2, 2, 0, 0]);
     // Of a quantised input no gradient comes back: that of the second term is below any f32.
     let quantised = network(|images| {
-        threshold(&((images.detach() * 4.0)?.round()? / 4.0)?)? + ((threshold(images)? * 1e-30)? * 1e-30)?
+        threshold(&((images.detach() * 10.0)?.round()? / 10.0)?)? + ((threshold(images)? * 1e-30)? * 1e-30)?
     });
     assert_eq!(examine(&quantised), [2, 2, 0, 0]);
 }
