@@ -19,7 +19,7 @@ fn parquet() -> Target {
         name: "parquet",
         seeds: parquet_seeds(),
         per_byte: 64,
-        constant: 1 << 18,
+        constant: 1 << 21,
         damage: Box::new(|rng, seeds| {
             let which = rng.below(seeds.len());
             let mut bytes = seeds[which].clone();
