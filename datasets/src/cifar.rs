@@ -55,7 +55,7 @@ pub(crate) fn read(entry: &Entry, root: &Path, verify: Verify) -> Result<([Split
 }
 
 /// Calls `record` with the label bytes (at most 2; the rest are 0) and the pixels of each record.
-fn parse(
+pub(crate) fn parse(
     content: &[u8],
     image: [usize; 3],
     label_bytes: usize,

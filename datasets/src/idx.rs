@@ -42,10 +42,11 @@ pub(crate) fn read(
         ] {
             let content = read_file(path)?;
             let packed = path.extension().is_some_and(|extension| extension == "gz");
+            let most = MORE * entry.train;
             let elements = if packed {
-                parse_packed(&content, item)
+                parse_packed(&content, item, most)
             } else {
-                parse(&mut &content[..], item)
+                parse(&mut &content[..], item, most)
             };
             parts.push(elements.map_err(|(place, problem)| entry.damaged(path, place, problem))?);
             let official = if packed { Some(file.packed.md5) } else { file.unpacked };
@@ -72,23 +73,27 @@ pub(crate) fn unpacked_name(file: &IdxFile) -> &'static str {
     file.packed.name.strip_suffix(".gz").unwrap_or(file.packed.name)
 }
 
+/// So many times the official number of images are read from a file that need not be official. Without a bound a
+/// small gzip file could ask for any amount of memory.
+const MORE: usize = 10;
+
 /// What is wrong, and where.
 type Problem = (String, String);
 
-fn parse_packed(content: &[u8], item: &[usize]) -> Result<Vec<u8>, Problem> {
+pub(crate) fn parse_packed(content: &[u8], item: &[usize], most: usize) -> Result<Vec<u8>, Problem> {
     if !content.starts_with(&[0x1f, 0x8b]) {
         return Err(("its start".into(), "it is no gzip file".into()));
     }
     let mut decoder = GzDecoder::new(content);
-    let elements = parse(&mut decoder, item)?;
+    let elements = parse(&mut decoder, item, most)?;
     match decoder.get_ref().len() {
         0 => Ok(elements),
         rest => Err(("its end".into(), format!("{rest} bytes follow the compressed data"))),
     }
 }
 
-/// The elements of a file of items of this shape (`[H, W]`, or `[]` for labels): `[count, …item]`.
-fn parse(reader: &mut dyn Read, item: &[usize]) -> Result<Vec<u8>, Problem> {
+/// The elements of a file of at most `most` items of this shape (`[H, W]`, or `[]` for labels): `[count, …item]`.
+pub(crate) fn parse(reader: &mut dyn Read, item: &[usize], most: usize) -> Result<Vec<u8>, Problem> {
     let rank = 1 + item.len();
     let mut header = vec![0; 4 + 4 * rank];
     let start = |problem: String| ("its header".to_string(), problem);
@@ -112,6 +117,11 @@ fn parse(reader: &mut dyn Read, item: &[usize]) -> Result<Vec<u8>, Problem> {
     }
     if count == 0 {
         return Err(start("it is empty".into()));
+    }
+    if count > most {
+        return Err(start(format!(
+            "it announces {count} items; more than {most} are not read"
+        )));
     }
     // A header may announce anything: memory is taken only as bytes arrive.
     let len = count as u64 * item.iter().product::<usize>() as u64;
@@ -212,7 +222,7 @@ pub(crate) mod tests {
 
     #[test]
     fn headers_are_strict() {
-        let problem = |content: &[u8], item: &[usize]| parse(&mut &content[..], item).unwrap_err().1;
+        let problem = |content: &[u8], item: &[usize]| parse(&mut &content[..], item, 100).unwrap_err().1;
         assert!(problem(&[0, 0, 8], &[]).contains("fill whole buffer"));
         assert!(problem(&file(&[1, 1], &[0]), &[]).contains("starts with [0, 0, 8, 2]"));
         assert!(problem(&[0, 0, 13, 1, 0, 0, 0, 1, 0], &[]).contains("starts with"));
@@ -221,34 +231,40 @@ pub(crate) mod tests {
         assert!(problem(&file(&[3], &[1, 2]), &[]).contains("announces 3 items"));
         assert!(problem(&file(&[3], &[1, 2, 3, 4]), &[]).contains("bytes follow"));
         assert!(problem(&file(&[u32::MAX, 28, 28], &[0; 9]), &[28, 28]).contains("announces 4294967295"));
+        assert!(problem(&file(&[101], &[0; 101]), &[]).contains("more than 100 are not read"));
     }
 
     #[test]
     fn packed_files_are_whole() {
         let good = gz(&file(&[3], &[1, 2, 3]));
-        assert_eq!(parse_packed(&good, &[]).unwrap(), [1, 2, 3]);
+        assert_eq!(parse_packed(&good, &[], 9).unwrap(), [1, 2, 3]);
         let mut trailing = good.clone();
         trailing.push(0);
-        assert!(parse_packed(&trailing, &[]).unwrap_err().1.contains("1 bytes follow"));
-        assert!(parse_packed(&good[..good.len() - 9], &[]).is_err());
+        assert!(
+            parse_packed(&trailing, &[], 9)
+                .unwrap_err()
+                .1
+                .contains("1 bytes follow")
+        );
+        assert!(parse_packed(&good[..good.len() - 9], &[], 9).is_err());
         let mut checksum = good.clone();
         *checksum.last_mut().unwrap() ^= 1;
-        assert!(parse_packed(&checksum, &[]).is_err());
-        assert!(parse_packed(b"<html>", &[]).unwrap_err().1.contains("no gzip"));
+        assert!(parse_packed(&checksum, &[], 9).is_err());
+        assert!(parse_packed(b"<html>", &[], 9).unwrap_err().1.contains("no gzip"));
     }
 
     proptest! {
         #[test]
         fn nothing_panics(content: Vec<u8>, rank in 0usize..4) {
             let item = &[28, 28, 1][..rank];
-            let _ = parse(&mut &content[..], item);
-            let _ = parse_packed(&content, item);
-            let _ = parse_packed(&gz(&content), item);
+            let _ = parse(&mut &content[..], item, 99);
+            let _ = parse_packed(&content, item, 99);
+            let _ = parse_packed(&gz(&content), item, 99);
         }
 
         #[test]
         fn only_what_the_header_announces_is_read(count: u32, elements in prop::collection::vec(any::<u8>(), 0..40)) {
-            let read = parse(&mut &file(&[count], &elements)[..], &[]);
+            let read = parse(&mut &file(&[count], &elements)[..], &[], usize::MAX);
             prop_assert_eq!(read.is_ok(), count as usize == elements.len() && count > 0);
         }
     }

@@ -27,6 +27,7 @@ mod entry;
 mod error;
 mod fashion_mnist;
 mod fetch;
+pub mod formats;
 mod idx;
 mod mnist;
 mod root;

@@ -34,30 +34,36 @@ pub(crate) fn save(file: &Path, tensors: &BTreeMap<String, Tensor>, about: &impl
 /// Reads what [`save`] wrote.
 pub(crate) fn load<T: DeserializeOwned>(file: &Path, device: &Device) -> Result<(BTreeMap<String, Tensor>, T)> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read the checkpoint {}", file.display()))?;
-    let parse = || -> Result<(BTreeMap<String, Tensor>, T)> {
-        let (_, header) = SafeTensors::read_metadata(&bytes)?;
-        let about = header.metadata().as_ref().and_then(|entries| entries.get(METADATA));
-        let about = serde_json::from_str(about.context("not written by this program")?)?;
-        let mut tensors = BTreeMap::new();
-        for (name, view) in SafeTensors::deserialize(&bytes)?.tensors() {
-            if view.dtype() != Dtype::F32 {
-                bail!("`{name}` is {:?}, not F32", view.dtype());
-            }
-            let values: Vec<f32> = view
-                .data()
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect();
-            tensors.insert(name, Tensor::from_vec(values, view.shape(), device)?);
-        }
-        Ok((tensors, about))
-    };
-    parse().with_context(|| {
+    parse(&bytes, device).with_context(|| {
         format!(
             "{} is truncated, damaged or foreign; delete its folder and run again to make it anew",
             file.display()
         )
     })
+}
+
+/// The same out of bytes.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], device: &Device) -> Result<(BTreeMap<String, Tensor>, T)> {
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    let about = header.metadata().as_ref().and_then(|entries| entries.get(METADATA));
+    let about = serde_json::from_str(about.context("not written by this program")?)?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in SafeTensors::deserialize(bytes)?.tensors() {
+        if view.dtype() != Dtype::F32 {
+            bail!("`{name}` is {:?}, not F32", view.dtype());
+        }
+        let sizes = view.shape().iter().filter(|size| **size > 0);
+        if sizes.copied().try_fold(4usize, usize::checked_mul).is_none() {
+            bail!("`{name}` is {:?}, more than memory could hold", view.shape());
+        }
+        let values: Vec<f32> = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        tensors.insert(name, Tensor::from_vec(values, view.shape(), device)?);
+    }
+    Ok((tensors, about))
 }
 
 /// The tensors whose names begin with `prefix`, without it.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::attack::AttackArgs;
+use crate::commands::compare::CompareArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::verify_examples::VerifyArgs;
 
@@ -64,6 +65,8 @@ pub(crate) enum Command {
     Tables(TablesArgs),
     /// Write a run as one HTML page: tables, curves, flags, every cell, and where it comes from.
     Report(ReportArgs),
+    /// Compare results with earlier ones; exit code 5 if they moved further than they may.
+    Compare(CompareArgs),
     /// Write a trained network as safetensors under the authors' parameter names, for PyTorch.
     Export(ExportArgs),
     /// Attack somebody's network: safetensors or a PyTorch checkpoint.

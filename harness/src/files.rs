@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -49,6 +49,14 @@ pub(crate) fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>> {
     Ok(Some(value))
 }
 
+/// Whether a name out of a file is that of something in a folder: it leads neither up nor anywhere else.
+pub(crate) fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    let only = parts.next().filter(|_| parts.next().is_none());
+    // A trailing separator or `./` is no part, so the part must be the whole name.
+    matches!(only, Some(Component::Normal(part)) if part == name) && !name.contains(['\\', '\0'])
+}
+
 /// Makes a folder and its parents.
 pub(crate) fn make_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| {
@@ -57,4 +65,19 @@ pub(crate) fn make_folder(folder: &Path) -> Result<()> {
             folder.display()
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_name_leads_nowhere_else() {
+        for name in ["best.safetensors", "0a1b-natural", "...", "a b"] {
+            assert!(is_plain(name), "{name}");
+        }
+        for name in ["", ".", "..", "../a", "a/b", "a/", "./a", "/etc/passwd", "a\\b", "a\0"] {
+            assert!(!is_plain(name), "{name:?}");
+        }
+    }
 }

@@ -135,6 +135,9 @@ pub(crate) fn state(folder: &Path, key: &str) -> State {
         return State::Failed(failed);
     }
     for (name, mark) in &status.files {
+        if !files::is_plain(name) {
+            return State::Damaged(format!("{} names files elsewhere", folder.join(STATUS).display()));
+        }
         let file = folder.join(name);
         match fs::metadata(&file) {
             Ok(metadata) if metadata.len() == mark.bytes => {}

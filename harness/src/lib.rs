@@ -20,9 +20,13 @@ mod examples;
 mod external;
 
 mod checkpoint;
+mod compare;
 mod files;
 mod folder;
 mod tables;
+
+#[doc(hidden)]
+pub mod fuzzing;
 
 mod device;
 mod exit;
@@ -75,6 +79,7 @@ fn dispatch(cli: &Cli, methods: &Methods, out: &mut dyn Write) -> anyhow::Result
         Command::Schema => commands::schema::main(methods, out),
         Command::Report(args) => commands::report::main(args, out),
         Command::Tables(args) => commands::tables::main(args, out),
+        Command::Compare(args) => commands::compare::main(args, out),
         Command::Export(args) => commands::export::main(args, out),
         Command::Attack(args) => commands::attack::main(args, methods, out),
         Command::VerifyExamples(args) => commands::verify_examples::main(args, methods, out),

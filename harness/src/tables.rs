@@ -50,8 +50,21 @@ pub(crate) fn write_spec(root: &Path, plan: &Plan) -> Result<()> {
     files::write_json(&root.join(SPEC), &spec)
 }
 
+/// The spec in a run's folder, which may be anybody's: what it names must lie in that folder.
 fn read_spec(root: &Path) -> Result<Spec> {
-    let spec: Option<Spec> = files::read_json(&root.join(SPEC))?;
+    let file = root.join(SPEC);
+    let spec: Option<Spec> = files::read_json(&file)?;
+    if let Some(spec) = &spec {
+        let cells = spec.cells.iter().map(|cell| cell.to_str().unwrap_or(""));
+        let mut names = cells.chain(spec.tables.iter().map(|table| &table.id[..]));
+        if let Some(name) = names.find(|name| !files::is_plain(name)) {
+            return Err(Stop::usage(format!(
+                "{} names `{}`, which does not lie in that folder",
+                file.display(),
+                name.escape_debug()
+            )));
+        }
+    }
     spec.ok_or_else(|| {
         Stop::usage(format!(
             "{} is not the folder of a run; runs are kept in `runs/` unless --out says otherwise",
@@ -200,6 +213,14 @@ fn worst_column(names: &[String]) -> ColumnSpec {
         source: None,
         published: None,
     }
+}
+
+/// Every file that the spec in a run's folder names, from that folder.
+pub(crate) fn named_files(root: &Path) -> Result<Vec<PathBuf>> {
+    let spec = read_spec(root)?;
+    let cells = spec.cells.iter().map(|cell| Path::new("cells").join(cell));
+    let tables = spec.tables.iter().map(|table| Path::new(FOLDER).join(&table.id));
+    Ok(cells.chain(tables).collect())
 }
 
 /// The tables of a run in one written format, one after the other.

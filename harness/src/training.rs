@@ -50,6 +50,23 @@ pub(crate) struct About {
     pub(crate) selected: Option<Selected>,
 }
 
+impl About {
+    /// A description for the fuzzer's valid file.
+    pub(crate) fn sample() -> Self {
+        Self {
+            key: "0a1b".into(),
+            network: "tiny-cnn".into(),
+            image: [1, 8, 8],
+            classes: 10,
+            epoch: 3,
+            selected: Some(Selected {
+                natural: 0.9,
+                robust: 0.5,
+            }),
+        }
+    }
+}
+
 /// Accuracy on the selection split.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

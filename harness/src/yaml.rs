@@ -1,10 +1,11 @@
 //! The only file that knows the YAML library: a matrix's text becomes plain JSON values here, and a
 //! path into those values becomes a line and column of the text.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::Deserializer;
-use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde_json::Value;
 
 /// One step of a path into a document.
@@ -82,7 +83,10 @@ pub(crate) fn parse(text: &str) -> Result<Value, SyntaxError> {
         yaml.apply_merge()?;
         serde_yaml::from_value(yaml)
     };
-    serde_yaml::from_str(text).and_then(plain).map_err(|error| {
+    let left = Cell::new(LONGER * text.len() + SHORT);
+    let weighed = Weigh(&left).deserialize(serde_yaml::Deserializer::from_str(text));
+    let parsed = weighed.and_then(|()| serde_yaml::from_str(text));
+    parsed.and_then(plain).map_err(|error| {
         let place = error.location().map(|at| Place {
             line: at.line(),
             column: at.column(),
@@ -97,6 +101,95 @@ pub(crate) fn parse(text: &str) -> Result<Value, SyntaxError> {
             place,
         }
     })
+}
+
+/// So many times its own length, and so much besides, a text may be with every alias written out. A few lines
+/// of aliases to aliases, or of many to one long list, would else ask for any amount of memory.
+const LONGER: usize = 16;
+const SHORT: usize = 4096;
+
+/// Walks through a document, aliases included, and keeps nothing but what is left of its allowance.
+struct Weigh<'a>(&'a Cell<usize>);
+
+impl Weigh<'_> {
+    fn take<E: de::Error>(&self, weight: usize) -> Result<(), E> {
+        let left = self.0.get().checked_sub(weight);
+        self.0.set(left.unwrap_or(0));
+        left.map(|_| ())
+            .ok_or_else(|| E::custom("its aliases make it much longer than it is; write it out"))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Weigh<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Weigh<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        self.take(1)?;
+        while map.next_key_seed(Weigh(self.0))?.is_some() {
+            map.next_value_seed(Weigh(self.0))?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        self.take(1)?;
+        while seq.next_element_seed(Weigh(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<(), A::Error> {
+        self.take(1)?;
+        let ((), content) = tagged.variant_seed(Weigh(self.0))?;
+        content.newtype_variant_seed(Weigh(self.0))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        self.take(1 + text.len())
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
+        self.take(1)
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
+        self.take(1)
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
+        self.take(1)
+    }
+
+    fn visit_i128<E: de::Error>(self, _: i128) -> Result<(), E> {
+        self.take(1)
+    }
+
+    fn visit_u128<E: de::Error>(self, _: u128) -> Result<(), E> {
+        self.take(1)
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
+        self.take(1)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.take(1)
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<(), E> {
+        self.take(1)
+    }
 }
 
 /// Where `path` stands in `text`: its longest part that is there.
@@ -246,6 +339,26 @@ recipe:
         let error = parse("a: 1\nb: [1, 2\n").unwrap_err();
         assert_eq!(error.place.unwrap().line, 3, "{error:?}");
         assert!(parse("a: 1\na: 2\n").unwrap_err().message.contains("duplicate"));
+    }
+
+    /// A long list that is referred to over and over, and lists of lists of lists.
+    #[test]
+    fn aliases_do_not_fill_memory() {
+        let long = format!("a: &a [{}]\nb: [{}]\n", "1, ".repeat(1000), "*a, ".repeat(1000));
+        assert!(parse(&long).unwrap_err().message.contains("aliases"));
+        let mut laughs = String::from("l0: &l0 [x, x]\n");
+        for i in 1..40 {
+            laughs += &format!("l{i}: &l{i} [*l{}, *l{}]\n", i - 1, i - 1);
+        }
+        assert!(parse(&laughs).is_err());
+        // What people do with them is fine.
+        let list = (0..40)
+            .map(|i| format!("  - {{ name: d{i}, attack: *inner }}\n"))
+            .collect::<String>();
+        parse(&format!(
+            "inner: &inner {{ steps: 7, step_size: 0.1 }}\ndefenses:\n{list}"
+        ))
+        .unwrap();
     }
 
     #[test]

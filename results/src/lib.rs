@@ -23,8 +23,8 @@ pub use row::{Checkpoint, Kind, Outcome, Row, Selection, Status, Timing, TimingK
 pub use significance::{Comparison, compare};
 pub use statistics::{Interval, holm, mcnemar, mean, median, sample_deviation, wilson};
 pub use store::{
-    Error, OUTCOMES_FILE, PerExample, ROWS_FILE, Result, TIMINGS_FILE, cell_folders, combine, read_outcomes, read_rows,
-    read_timings, write_cell, write_comparisons, write_flags,
+    Error, OUTCOMES_FILE, PerExample, ROWS_FILE, Result, TIMINGS_FILE, cell_folders, combine, parse_rows, parse_texts,
+    read_outcomes, read_rows, read_texts, read_timings, reseal, write_cell, write_comparisons, write_flags,
 };
 pub use table::{ColumnInfo, Type, columns_markdown};
 pub use worst::{NotThere, is_called, worst_of};

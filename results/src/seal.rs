@@ -73,17 +73,28 @@ impl<W: Write> Write for Writer<W> {
 
 /// Whether a file was sealed and is as it was.
 pub(crate) fn holds(bytes: &[u8]) -> bool {
-    let Some((before_tail, tail)) = bytes.split_last_chunk::<TAIL>() else {
-        return false;
-    };
-    let Some(pages_and_seal) = before_tail.len().checked_sub(footer_length(tail)) else {
-        return false;
-    };
-    let Some((pages, seal)) = bytes[..pages_and_seal].split_last_chunk::<SEAL>() else {
-        return false;
-    };
-    let checksum = Checksum::NEW.add(pages).add(&bytes[pages_and_seal..]);
-    seal[..8] == *MARK && seal[8..] == checksum.0.to_le_bytes()
+    place(bytes).is_some_and(|at| {
+        bytes[at..at + 8] == *MARK && bytes[at + 8..at + SEAL] == checksum_around(bytes, at).0.to_le_bytes()
+    })
+}
+
+/// Seals a file anew, if it has a place for it.
+pub(crate) fn renew(bytes: &mut [u8]) {
+    if let Some(at) = place(bytes) {
+        let checksum = checksum_around(bytes, at).0.to_le_bytes();
+        bytes[at..at + 8].copy_from_slice(MARK);
+        bytes[at + 8..at + SEAL].copy_from_slice(&checksum);
+    }
+}
+
+/// Where the seal lies, by the length of the footer.
+fn place(bytes: &[u8]) -> Option<usize> {
+    let (before_tail, tail) = bytes.split_last_chunk::<TAIL>()?;
+    before_tail.len().checked_sub(footer_length(tail))?.checked_sub(SEAL)
+}
+
+fn checksum_around(bytes: &[u8], seal: usize) -> Checksum {
+    Checksum::NEW.add(&bytes[..seal]).add(&bytes[seal + SEAL..])
 }
 
 fn footer_length(tail: &[u8; TAIL]) -> usize {

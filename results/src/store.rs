@@ -1,6 +1,7 @@
 //! Tables on disk: one Parquet file per table and cell, and the run's tables combined from them.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Cursor, Write};
 use std::path::{Path, PathBuf};
@@ -149,6 +150,33 @@ pub fn write_comparisons(file: &Path, comparisons: &[Comparison]) -> Result<()> 
     write_csv(file, comparisons)
 }
 
+/// The rows of any table of ours as text by column, null left out: for readers of files that another version
+/// wrote, with columns that this one does not know or lacks.
+pub fn read_texts(file: &Path) -> Result<Vec<BTreeMap<String, String>>> {
+    texts(&read_frame(file)?).map_err(|error| damaged(file, error))
+}
+
+/// The same out of the bytes of a file, or what is wrong with them.
+pub fn parse_texts(bytes: Vec<u8>) -> Result<Vec<BTreeMap<String, String>>, String> {
+    texts(&parse_frame(bytes)?).map_err(|error| error.to_string())
+}
+
+fn texts(frame: &DataFrame) -> PolarsResult<Vec<BTreeMap<String, String>>> {
+    let mut rows = vec![BTreeMap::new(); frame.height()];
+    for column in frame.columns() {
+        for (i, row) in rows.iter_mut().enumerate() {
+            let text = match column.get(i)? {
+                AnyValue::Null => continue,
+                AnyValue::String(text) => text.to_string(),
+                AnyValue::StringOwned(text) => text.to_string(),
+                other => other.to_string(),
+            };
+            row.insert(column.name().to_string(), text);
+        }
+    }
+    Ok(rows)
+}
+
 /// The order of rows in every table, total but for rows that agree in all of these.
 fn order(a: &Row, b: &Row) -> Ordering {
     (&a.dataset, &a.network, &a.defense, &a.recipe)
@@ -282,13 +310,38 @@ fn read_frame(file: &Path) -> Result<DataFrame> {
         file: file.to_path_buf(),
         source,
     })?;
+    parse_frame(bytes).map_err(|reason| damaged(file, reason))
+}
+
+/// The table in the bytes of a file, or what is wrong with them.
+///
+/// The seal comes first, so the Parquet reader sees only what this program wrote, unless somebody has computed
+/// the seal anew. That reader then panics at some lengths; a panic must not bring a whole run down.
+fn parse_frame(bytes: Vec<u8>) -> Result<DataFrame, String> {
     if !seal::holds(&bytes) {
-        return Err(damaged(file, "it is cut short, damaged or from another program"));
+        return Err("it is cut short, damaged or from another program".into());
     }
-    ParquetReader::new(Cursor::new(bytes))
-        .read_parallel(ParallelStrategy::None)
-        .finish()
-        .map_err(|error| damaged(file, error))
+    let parse = || {
+        ParquetReader::new(Cursor::new(bytes))
+            .read_parallel(ParallelStrategy::None)
+            .finish()
+    };
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(parse)) {
+        Ok(frame) => frame.map_err(|error| error.to_string()),
+        Err(_) => Err("its Parquet is damaged, although its checksum fits".into()),
+    }
+}
+
+/// The rows in the bytes of a file that [`write_cell`] or [`combine`] wrote, or what is wrong with them.
+pub fn parse_rows(bytes: Vec<u8>) -> Result<Vec<Row>, String> {
+    Row::from_frame(&parse_frame(bytes)?).map_err(|error| error.to_string())
+}
+
+/// Computes the checksum of a Parquet file's bytes anew, as a forger would: for tests of what lies behind it.
+/// Leaves alone what has no place for one.
+#[doc(hidden)]
+pub fn reseal(bytes: &mut [u8]) {
+    seal::renew(bytes);
 }
 
 fn damaged(file: &Path, reason: impl ToString) -> Error {
@@ -335,6 +388,25 @@ mod tests {
         "timings.parquet",
         "per_example.parquet",
     ];
+
+    #[test]
+    fn any_table_reads_as_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = [row("ab").with_count(10, 7), row("cd").with_failure("it, \"diverged\"")];
+        write_cell(folder.path(), &rows, &[], &[timing("ab")]).unwrap();
+        let texts = read_texts(&folder.path().join(ROWS_FILE)).unwrap();
+        assert_eq!((texts[0]["n"].as_str(), texts[0]["verified"].as_str()), ("10", "true"));
+        assert_eq!(
+            (texts[1].get("n"), texts[1]["error"].as_str()),
+            (None, "it, \"diverged\"")
+        );
+        assert_eq!(texts[0].get("source"), None);
+        let times = read_texts(&folder.path().join(TIMINGS_FILE)).unwrap();
+        assert_eq!(
+            (times[0]["host"].as_str(), times[0]["threads"].as_str()),
+            ("node-1", "2")
+        );
+    }
 
     #[test]
     fn what_is_stored_reads_back() {

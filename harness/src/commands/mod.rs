@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 pub(crate) mod attack;
+pub(crate) mod compare;
 pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod ls;

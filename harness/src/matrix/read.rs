@@ -36,7 +36,7 @@ impl Matrix {
         )?)
     }
 
-    fn parse(source: Source, settings: &[String]) -> Result<Self, MatrixError> {
+    pub(crate) fn parse(source: Source, settings: &[String]) -> Result<Self, MatrixError> {
         let mut root = yaml::parse(&source.text).map_err(|error| MatrixError {
             file: source.file.clone(),
             place: error.place,

@@ -32,6 +32,9 @@ struct Judge {
     threat: Threat,
 }
 
+/// More evaluations of one block are a mistake.
+const MOST_CELLS: usize = 1_000_000;
+
 impl BlockResolver<'_> {
     pub(super) fn add_to(&self, plan: &mut Plan, digests: &mut Digests<'_>) -> anyhow::Result<()> {
         self.check_lists()?;
@@ -151,6 +154,23 @@ impl BlockResolver<'_> {
             return Err(self.error(
                 "seeds",
                 format!("seed {} is there twice; it would count as two runs", twice[0]),
+            ));
+        }
+        // A file of some kilobytes can name more cells than memory holds.
+        let transferred = block.transfer.as_ref().map_or(0, |it| it.attacks.len());
+        let attacks = 1 + block.attacks.len() + transferred;
+        let lists = [
+            block.networks.len(),
+            self.seeds.len(),
+            block.defenses.len(),
+            block.checkpoints.len(),
+            attacks,
+        ];
+        let cells = lists.into_iter().fold(1, usize::saturating_mul);
+        if cells > MOST_CELLS {
+            return Err(self.error(
+                "defenses",
+                format!("{cells} evaluations in one comparison; more than {MOST_CELLS} need several matrices"),
             ));
         }
         for &checkpoint in &block.checkpoints {

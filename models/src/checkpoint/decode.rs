@@ -34,6 +34,11 @@ impl Element {
     /// A tensor of exactly these bytes: half precision becomes f32, integers become i64.
     pub(super) fn tensor(self, bytes: &[u8], shape: &[usize]) -> Result<Tensor> {
         let cpu = &Device::Cpu;
+        // A dimension of none hides the others from every other check, and their product from the strides.
+        let sizes = shape.iter().filter(|size| **size > 0);
+        let all = sizes.copied().try_fold(8usize, usize::checked_mul);
+        all.filter(|bytes| isize::try_from(*bytes).is_ok())
+            .ok_or_else(|| format!("its shape {shape:?} is none that memory could hold"))?;
         let half = |dtype| Tensor::from_raw_buffer(bytes, dtype, shape, cpu)?.to_dtype(DType::F32);
         let integers = |number: fn(&[u8]) -> i64| {
             let numbers: Vec<i64> = bytes.chunks_exact(self.size()).map(number).collect();

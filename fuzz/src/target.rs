@@ -1,0 +1,84 @@
+//! What is fuzzed.
+
+use crate::Rng;
+
+/// Bytes for a reader.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// What the reader owes these bytes beyond what they say themselves.
+    pub demand: Demand,
+}
+
+/// What is known of an input because of how it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Demand {
+    /// Nothing.
+    None,
+    /// It must be refused.
+    Refuse,
+    /// A checksum covers it, so it must be refused or say what the seed of this number says.
+    AsSeed(usize),
+}
+
+/// What a reader did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It refused the bytes.
+    Refused,
+    /// It accepted them, and rightly.
+    Accepted,
+    /// It accepted what it should not have, for this reason.
+    Wrong(String),
+}
+
+type Damage = dyn Fn(&mut Rng, &[Vec<u8>]) -> Input + Send + Sync;
+type Check = dyn Fn(&Input, &[Vec<u8>]) -> Verdict + Send + Sync;
+
+/// A reader, valid files for it, and ways to damage them.
+pub struct Target {
+    /// Its name on the command line and of its folder in `corpus`.
+    pub name: &'static str,
+    /// Valid files.
+    pub seeds: Vec<Vec<u8>>,
+    /// At most so many bytes of memory for each byte of a file …
+    pub per_byte: usize,
+    /// … and so many besides.
+    pub constant: usize,
+    pub(crate) damage: Box<Damage>,
+    pub(crate) check: Box<Check>,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Target {
+    /// Input number `index`.
+    pub fn input(&self, index: u64) -> Input {
+        (self.damage)(&mut Rng::of(self.name, index), &self.seeds)
+    }
+
+    /// Calls the reader and judges what it does. Panics where the reader does.
+    pub fn check(&self, input: &Input) -> Verdict {
+        (self.check)(input, &self.seeds)
+    }
+
+    /// The same for bytes of which nothing else is known.
+    pub fn check_bytes(&self, bytes: &[u8]) -> Verdict {
+        self.check(&Input {
+            bytes: bytes.to_vec(),
+            demand: Demand::None,
+        })
+    }
+
+    /// How much memory reading a file of this length may take.
+    pub fn allowance(&self, length: usize) -> usize {
+        self.per_byte * length + self.constant
+    }
+}

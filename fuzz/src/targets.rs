@@ -1,0 +1,19 @@
+//! Every reader of files that may come from somebody else.
+
+mod archives;
+mod images;
+mod tables;
+mod tensors;
+mod texts;
+
+use crate::Target;
+
+/// All targets, by name.
+pub fn targets() -> Vec<Target> {
+    let mut targets = images::targets();
+    targets.extend(tensors::targets());
+    targets.extend(archives::targets());
+    targets.extend(tables::targets());
+    targets.extend(texts::targets());
+    targets
+}

@@ -1,0 +1,324 @@
+//! Matrices, and the JSON files of a run's folder.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+use std::sync::Mutex;
+
+use harness::fuzzing::{self, Methods};
+use serde_json::{Value, json};
+
+use crate::Rng;
+use crate::damage;
+use crate::target::{Demand, Input, Target, Verdict};
+
+pub(super) fn targets() -> Vec<Target> {
+    vec![matrix_text(), matrix_tree(), status(), tables(), record()]
+}
+
+const MATRICES: [&str; 3] = [
+    include_str!("../../../matrix.yaml"),
+    include_str!("../../../matrices/mnist-small.yaml"),
+    include_str!("../../../matrices/table-3.yaml"),
+];
+
+const WORDS: &[&[u8]] = &[
+    b": ",
+    b"- ",
+    b"\n",
+    b"  ",
+    b"\t",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b", ",
+    b"&a ",
+    b"*a",
+    b"*inner",
+    b"<<: *inner",
+    b"<<: [*a, *a]",
+    b"!!binary ",
+    b"!x ",
+    b"? ",
+    b"|\n",
+    b">-\n",
+    b"---\n",
+    b"...\n",
+    b"%YAML 1.2\n",
+    b"~",
+    b".nan",
+    b".inf",
+    b"-1",
+    b"0x7fffffffffffffff",
+    b"1e400",
+    b"\"",
+    b"'",
+    b"\"\\u0000\"",
+    b"#",
+    b"\xef\xbb\xbf",
+    b"defenses:",
+    b"attacks:",
+    b"blocks:",
+    b"name: ../../x",
+    b"0/0",
+    b"8/255",
+    b"wrn-1000000-1000000",
+    b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
+];
+
+/// A matrix with most of what one may hold.
+fn tree() -> Value {
+    json!({
+        "name": "it",
+        "dataset": { "name": "digits", "validation": 100, "limit": { "train": 500, "test": 50 }, "verify": true },
+        "threat": { "norm": "linf", "epsilon": "8/255" },
+        "networks": ["tiny-cnn", "wrn-10-1"],
+        "seeds": [0, 1],
+        "recipe": {
+            "epochs": 3, "batch": 32, "augment": [],
+            "optimizer": { "name": "sgd", "rate": 0.05, "momentum": 0.9, "weight_decay": 0.0005 },
+            "schedule": { "name": "steps", "at": [2], "factor": 0.1 },
+        },
+        "defenses": [
+            "natural",
+            { "name": "standard", "attack": { "steps": 5, "step_size": 0.05 } },
+            { "name": "alp", "lambda": 1 }, { "name": "clp", "lambda": 1 }, { "name": "trades", "beta": 6 }, { "name": "mma", "steps": 3 },
+            "dynamic", { "name": "mart", "lambda": 5, "label": "MART" },
+        ],
+        "attacks": [
+            { "name": "fgsm", "start": "uniform" }, { "name": "pgd", "steps": 20, "step_size": "2/255", "restarts": 2 },
+            { "name": "cw", "steps": 3 }, { "name": "apgd" }, { "name": "apgd-t" }, { "name": "fab" }, { "name": "square" }, { "name": "spsa" },
+            { "name": "auto-attack", "version": "standard" }, { "name": "mi-fgsm" }, { "name": "di-fgsm" }, { "name": "ti-fgsm" },
+        ],
+        "transfer": { "source": { "defense": "natural", "seed": 1000, "checkpoint": "last" }, "attacks": ["fgsm"] },
+        "checkpoints": ["best", "last"],
+        "selection": { "split": "validation", "attack": { "name": "pgd", "steps": 2 }, "every": 1 },
+        "tables": ["white-box", { "name": "black-box", "networks": ["tiny-cnn"] }],
+    })
+}
+
+fn check_matrix(input: &Input, methods: &Methods) -> Verdict {
+    let text = String::from_utf8_lossy(&input.bytes);
+    let folders = match fuzzing::matrix(&text, methods) {
+        Err(_) => return Verdict::Refused,
+        Ok(folders) => folders,
+    };
+    if input.demand == Demand::Refuse {
+        return Verdict::Wrong("a key that nobody knows was passed over".into());
+    }
+    for (i, folder) in folders.iter().enumerate() {
+        // `runs/NAME`, and in it `cells/CELL`.
+        let plain = folder.components().all(|it| matches!(it, Component::Normal(_)));
+        if !plain || folder.components().count() != if i == 0 { 2 } else { 4 } || !folder.starts_with(&folders[0]) {
+            return Verdict::Wrong(format!("it would write to {}", folder.display()));
+        }
+    }
+    Verdict::Accepted
+}
+
+/// Matrices with damaged text.
+fn matrix_text() -> Target {
+    let methods = Methods::builtin();
+    Target {
+        name: "yaml",
+        seeds: MATRICES.iter().map(|text| text.as_bytes().to_vec()).collect(),
+        per_byte: 4000,
+        constant: 1 << 22,
+        damage: Box::new(|rng, seeds| {
+            let mut bytes = seeds[rng.below(seeds.len())].clone();
+            let other = &seeds[rng.below(seeds.len())];
+            damage::bytes(rng, &mut bytes, other, WORDS);
+            Input {
+                bytes,
+                demand: Demand::None,
+            }
+        }),
+        check: Box::new(move |input, _| check_matrix(input, &methods)),
+    }
+}
+
+/// Matrices that are well-formed and mean something else.
+fn matrix_tree() -> Target {
+    let methods = Methods::builtin();
+    Target {
+        name: "matrix",
+        seeds: vec![tree().to_string().into_bytes()],
+        per_byte: 4000,
+        constant: 1 << 22,
+        damage: Box::new(|rng, _| {
+            let mut tree = tree();
+            // A few methods at a time, or most of the time goes into planning thousands of cells.
+            for list in ["defenses", "attacks"] {
+                if let Some(items) = tree[list].as_array_mut() {
+                    let keep = [rng.below(items.len()), rng.below(items.len())];
+                    let mut at = 0;
+                    items.retain(|_| {
+                        at += 1;
+                        keep.contains(&(at - 1))
+                    });
+                }
+            }
+            let demand = if rng.one_in(8) {
+                damage::foreign_key(rng, &mut tree, "surely_unknown");
+                Demand::Refuse
+            } else {
+                damage::value(rng, &mut tree);
+                Demand::None
+            };
+            Input {
+                bytes: tree.to_string().into_bytes(),
+                demand,
+            }
+        }),
+        check: Box::new(move |input, _| check_matrix(input, &methods)),
+    }
+}
+
+/// JSON with damaged text or meaning.
+fn break_json(rng: &mut Rng, seeds: &[Vec<u8>]) -> Input {
+    let mut bytes = seeds[rng.below(seeds.len())].clone();
+    let words: &[&[u8]] = &[
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"null",
+        b"\"../../x\"",
+        b"\"/etc/passwd\"",
+        b"1e999",
+        b"-1",
+        b"\\ud800",
+        b"[[[[[[[[[[[[[[[[",
+    ];
+    if rng.one_in(2) {
+        let mut tree: Value = serde_json::from_slice(&bytes).expect("a seed");
+        damage::value(rng, &mut tree);
+        bytes = tree.to_string().into_bytes();
+    } else {
+        damage::bytes(rng, &mut bytes, &seeds[0], words);
+    }
+    Input {
+        bytes,
+        demand: Demand::None,
+    }
+}
+
+/// A folder for one file at a time.
+struct Folder(Mutex<tempfile::TempDir>);
+
+impl Folder {
+    fn new() -> Self {
+        // In memory where there is such a place: a million small files are no work for a disk.
+        let memory = Path::new("/dev/shm");
+        let folder = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory),
+            false => tempfile::tempdir(),
+        };
+        Self(Mutex::new(folder.expect("a temporary folder")))
+    }
+
+    fn with<T>(&self, file: &str, bytes: &[u8], use_it: impl FnOnce(&Path) -> T) -> T {
+        let folder = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        std::fs::write(folder.path().join(file), bytes).expect("a temporary file");
+        use_it(folder.path())
+    }
+}
+
+const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// `status.json` of a cell.
+fn status() -> Target {
+    let folder = Folder::new();
+    folder.with("a.bin", b"abc", |at| fuzzing::finish(at, KEY, &["a.bin"]));
+    let seed = folder.with("a.bin", b"abc", |at| {
+        std::fs::read(at.join("status.json")).expect("a status")
+    });
+    Target {
+        name: "status",
+        seeds: vec![seed],
+        per_byte: 100,
+        constant: 1 << 15,
+        damage: Box::new(break_json),
+        check: Box::new(move |input, _| {
+            let done = folder.with("status.json", &input.bytes, |at| fuzzing::status(at, KEY));
+            if !done {
+                return Verdict::Refused;
+            }
+            let status: Value = match serde_json::from_slice(&input.bytes) {
+                Ok(status) => status,
+                Err(error) => return Verdict::Wrong(format!("what is no JSON is a finished cell: {error}")),
+            };
+            let files = status["files"].as_object();
+            let whole =
+                files.is_some_and(|files| files.iter().all(|(name, mark)| name == "a.bin" && mark["bytes"] == 3));
+            match whole && status["key"] == KEY && status["failed"].is_null() {
+                true => Verdict::Accepted,
+                false => Verdict::Wrong("a cell counts as finished that is not".into()),
+            }
+        }),
+    }
+}
+
+/// `tables.json` of a run.
+fn tables() -> Target {
+    let folder = Folder::new();
+    let text = tree().to_string();
+    let seed = folder.with("m.yaml", text.as_bytes(), |at| {
+        fuzzing::write_tables(&text, &Methods::builtin(), at).expect("a matrix");
+        std::fs::read(at.join("tables.json")).expect("a spec")
+    });
+    // A small one as well, quicker and with more of its bytes in the right places.
+    let mut small: Value = serde_json::from_slice(&seed).expect("JSON");
+    for (_, list) in small.as_object_mut().expect("an object") {
+        if let Some(list) = list.as_array_mut() {
+            list.truncate(2);
+        }
+    }
+    Target {
+        name: "tables",
+        seeds: vec![small.to_string().into_bytes()],
+        per_byte: 100,
+        constant: 1 << 15,
+        damage: Box::new(break_json),
+        check: Box::new(move |input, _| {
+            let named = folder.with("tables.json", &input.bytes, fuzzing::tables);
+            let Ok(named) = named else { return Verdict::Refused };
+            for file in named {
+                let parts: Vec<Component<'_>> = file.components().collect();
+                if parts.len() != 2 || !parts.iter().all(|it| matches!(it, Component::Normal(_))) {
+                    return Verdict::Wrong(format!("it leads to {}", file.display()));
+                }
+            }
+            Verdict::Accepted
+        }),
+    }
+}
+
+/// The record beside unpacked data.
+fn record() -> Target {
+    let files: BTreeMap<&str, &str> = [("test.bin", "ba7816bf8f01cfea"), ("train.bin", "414140de5dae2223")].into();
+    let seed =
+        json!({ "archive": "cifar-100-binary.tar.gz", "md5": "03b5dce01913d631647c71ecec9e9cb8", "files": files });
+    Target {
+        name: "record",
+        seeds: vec![seed.to_string().into_bytes()],
+        per_byte: 60,
+        constant: 1 << 14,
+        damage: Box::new(break_json),
+        check: Box::new(|input, _| match datasets::formats::record(&input.bytes) {
+            false => Verdict::Refused,
+            true => match serde_json::from_slice::<Value>(&input.bytes) {
+                Ok(it)
+                    if it["files"]
+                        .as_object()
+                        .is_some_and(|it| it.values().all(Value::is_string)) =>
+                {
+                    Verdict::Accepted
+                }
+                _ => Verdict::Wrong("a record without files".into()),
+            },
+        }),
+    }
+}

@@ -1,0 +1,92 @@
+//! Doors to the readers of files, for the fuzzer in `fuzz`. Not meant for anybody else.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::matrix::{Matrix, Source};
+use crate::plan::Plan;
+use crate::{checkpoint, compare, files, folder, plan, tables, training};
+
+/// What a matrix can name.
+#[derive(Debug)]
+pub struct Methods(plan::Methods);
+
+impl Methods {
+    /// What comes with the program.
+    pub fn builtin() -> Self {
+        Self(plan::Methods::builtin())
+    }
+}
+
+/// Reads a matrix and resolves it without data. Returns every folder that the run would write to.
+pub fn matrix(text: &str, methods: &Methods) -> Result<Vec<PathBuf>, String> {
+    let plan = resolve(text, methods)?;
+    let root = Path::new("runs").join(&plan.name);
+    let cells = plan.cells().map(|cell| plan.folder(&root, cell));
+    Ok(std::iter::once(root.clone()).chain(cells).collect())
+}
+
+/// Reads a training's checkpoint. Returns each tensor's name and shape.
+pub fn checkpoint(bytes: &[u8]) -> Result<Vec<(String, Vec<usize>)>, String> {
+    let (tensors, _) =
+        checkpoint::parse::<training::About>(bytes, &Device::Cpu).map_err(|error| format!("{error:#}"))?;
+    Ok(tensors
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor.dims().to_vec()))
+        .collect())
+}
+
+/// Whether a cell whose folder holds these bytes as its status is finished.
+pub fn status(folder: &Path, key: &str) -> bool {
+    folder::state(folder, key) == folder::State::Done
+}
+
+/// Reads what a run's tables show. Returns every file that it names, as a path from the run's folder.
+pub fn tables(run: &Path) -> Result<Vec<PathBuf>, String> {
+    tables::named_files(run).map_err(|error| format!("{error:#}"))
+}
+
+/// Reads a baseline, and writes it as one.
+pub fn baseline(text: &str) -> Result<String, String> {
+    compare::rewrite(text)
+}
+
+/// Whether a name is that of a file in a folder, and leads nowhere else.
+pub fn is_plain(name: &str) -> bool {
+    files::is_plain(name)
+}
+
+/// A checkpoint as a training writes it.
+pub fn sample_checkpoint() -> Vec<u8> {
+    let tensor = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu).expect("a small tensor");
+    let tensors = [
+        ("model.w", tensor(&[2, 3])),
+        ("model.bias", tensor(&[3])),
+        ("optimizer.step", tensor(&[])),
+    ];
+    let tensors = tensors.map(|(name, tensor)| (name.to_string(), tensor)).into();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("it.safetensors");
+    checkpoint::save(&file, &tensors, &training::About::sample()).expect("a small file");
+    std::fs::read(file).expect("the file that was written")
+}
+
+/// Marks a cell as finished.
+pub fn finish(folder: &Path, key: &str, names: &[&str]) {
+    folder::finish(folder, key, names).expect("a small file");
+}
+
+/// Writes what the tables of a matrix show into a run's folder.
+pub fn write_tables(text: &str, methods: &Methods, run: &Path) -> Result<(), String> {
+    tables::write_spec(run, &resolve(text, methods)?).map_err(|error| format!("{error:#}"))
+}
+
+fn resolve(text: &str, methods: &Methods) -> Result<Plan, String> {
+    let source = Source {
+        file: "fuzzed.yaml".into(),
+        text: text.to_string(),
+    };
+    let matrix = Matrix::parse(source, &[]).map_err(|error| error.to_string())?;
+    Plan::resolve(&matrix, &methods.0, None, &mut |_| Ok(String::new())).map_err(|error| format!("{error:#}"))
+}
