@@ -1,0 +1,147 @@
+//! Several processes at work on one run.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Place, SMALL, bytes};
+
+/// Every table of a run but the timings.
+const TABLES: &[&str] = &[
+    "results.parquet",
+    "results.csv",
+    "per_example.parquet",
+    "tables/white-box.csv",
+    "tables/black-box.md",
+];
+
+#[track_caller]
+fn same(one: &Place, other: &Place) {
+    for file in TABLES {
+        let file = format!("runs/small/{file}");
+        assert_eq!(bytes(&one.path(&file)), bytes(&other.path(&file)), "{file}");
+    }
+    for (a, b) in one.cells("small", "").iter().zip(other.cells("small", "")) {
+        assert_eq!(a.file_name(), b.file_name());
+        for checkpoint in ["best.safetensors", "last.safetensors", "history.jsonl"] {
+            let (a, b) = (a.join(checkpoint), b.join(checkpoint));
+            if a.exists() {
+                assert_eq!(bytes(&a), bytes(&b), "{}", a.display());
+            }
+        }
+    }
+}
+
+fn start(place: &Place, arguments: &[&str]) -> Child {
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("harness"));
+    command.args(arguments).current_dir(place.path(""));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Waits for the end; returns stdout and stderr.
+#[track_caller]
+fn end(child: Child) -> (String, String) {
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (out, err) = (text(output.stdout), text(output.stderr));
+    assert_eq!(output.status.code(), Some(0), "stdout:\n{out}\nstderr:\n{err}");
+    (out, err)
+}
+
+/// The number before ` cells computed`.
+fn computed(out: &str) -> u64 {
+    let line = out
+        .lines()
+        .find(|line| line.contains(" cells computed"))
+        .expect("a summary");
+    line.split_once(' ').unwrap().0.parse().unwrap()
+}
+
+fn until(what: &str, reached: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !reached() {
+        assert!(start.elapsed() < Duration::from_secs(120), "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn count(folder: &Path) -> usize {
+    std::fs::read_dir(folder).map_or(0, Iterator::count)
+}
+
+#[test]
+fn four_processes_give_the_bytes_of_one_and_compute_every_cell_once() {
+    let (one, many) = (Place::new(SMALL), Place::new(SMALL));
+    one.expect(0, &["m.yaml"]);
+    let racers: Vec<Child> = (0..4).map(|_| start(&many, &["m.yaml", "--jobs", "2"])).collect();
+    let outs: Vec<String> = racers.into_iter().map(|it| end(it).0).collect();
+    assert_eq!(outs.iter().map(|out| computed(out)).sum::<u64>(), 11, "{outs:?}");
+    same(&one, &many);
+    let run = many.path("runs/small");
+    assert_eq!(
+        count(&run.join("claims")) + count(&run.join("processes")),
+        0,
+        "nothing is left behind"
+    );
+}
+
+/// One is killed while it trains; the other was waiting for that network and takes it over.
+#[test]
+fn a_killed_ones_cell_is_taken_over() {
+    let long = SMALL.replace("epochs: 2", "epochs: 60");
+    let (whole, shared) = (Place::new(&long), Place::new(&long));
+    let mut victim = start(&shared, &["m.yaml", "--jobs", "2"]);
+    let claims = shared.path("runs/small/claims");
+    until("both trainings are claimed", || count(&claims) >= 2);
+    let heir = start(&shared, &["m.yaml", "--jobs", "2"]);
+    let processes = shared.path("runs/small/processes");
+    until("the other is there", || count(&processes) >= 2);
+    std::thread::sleep(Duration::from_millis(200));
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    let (out, err) = end(heir);
+    assert!(err.contains("works in") && err.contains("as well"), "{err}");
+    assert!(!out.contains("by other processes"), "{out}");
+    whole.expect(0, &["m.yaml"]);
+    same(&whole, &shared);
+    assert_eq!(count(&claims) + count(&processes), 0, "nothing is left behind");
+}
+
+/// A cell that a process on another host has claimed, which has been silent ever since.
+#[test]
+fn a_silent_hosts_cell_is_taken_over() {
+    let (whole, shared) = (Place::new(SMALL), Place::new(SMALL));
+    whole.expect(0, &["m.yaml"]);
+    let (plan, _) = shared.expect(0, &["plan", "m.yaml", "--json"]);
+    let cells: Vec<serde_json::Value> = serde_json::from_str(&plan).unwrap();
+    let key = cells[0]["key"].as_str().unwrap();
+    let run = shared.path("runs/small");
+    for folder in ["claims", "processes"] {
+        std::fs::create_dir_all(run.join(folder)).unwrap();
+    }
+    let process = "{\"host\": \"far\", \"machine\": \"far\", \"process\": 7, \"since\": 0, \"plan\": null, \
+                   \"alone\": false, \"locked\": true, \"stale_after\": 3}";
+    std::fs::write(run.join("processes/f.json"), process).unwrap();
+    let claim = "{\"by\": \"f\", \"host\": \"far\", \"process\": 7, \"since\": 0, \"work\": \"x.f\"}";
+    std::fs::write(run.join(format!("claims/{key}.1")), claim).unwrap();
+    let (out, err) = shared.expect(0, &["m.yaml"]);
+    assert!(out.contains("11 cells computed, 0 kept"), "{out}");
+    assert!(err.contains("waiting for x (process 7 on far)"), "{err}");
+    same(&whole, &shared);
+}
+
+#[test]
+fn whoever_throws_cells_away_works_alone() {
+    let long = SMALL.replace("epochs: 2", "epochs: 60");
+    let place = Place::new(&long);
+    let mut first = start(&place, &["m.yaml"]);
+    let claims = place.path("runs/small/claims");
+    until("something is claimed", || count(&claims) > 0);
+    let (_, err) = place.expect(2, &["m.yaml", "--force"]);
+    assert!(err.contains("another run (process") && err.contains("--force"), "{err}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
