@@ -38,6 +38,8 @@ use crate::{files, host};
 pub(crate) const STALE_AFTER: f64 = 120.0;
 /// Signs of life in the span after which a process is taken for dead.
 const BEATS: f64 = 12.0;
+/// Looks that it takes to see that span pass.
+const LOOKS: f64 = 4.0;
 
 const PROCESSES: &str = "processes";
 const CLAIMS: &str = "claims";
@@ -389,7 +391,7 @@ impl Shared {
             silent: Duration::ZERO,
         });
         // Only time in which we looked counts: whoever slept itself has not seen others be silent.
-        let most = Duration::from_secs_f64(about.stale_after / BEATS);
+        let most = Duration::from_secs_f64(about.stale_after / LOOKS);
         let passed = seen.looked.elapsed().min(most);
         seen.silent = if touched == seen.touched {
             seen.silent + passed
