@@ -145,3 +145,38 @@ fn whoever_throws_cells_away_works_alone() {
     first.kill().unwrap();
     first.wait().unwrap();
 }
+
+#[test]
+fn a_status_says_what_is_done_at_work_failed_and_left() {
+    let place = Place::new(SMALL);
+    let (_, err) = place.expect(2, &["status", "m.yaml"]);
+    assert!(err.contains("nothing of m.yaml has been run yet"), "{err}");
+    place.expect(0, &["m.yaml", "--filter", "attack=fgsm"]);
+    let hot = "defenses[1].recipe.optimizer.rate=1e30";
+    place.expect(3, &["m.yaml", "--set", hot, "--filter", "attack=fgsm"]);
+    // A process on another host that has said nothing since, and does not have to.
+    let (plan, _) = place.expect(0, &["plan", "m.yaml", "--set", hot, "--json"]);
+    let cells: Vec<serde_json::Value> = serde_json::from_str(&plan).unwrap();
+    let of = |state: &str| cells.iter().filter(|it| it["state"] == state).count();
+    let new = cells.iter().find(|it| it["state"] == "new").unwrap();
+    let run = place.path("runs/small");
+    let process = "{\"host\": \"far\", \"machine\": \"far\", \"process\": 7, \"since\": 0, \"plan\": null, \
+                   \"alone\": false, \"locked\": true, \"stale_after\": 120}";
+    std::fs::write(run.join("processes/f.json"), process).unwrap();
+    let claim = "{\"by\": \"f\", \"host\": \"far\", \"process\": 7, \"since\": 0, \"work\": \"x.f\"}";
+    std::fs::write(run.join(format!("claims/{}.1", new["key"].as_str().unwrap())), claim).unwrap();
+    let (text, _) = place.expect(0, &["status", "m.yaml"]);
+    let (done, failed, left) = (of("done"), of("failed"), of("new") - 1);
+    assert_eq!((done, failed, left), (4, 3, 3), "{plan}");
+    let line = format!("11 cells: {done} done, 1 at work, {failed} failed, {left} left");
+    assert!(text.contains(&line) && text.contains("process 7 on far"), "{text}");
+    assert!(
+        text.contains("failed: training diverged") && text.contains("time left: about"),
+        "{text}"
+    );
+    let (text, _) = place.expect(0, &["status", "runs/small", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(status["running"][0]["name"], new["name"], "{text}");
+    assert_eq!(status["failed"].as_array().unwrap().len(), failed, "{text}");
+    assert!(status["seconds_left"].as_f64().unwrap() > 0.0, "{text}");
+}

@@ -376,7 +376,8 @@ fn program(name: &str) -> Option<PathBuf> {
 }
 
 fn kill(signal: &str, pid: &str) {
-    let _ = Command::new("kill").args([signal, pid]).status();
+    // What is killed may have ended already.
+    let _ = Command::new("kill").args([signal, pid]).output();
 }
 
 fn parent(pid: u64) -> u64 {
