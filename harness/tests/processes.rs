@@ -180,3 +180,41 @@ fn a_status_says_what_is_done_at_work_failed_and_left() {
     assert_eq!(status["failed"].as_array().unwrap().len(), failed, "{text}");
     assert!(status["seconds_left"].as_f64().unwrap() > 0.0, "{text}");
 }
+
+/// Three processes work together while one after the other is killed at any moment and started again;
+/// as often as needed, for `RAMPART_KILLS` kills in all.
+#[test]
+fn whoever_is_killed_whenever_the_bytes_are_the_same() {
+    let kills: usize = std::env::var("RAMPART_KILLS").map_or(6, |it| it.parse().unwrap());
+    let whole = Place::new(SMALL);
+    whole.expect(0, &["m.yaml"]);
+    let mut state = 1u32;
+    let mut draw = |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) % below
+    };
+    let (mut killed, mut runs) = (0, 0);
+    while killed < kills {
+        let shared = Place::new(SMALL);
+        let mut workers: Vec<Child> = (0..3).map(|_| start(&shared, &["m.yaml", "--jobs", "1"])).collect();
+        runs += 1;
+        // The rest of the run is left in peace.
+        for _ in 0..(kills - killed).min(5) {
+            std::thread::sleep(Duration::from_millis(u64::from(20 + draw(400))));
+            let worker = &mut workers[draw(3) as usize];
+            if worker.try_wait().unwrap().is_none() {
+                worker.kill().unwrap();
+                worker.wait().unwrap();
+                killed += 1;
+                *worker = start(&shared, &["m.yaml", "--jobs", "1"]);
+            }
+        }
+        workers.into_iter().for_each(|it| drop(end(it)));
+        same(&whole, &shared);
+        let run = shared.path("runs/small");
+        assert_eq!(count(&run.join("processes")), 0, "everybody has left");
+        let cells = shared.cells("small", "");
+        assert!(cells.iter().all(|it| it.join("status.json").exists()), "{cells:?}");
+    }
+    println!("{killed} processes killed in {runs} runs");
+}

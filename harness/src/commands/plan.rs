@@ -3,6 +3,7 @@ use std::io::Write;
 use anyhow::Result;
 use attacks::Cost;
 use comfy_table::{CellAlignment, Table, presets};
+use rayon::prelude::*;
 use serde_json::json;
 
 use super::{read_matrix, resolve, select};
@@ -22,13 +23,14 @@ pub(crate) fn main(args: &PlanArgs, methods: &Methods, out: &mut dyn Write) -> R
     let root = args.select.out.join(&plan.name);
     let begun = claims::begun(&root)?;
     let (mut counter, mut clock) = (Counter::default(), Clock::default());
+    let stands = |cell: &Cell| match plan.state(&root, *cell) {
+        State::New if begun.contains(&plan.folder_name(*cell)) => State::Begun,
+        state => state,
+    };
+    let states: Vec<State> = cells.par_iter().map(stands).collect();
     let mut lines = Vec::new();
-    for cell in cells {
+    for (cell, state) in cells.into_iter().zip(states) {
         let (cost, seconds) = cost(&plan, cell, &data, &mut counter, &mut clock)?;
-        let state = match plan.state(&root, cell) {
-            State::New if begun.contains(&plan.folder_name(cell)) => State::Begun,
-            state => state,
-        };
         let (state, reason) = describe(&state);
         lines.push((cell, state, reason, cost, seconds));
     }

@@ -246,6 +246,9 @@ enum Parent {
     Made(usize),
 }
 
+/// What the cells of one array have in common: its name, and what they wait for.
+type Group = (String, Option<Parent>, Option<(Parent, u32)>);
+
 /// The arrays of these cells: trainings by network, then evaluations by network and attack, and by
 /// what they wait for.
 fn arrays(plan: &Plan, root: &Path, cells: &[Cell], book: &Book, largest_index: u32) -> Vec<Array> {
@@ -254,7 +257,7 @@ fn arrays(plan: &Plan, root: &Path, cells: &[Cell], book: &Book, largest_index: 
     // Where every training that is not done will be.
     let mut place: HashMap<usize, (Parent, u32)> = HashMap::new();
     // The array that still takes cells of a kind.
-    let mut open: BTreeMap<(String, Option<Parent>, Option<(Parent, u32)>), usize> = BTreeMap::new();
+    let mut open: BTreeMap<Group, usize> = BTreeMap::new();
     for &cell in cells {
         let (kind, network, name, target, source) = match cell {
             Cell::Training(i) => {
