@@ -216,5 +216,5 @@ fn whoever_is_killed_whenever_the_bytes_are_the_same() {
         let cells = shared.cells("small", "");
         assert!(cells.iter().all(|it| it.join("status.json").exists()), "{cells:?}");
     }
-    println!("{killed} processes killed in {runs} runs");
+    eprintln!("{killed} processes killed in {runs} runs");
 }
