@@ -319,8 +319,8 @@ pub(crate) fn begun(root: &Path) -> Result<HashSet<String>> {
     Ok(begun.map(|(cell, _)| cell.to_string()).collect())
 }
 
-/// Removes what dead processes left behind of cells that have ended: their files, claims, and
-/// folders. To be called while nobody else works in the run.
+/// Removes what dead processes left behind: of cells that have ended their claims and folders, and
+/// files that never had a name. To be called while nobody else works in the run.
 pub(crate) fn tidy(process: &Process, ended: &dyn Fn(&str) -> bool) -> Result<()> {
     let root = &process.shared.root;
     for (key, note) in process.shared.last_notes()? {
@@ -329,6 +329,13 @@ pub(crate) fn tidy(process: &Process, ended: &dyn Fn(&str) -> bool) -> Result<()
                 remove(&process.shared.claim_file(&key, number));
             }
             remove_folder(&root.join("cells").join(note.work));
+        }
+    }
+    // Killed before it had a name.
+    for folder in [PROCESSES, CLAIMS] {
+        let folder = root.join(folder);
+        for name in names(&folder)?.iter().filter(|name| name.starts_with('.')) {
+            remove(&folder.join(name));
         }
     }
     Ok(())
@@ -437,9 +444,14 @@ impl Shared {
         };
         match made() {
             Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             // A network file system may say no although it did.
             Err(_) if self.note(key, number).as_ref() == Some(note) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            // Somebody tidied up meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                files::make_folder(&self.root.join(CLAIMS))?;
+                Ok(false)
+            }
             Err(error) => Err(error).with_context(|| {
                 format!(
                     "cannot write {}; is the disk full or the folder read-only?",
@@ -579,7 +591,15 @@ fn register(root: &Path, about: &About) -> Result<Registration> {
         temporary.as_file().sync_all()?;
         Ok(temporary.persist(&name)?)
     };
-    let file = registered().with_context(|| {
+    // Somebody may tidy up meanwhile.
+    let tidied = |error: &std::io::Error| error.kind() == ErrorKind::NotFound;
+    let mut file = registered();
+    for _ in 0..10 {
+        if file.as_ref().is_err_and(tidied) {
+            file = registered();
+        }
+    }
+    let file = file.with_context(|| {
         format!(
             "cannot write {}; is the disk full or the folder read-only?",
             name.display()
