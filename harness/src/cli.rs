@@ -49,6 +49,10 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// List the cells of a matrix, how each stands, and what is left to compute.
     Plan(PlanArgs),
+    /// How a run gets on: what is done, who works at what, what failed, and the time left.
+    Status(StatusArgs),
+    /// Hand what is not finished to a cluster's scheduler.
+    Submit(SubmitArgs),
     /// Check a matrix without reading data or computing anything.
     Validate(MatrixArgs),
     /// List what a matrix can name.
@@ -145,6 +149,19 @@ pub(crate) struct RunArgs {
     /// Recompute the selected cells and the trainings they need.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Several processes may work on one run. On another host, one that gives no sign of life for so long is taken
+    /// for dead, and its cells are taken over.
+    #[arg(long, value_name = "SECONDS", default_value_t = crate::claims::STALE_AFTER)]
+    pub(crate) stale_after: f64,
+    /// Only the cells that a line of this file names by their keys; nothing is typeset. For `harness submit`.
+    #[arg(long, value_name = "FILE", hide = true, requires = "line")]
+    pub(crate) cells: Option<PathBuf>,
+    /// The line, from 0.
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) line: Option<usize>,
+    /// Compute nothing; store and typeset what is there. For `harness submit`.
+    #[arg(long, hide = true, conflicts_with = "cells")]
+    pub(crate) gather: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -167,6 +184,64 @@ pub(crate) struct ReportArgs {
     /// The file to write, instead of `report.html` in the run's folder.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StatusArgs {
+    /// The folder of a run, such as `runs/digits`, or its matrix.
+    pub(crate) run: PathBuf,
+    /// Where runs are kept, for a matrix.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) out: PathBuf,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    pub(crate) matrix: MatrixArgs,
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// To Slurm: a job array for the trainings of each network, one for each attack, and a job for the tables.
+    #[arg(long)]
+    pub(crate) slurm: bool,
+    /// Write the scripts and show the commands, but submit nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// As for sbatch.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) partition: Option<String>,
+    /// Longest time of a task, as for sbatch. A training that is cut off goes on when submitted again.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) time: Option<String>,
+    /// Processors of a task, and so its threads.
+    #[arg(long, value_name = "N")]
+    pub(crate) cpus_per_task: Option<u32>,
+    /// As for sbatch, for example `gpu:1`.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) gres: Option<String>,
+    /// Tasks of one array that run at the same time, at most.
+    #[arg(long, value_name = "N")]
+    pub(crate) array_limit: Option<u32>,
+    /// Any other option of sbatch, as in `--mem=8G`; only for some jobs as in `train:--mem=8G` or `resnet18:--mem=16G`.
+    #[arg(long, value_name = "[WHAT:]OPTION", allow_hyphen_values = true)]
+    pub(crate) sbatch: Vec<String>,
+    /// Where tensors live in the tasks, as for `run`.
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
+    /// As for `run`.
+    #[arg(long)]
+    pub(crate) precision: Option<kernels::device::Precision>,
+    /// As for `run`.
+    #[arg(long)]
+    pub(crate) deterministic: bool,
+    /// As for `run`.
+    #[arg(long, value_name = "SECONDS", default_value_t = crate::claims::STALE_AFTER)]
+    pub(crate) stale_after: f64,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -1,7 +1,7 @@
 //! What a cell will cost, before it is run: passes through the network, counted, and seconds,
 //! estimated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use defenses::{Length, Memory, Step};
 use models::{Classifier, Mode};
 use random::Stream;
+use serde::Serialize;
 
 use crate::data::Data;
 use crate::plan::{Evaluation, Training};
@@ -48,46 +49,82 @@ fn probe(image: [usize; 3], classes: usize) -> Result<(Probe, Batch)> {
     ))
 }
 
-/// The passes of a whole training, without the choice of its best checkpoint.
-pub(crate) fn of_training(cell: &Training, data: &Data) -> Result<Cost> {
-    let (probe, batch) = probe(cell.setting.image, cell.setting.classes)?;
-    let mut memory: Memory = cell.defense.method.memory(2);
-    let mut step = Step::new(&probe, &batch, &cell.setting.threat, Stream::new(0), 0, &mut memory);
-    cell.defense.method.objective(&mut step)?;
-    let (forwards, backwards) = (step.cost.forwards, step.cost.backwards + 2);
-    let examples = match cell.recipe.length {
-        Length::Epochs(epochs) => epochs * data.train.len() as u64,
-        Length::Steps(steps) => steps * cell.recipe.batch as u64,
-    };
-    Ok(Cost {
-        forwards: forwards * examples / 2,
-        backwards: backwards * examples / 2,
-    })
+/// Counts passes. Cells that differ by seed or network alone are tried once.
+#[derive(Debug, Default)]
+pub(crate) struct Counter {
+    /// What two examples cost, by everything it depends on.
+    known: HashMap<String, Cost>,
 }
 
-/// The passes of an evaluation; where an attack leaves broken examples alone, those if none breaks.
-pub(crate) fn of_evaluation(cell: &Evaluation, target: &Training, data: &Data) -> Result<Cost> {
-    let cost = match cell.attack.method.ceiling(target.setting.classes) {
-        Some(cost) => Cost {
-            forwards: 2 * cost.forwards,
-            backwards: 2 * cost.backwards,
-        },
-        None => {
-            let (probe, batch) = probe(target.setting.image, target.setting.classes)?;
-            let attack = cell.attack.method.as_ref();
-            attack.perturb(&probe, &batch, &cell.threat, &Stream::new(0))?.cost
+impl Counter {
+    /// The passes of a whole training, without the choice of its best checkpoint.
+    pub(crate) fn training(&mut self, cell: &Training, data: &Data) -> Result<Cost> {
+        let (setting, defense) = (&cell.setting, &cell.defense);
+        let what = (
+            defense.name,
+            &defense.config,
+            setting.threat,
+            setting.image,
+            setting.classes,
+        );
+        let two = self.two(&what, || {
+            let (probe, batch) = probe(setting.image, setting.classes)?;
+            let mut memory: Memory = defense.method.memory(2);
+            let mut step = Step::new(&probe, &batch, &setting.threat, Stream::new(0), 0, &mut memory);
+            defense.method.objective(&mut step)?;
+            Ok(Cost {
+                forwards: step.cost.forwards,
+                backwards: step.cost.backwards + 2,
+            })
+        })?;
+        let examples = match cell.recipe.length {
+            Length::Epochs(epochs) => epochs * data.train.len() as u64,
+            Length::Steps(steps) => steps * cell.recipe.batch as u64,
+        };
+        Ok(Cost {
+            forwards: two.forwards * examples / 2,
+            backwards: two.backwards * examples / 2,
+        })
+    }
+
+    /// The passes of an evaluation; where an attack leaves broken examples alone, those if none breaks.
+    pub(crate) fn evaluation(&mut self, cell: &Evaluation, target: &Training, data: &Data) -> Result<Cost> {
+        let (setting, attack) = (&target.setting, &cell.attack);
+        let what = (attack.name, &attack.config, cell.threat, setting.image, setting.classes);
+        let two = self.two(&what, || match attack.method.ceiling(setting.classes) {
+            Some(cost) => Ok(Cost {
+                forwards: 2 * cost.forwards,
+                backwards: 2 * cost.backwards,
+            }),
+            None => {
+                let (probe, batch) = probe(setting.image, setting.classes)?;
+                Ok(attack
+                    .method
+                    .perturb(&probe, &batch, &cell.threat, &Stream::new(0))?
+                    .cost)
+            }
+        })?;
+        let examples = data.test.len() as u64;
+        // The clean and the attacked image are classified as well, that one twice; at clean images the network is examined.
+        let (forwards, backwards) = match attack.name {
+            "natural" => (5, 1),
+            _ => (3, 0),
+        };
+        Ok(Cost {
+            forwards: (two.forwards + 2 * forwards) * examples / 2,
+            backwards: (two.backwards + 2 * backwards) * examples / 2,
+        })
+    }
+
+    fn two(&mut self, what: &impl Serialize, count: impl FnOnce() -> Result<Cost>) -> Result<Cost> {
+        let what = serde_json::to_string(what)?;
+        if let Some(cost) = self.known.get(&what) {
+            return Ok(*cost);
         }
-    };
-    let examples = data.test.len() as u64;
-    // The clean and the attacked image are classified as well, that one twice; at clean images the network is examined.
-    let (forwards, backwards) = match cell.attack.name {
-        "natural" => (5, 1),
-        _ => (3, 0),
-    };
-    Ok(Cost {
-        forwards: (cost.forwards + 2 * forwards) * examples / 2,
-        backwards: (cost.backwards + 2 * backwards) * examples / 2,
-    })
+        let cost = count()?;
+        self.known.insert(what, cost);
+        Ok(cost)
+    }
 }
 
 /// Seconds per pass of one image through each network, measured once.

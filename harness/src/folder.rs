@@ -1,23 +1,21 @@
 //! The folder of a run: who works in it, and which cells are finished.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use fs4::{FileExt, TryLockError};
 use serde::{Deserialize, Serialize};
 
+use crate::claims::{About, Process};
 use crate::exit::Stop;
 use crate::files;
 
-/// A run's folder, held by this process as long as the value lives.
+/// A run's folder, in which this process is seen to work as long as the value lives.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     root: PathBuf,
-    /// The operating system lets go of the lock when the process ends, however it ends.
-    _lock: File,
+    process: Process,
 }
 
 /// How a cell stands.
@@ -66,44 +64,49 @@ struct FileMark {
 const STATUS: &str = "status.json";
 
 impl RunFolder {
-    /// Makes and holds `<out>/<name>`.
-    pub(crate) fn open(out: &Path, name: &str) -> Result<Self> {
+    /// Makes `<out>/<name>` and joins those who work there, unless they work on another plan or
+    /// one of them works alone.
+    pub(crate) fn open(out: &Path, name: &str, about: About, say: &dyn Fn(&str)) -> Result<Self> {
         let root = out.join(name);
-        let opened = || -> Result<File> {
+        let joined = || {
             files::make_folder(&root.join("cells"))?;
-            let file = root.join(".lock");
-            let open = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&file);
-            open.with_context(|| format!("cannot write {}", file.display()))
+            Process::join(&root, about.clone())
         };
-        let mut lock = opened().map_err(|error| Stop::usage(format!("{error:#}")))?;
-        match FileExt::try_lock(&lock) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Only for the message.
-                let _ = lock.read_to_string(&mut holder);
+        let process = joined().map_err(|error| Stop::usage(format!("{error:#}")))?;
+        // Having joined, so that of two who come at once at least one sees the other.
+        let mut waited = false;
+        loop {
+            let others = process.others()?;
+            let Some((other, why)) = others
+                .iter()
+                .find_map(|other| Some((other, in_the_way(&about, other)?)))
+            else {
+                for other in others.iter().filter(|it| it.plan.is_some()) {
+                    say(&format!(
+                        "{other} works in {} as well: cells are shared",
+                        root.display()
+                    ));
+                }
+                return Ok(Self { root, process });
+            };
+            // On another host it may be dead, which takes a while to see.
+            if waited || other.machine == about.machine {
                 return Err(Stop::usage(format!(
-                    "another run{} works in {}; wait for it, or choose another folder with --out",
-                    if holder.is_empty() {
-                        String::new()
-                    } else {
-                        format!(" ({})", holder.trim())
-                    },
+                    "another run ({other}) works in {} {why}; wait for it, or choose another folder with --out",
                     root.display(),
                 )));
             }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", root.display()));
-            }
+            say(&format!(
+                "{other} works in {} {why}: looking whether it lives",
+                root.display()
+            ));
+            waited = !process.dies(other)?;
         }
-        lock.set_len(0)?;
-        write!(lock, "process {} on {}", std::process::id(), crate::host::name())?;
-        Ok(Self { root, _lock: lock })
+    }
+
+    /// This process among those that work in the folder.
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
     }
 
     /// `<out>/<name>`.
@@ -112,10 +115,23 @@ impl RunFolder {
     }
 }
 
+/// Why two processes cannot work in one folder at the same time, if they cannot.
+fn in_the_way(one: &About, other: &About) -> Option<&'static str> {
+    match (&one.plan, &other.plan) {
+        _ if other.alone => Some("and makes its cells anew (--force)"),
+        _ if one.alone => Some("and needs the cells that --force throws away"),
+        (Some(one), Some(other)) if one != other => Some("on another matrix"),
+        _ => None,
+    }
+}
+
+/// Digits of its key in the name of a cell's folder.
+pub(crate) const KEY_DIGITS: usize = 12;
+
 /// Where a cell keeps its files.
 pub(crate) fn cell_folder(root: &Path, key: &str, slug: &str) -> PathBuf {
     let slug: String = slug.chars().take(100).collect();
-    root.join("cells").join(format!("{}-{slug}", &key[..12]))
+    root.join("cells").join(format!("{}-{slug}", &key[..KEY_DIGITS]))
 }
 
 /// How a cell stands.
@@ -146,6 +162,27 @@ pub(crate) fn state(folder: &Path, key: &str) -> State {
         }
     }
     State::Done
+}
+
+/// How a cell says that it stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Glance {
+    Done,
+    Failed(String),
+    Unfinished,
+}
+
+/// How a cell says that it stands; [`state`] looks whether it is so.
+pub(crate) fn glance(folder: &Path) -> Glance {
+    #[derive(Deserialize)]
+    struct Said {
+        failed: Option<FailedCell>,
+    }
+    match files::read_json(&folder.join(STATUS)) {
+        Ok(Some(Said { failed: None })) => Glance::Done,
+        Ok(Some(Said { failed: Some(failed) })) => Glance::Failed(failed.error),
+        Ok(None) | Err(_) => Glance::Unfinished,
+    }
 }
 
 /// Marks a cell as finished: `names` are the files it made.
@@ -182,6 +219,17 @@ pub(crate) fn fail(folder: &Path, key: &str, failed: FailedCell) -> Result<()> {
         files: BTreeMap::new(),
     };
     files::write_json(&folder.join(STATUS), &status)
+}
+
+/// Goes on with a cell that failed, in the folder `work`: what it had begun may serve the next try.
+pub(crate) fn reopen(folder: &Path, work: &Path) -> Result<()> {
+    fs::rename(folder, work).with_context(|| format!("cannot rename {}", folder.display()))?;
+    match fs::remove_file(work.join(STATUS)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot write {}", work.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Forgets a cell: the next run starts it from nothing.
@@ -240,12 +288,23 @@ mod tests {
     }
 
     #[test]
-    fn two_runs_do_not_share_a_folder() {
+    fn those_who_would_spoil_each_others_cells_do_not_share_a_folder() {
         let out = tempfile::tempdir().unwrap();
-        let first = RunFolder::open(out.path(), "it").unwrap();
-        let error = RunFolder::open(out.path(), "it").unwrap_err().to_string();
-        assert!(error.contains("another run") && error.contains("--out"), "{error}");
+        let open = |plan: &str, alone| {
+            let about = About::me(Some(plan.into()), alone, crate::claims::STALE_AFTER);
+            RunFolder::open(out.path(), "it", about, &|_| ())
+        };
+        let first = open("a", false).unwrap();
+        open("a", false).unwrap();
+        for (plan, alone, part) in [("b", false, "another matrix"), ("a", true, "--force")] {
+            let error = open(plan, alone).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("--out"), "{error}");
+        }
         drop(first);
-        RunFolder::open(out.path(), "it").unwrap();
+        let alone = open("b", true).unwrap();
+        let error = open("b", false).unwrap_err().to_string();
+        assert!(error.contains("anew"), "{error}");
+        drop(alone);
+        open("a", false).unwrap();
     }
 }

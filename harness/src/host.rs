@@ -10,6 +10,13 @@ pub(crate) fn name() -> String {
         .unwrap_or_default()
 }
 
+/// Tells this machine, since it was started, from others.
+pub(crate) fn machine() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    // Machines that were copied while they ran have the same boot, and containers the same machine.
+    format!("{} {}", name(), boot.trim())
+}
+
 /// The processor's model.
 pub(crate) fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

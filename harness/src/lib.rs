@@ -20,6 +20,7 @@ mod examples;
 mod external;
 
 mod checkpoint;
+mod claims;
 mod compare;
 mod files;
 mod folder;
@@ -74,6 +75,8 @@ fn dispatch(cli: &Cli, methods: &Methods, out: &mut dyn Write) -> anyhow::Result
     match &cli.command {
         Command::Run(args) => commands::run::main(args, methods, out),
         Command::Plan(args) => commands::plan::main(args, methods, out),
+        Command::Status(args) => commands::status::main(args, out),
+        Command::Submit(args) => commands::submit::main(args, methods, out),
         Command::Validate(args) => commands::validate::main(args, methods, out),
         Command::Ls { kind, json } => commands::ls::main(*kind, *json, methods, out),
         Command::Schema => commands::schema::main(methods, out),

@@ -3,6 +3,8 @@
 
 mod block;
 
+use std::collections::HashMap;
+
 use attacks::{Attack, Configured, Registry, Setting, Threat};
 use defenses::{Defense, Recipe};
 use models::{Architecture, Networks};
@@ -39,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) trainings: Vec<Training>,
     pub(crate) evaluations: Vec<Evaluation>,
     pub(crate) tables: Vec<TableEntry>,
+    /// Index of every training and evaluation by its key.
+    known: HashMap<String, usize>,
 }
 
 /// One network to train.
@@ -115,6 +119,7 @@ impl Plan {
             trainings: Vec::new(),
             evaluations: Vec::new(),
             tables: matrix.tables.clone(),
+            known: HashMap::new(),
         };
         for (index, block) in matrix.blocks.iter().enumerate() {
             let seeds = seed.map_or_else(|| block.seeds.clone(), |seed| vec![seed]);
@@ -174,17 +179,17 @@ impl Plan {
     }
 
     fn add_training(&mut self, training: Training) -> usize {
-        match self.trainings.iter().position(|it| it.key == training.key) {
-            Some(known) => known,
-            None => {
-                self.trainings.push(training);
-                self.trainings.len() - 1
-            }
+        if let Some(known) = self.known.get(&training.key) {
+            return *known;
         }
+        self.known.insert(training.key.clone(), self.trainings.len());
+        self.trainings.push(training);
+        self.trainings.len() - 1
     }
 
     fn add_evaluation(&mut self, evaluation: Evaluation) {
-        if !self.evaluations.iter().any(|it| it.key == evaluation.key) {
+        if !self.known.contains_key(&evaluation.key) {
+            self.known.insert(evaluation.key.clone(), self.evaluations.len());
             self.evaluations.push(evaluation);
         }
     }

@@ -1,9 +1,9 @@
 //! Runs a plan: every cell that is not finished, parents first, several at once if asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
@@ -11,6 +11,7 @@ use models::{Classifier, Network};
 use random::{Purpose, Stream};
 use results::{Row, Timing, TimingKind};
 
+use crate::claims::{Attempt, Claim, Note, Process, Published};
 use crate::data::Data;
 use crate::evaluation::{SAVE_EVERY, Saves, Scrutiny, Task, judge, query_budget, untouched};
 use crate::failure::Failure;
@@ -41,6 +42,16 @@ pub(crate) struct Options {
     pub(crate) fail_fast: bool,
     /// Recompute selected cells.
     pub(crate) force: bool,
+    pub(crate) compute: Compute,
+}
+
+/// Whether a run computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compute {
+    /// What is not finished.
+    Missing,
+    /// Nothing: it only sees how the cells stand.
+    Nothing,
 }
 
 /// One cell of a plan.
@@ -57,6 +68,10 @@ pub(crate) struct Report {
     pub(crate) computed: usize,
     /// Cells that were there already.
     pub(crate) kept: usize,
+    /// Cells that other processes finished meanwhile.
+    pub(crate) elsewhere: usize,
+    /// Cells that were not tried, because a parent is not there and not asked for.
+    pub(crate) left: Vec<String>,
     /// Cells without a result, with the reason.
     pub(crate) failed: Vec<(String, FailedCell)>,
     pub(crate) interrupted: bool,
@@ -99,6 +114,16 @@ impl Plan {
         folder::cell_folder(root, key, slug)
     }
 
+    /// The name of that folder.
+    pub(crate) fn folder_name(&self, cell: Cell) -> String {
+        let folder = self.folder(Path::new(""), cell);
+        folder
+            .file_name()
+            .and_then(|it| it.to_str())
+            .expect("a plain name")
+            .to_string()
+    }
+
     /// How a cell stands on disk.
     pub(crate) fn state(&self, root: &Path, cell: Cell) -> State {
         folder::state(&self.folder(root, cell), self.identity(cell).0)
@@ -119,7 +144,8 @@ impl Plan {
     }
 }
 
-/// Runs `cells` (parents first) and what the plan says of them.
+/// Runs `cells` (parents first) and what the plan says of them, beside whoever else works in the
+/// folder. Returns once every cell has ended, here or elsewhere.
 pub(crate) fn run(
     plan: &Plan,
     cells: &[Cell],
@@ -132,6 +158,7 @@ pub(crate) fn run(
         plan,
         data,
         root: run_folder.root(),
+        process: run_folder.process(),
         options,
         progress,
     };
@@ -147,11 +174,18 @@ pub(crate) fn run(
                     _ => kernels::device::another(&options.device),
                 };
                 let Ok(device) = device else { return };
-                while let Some(cell) = next(board, changed) {
-                    let ended = runner.run_cell(cell, &device).map_err(Failure::or_lost);
-                    board.lock().expect("no panic while held").end(cell, ended, runner);
+                while let Some(turn) = next(board, changed, progress) {
+                    match turn {
+                        Turn::Cell(cell, others) => {
+                            let ended = runner.attempt(cell, others, &device);
+                            board.lock().expect("no panic while held").end(cell, ended, runner);
+                        }
+                        Turn::Look(cells) => {
+                            let held = runner.held_elsewhere(&cells);
+                            board.lock().expect("no panic while held").looked(&cells, held, runner);
+                        }
+                    }
                     changed.notify_all();
-                    progress.ended();
                 }
             });
         }
@@ -163,49 +197,135 @@ pub(crate) fn run(
     Ok(board.report)
 }
 
-/// Waits for a cell whose parents have ended. `None`: nothing is left to do.
-fn next(board: &Mutex<Board>, changed: &Condvar) -> Option<Cell> {
+/// What a worker is to do.
+enum Turn {
+    /// This cell, at which others have been or not.
+    Cell(Cell, Others),
+    /// Look how these are getting on, at which others work.
+    Look(Vec<Cell>),
+}
+
+/// Whether others were seen at a cell during this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Seen,
+    NotSeen,
+}
+
+/// Between two looks at the cells of others: at first, and at most.
+const LOOK: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+/// Between two lines that say what is waited for.
+const SAY: Duration = Duration::from_secs(60);
+
+/// Waits for a cell whose parents have ended, or for a time to look at the cells of others.
+/// `None`: nothing is left to do.
+fn next(board: &Mutex<Board>, changed: &Condvar, progress: &Progress) -> Option<Turn> {
     let mut board = board.lock().expect("no panic while held");
     loop {
-        if board.stopped || board.waiting.is_empty() {
+        if board.stopped || (board.ready.is_empty() && board.blocked.is_empty() && board.elsewhere.is_empty()) {
             return None;
         }
-        let ready = board
-            .waiting
-            .iter()
-            .position(|(_, parents)| parents.iter().all(|it| board.ended.contains_key(it)));
-        match ready {
-            Some(ready) => return Some(board.waiting.remove(ready).0),
-            None => board = changed.wait(board).expect("no panic while held"),
+        if progress.interrupted() {
+            (board.report.interrupted, board.stopped) = (true, true);
+            changed.notify_all();
+            return None;
         }
+        if let Some(cell) = board.ready.pop_first() {
+            board.working += 1;
+            let others = if board.seen.contains(&cell) {
+                Others::Seen
+            } else {
+                Others::NotSeen
+            };
+            return Some(Turn::Cell(cell, others));
+        }
+        if board.elsewhere.is_empty() || board.looking {
+            board = changed.wait(board).expect("no panic while held");
+            continue;
+        }
+        let rest = board.pause.saturating_sub(board.looked.elapsed());
+        if rest.is_zero() {
+            board.looking = true;
+            board.say_what_is_waited_for(progress);
+            return Some(Turn::Look(board.elsewhere.keys().copied().collect()));
+        }
+        board = changed.wait_timeout(board, rest).expect("no panic while held").0;
     }
 }
 
 /// What is left and what has ended.
 struct Board {
-    /// Cells and the parents they wait for.
-    waiting: Vec<(Cell, Vec<Cell>)>,
+    /// Cells that wait for so many parents.
+    blocked: BTreeMap<Cell, usize>,
+    /// The cells that wait for a parent.
+    children: BTreeMap<Cell, Vec<Cell>>,
+    /// Cells to compute now, in this order.
+    ready: BTreeSet<Cell>,
+    /// Cells at which others work, and who.
+    elsewhere: BTreeMap<Cell, Note>,
+    /// Cells at which others were seen.
+    seen: BTreeSet<Cell>,
+    /// Cells at work here.
+    working: usize,
     /// Ended cells, with the reason if they failed.
     ended: BTreeMap<Cell, Option<FailedCell>>,
     report: Report,
     stopped: bool,
     /// An error that no cell can be blamed for.
     broken: Option<anyhow::Error>,
+    /// A worker is looking at the cells of others.
+    looking: bool,
+    looked: Instant,
+    pause: Duration,
+    said: Option<Instant>,
+}
+
+/// How an attempt at a cell ended.
+enum Ended {
+    Computed,
+    Failed(FailedCell),
+    Interrupted,
+    /// Somebody else is at it, or has taken it over.
+    Busy(Note),
+    /// Somebody else has finished it, or failed at it.
+    Elsewhere(Option<FailedCell>),
+    /// An error that the cell cannot be blamed for.
+    Broken(anyhow::Error),
+}
+
+/// How a claimed cell was found.
+enum Prepared {
+    /// It is to be computed.
+    Begin,
+    /// Everything is there, but not in its place.
+    Whole,
+    /// It has ended since we last looked.
+    Ended(Option<FailedCell>),
 }
 
 impl Board {
     fn new(plan: &Plan, cells: &[Cell], runner: &Runner<'_>) -> Result<Self> {
         let mut board = Self {
-            waiting: Vec::new(),
+            blocked: BTreeMap::new(),
+            children: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            elsewhere: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            working: 0,
             ended: BTreeMap::new(),
             report: Report::default(),
             stopped: false,
             broken: None,
+            looking: false,
+            looked: Instant::now(),
+            pause: LOOK[0],
+            said: None,
         };
+        let asked: BTreeSet<Cell> = cells.iter().copied().collect();
+        let mut left = Vec::new();
         for &cell in cells {
-            let folder = plan.folder(runner.root, cell);
             if runner.options.force {
-                folder::forget(&folder)?;
+                folder::forget(&plan.folder(runner.root, cell))?;
             }
             match plan.state(runner.root, cell) {
                 State::Done => {
@@ -213,11 +333,9 @@ impl Board {
                     board.ended.insert(cell, None);
                     runner.progress.ended();
                 }
-                State::Failed(failed) if failed.repeatable => {
-                    board
-                        .report
-                        .failed
-                        .push((plan.identity(cell).1.to_string(), failed.clone()));
+                State::Failed(failed) if failed.repeatable || runner.options.compute == Compute::Nothing => {
+                    let slug = plan.identity(cell).1.to_string();
+                    board.report.failed.push((slug, failed.clone()));
                     board.ended.insert(cell, Some(failed));
                     runner.progress.ended();
                 }
@@ -225,73 +343,167 @@ impl Board {
                     runner
                         .progress
                         .say(&format!("warning: {reason}; the cell is made anew"));
-                    folder::forget(&folder)?;
-                    board.waiting.push((cell, plan.parents(cell)));
+                    left.push(cell);
                 }
-                State::New | State::Begun | State::Failed(_) => board.waiting.push((cell, plan.parents(cell))),
+                State::New | State::Begun | State::Failed(_) => left.push(cell),
             }
         }
-        board.fail_children_of_failed(runner);
+        for cell in left {
+            // Parents that were not asked for belong to somebody else.
+            for parent in plan.parents(cell) {
+                if !asked.contains(&parent) && !board.ended.contains_key(&parent) {
+                    match plan.state(runner.root, parent) {
+                        State::Done => board.ended.insert(parent, None),
+                        State::Failed(failed) => board.ended.insert(parent, Some(failed)),
+                        _ => None,
+                    };
+                }
+            }
+            let cause = |parent: &Cell| Some((*parent, board.ended.get(parent)?.clone()?));
+            if let Some((parent, cause)) = plan.parents(cell).iter().find_map(cause) {
+                board.fail_child(cell, parent, &cause, runner);
+                continue;
+            }
+            let parents = plan.parents(cell);
+            let waits: Vec<Cell> = parents.into_iter().filter(|it| !board.ended.contains_key(it)).collect();
+            if runner.options.compute == Compute::Nothing || waits.iter().any(|it| !asked.contains(it)) {
+                board.report.left.push(plan.identity(cell).1.to_string());
+                runner.progress.ended();
+            } else if waits.is_empty() {
+                board.ready.insert(cell);
+            } else {
+                board.blocked.insert(cell, waits.len());
+                for parent in waits {
+                    board.children.entry(parent).or_default().push(cell);
+                }
+            }
+        }
         Ok(board)
     }
 
-    fn end(&mut self, cell: Cell, ended: Result<(), Failure>, runner: &Runner<'_>) {
-        let slug = runner.plan.identity(cell).1.to_string();
-        let failure = match ended {
-            Ok(()) => {
+    fn end(&mut self, cell: Cell, ended: Ended, runner: &Runner<'_>) {
+        self.working -= 1;
+        self.pause = LOOK[0];
+        match ended {
+            Ended::Computed => {
                 self.report.computed += 1;
-                self.ended.insert(cell, None);
-                self.fail_children_of_failed(runner);
-                return;
+                self.close(cell, None, runner);
             }
-            Err(failure) => failure,
-        };
-        if matches!(failure, Failure::Lost(_)) {
-            self.broken.get_or_insert(failure.into());
-            self.stopped = true;
-            return;
+            Ended::Elsewhere(failed) => {
+                match &failed {
+                    None => self.report.elsewhere += 1,
+                    Some(failed) => {
+                        let slug = runner.plan.identity(cell).1.to_string();
+                        self.report.failed.push((slug, failed.clone()));
+                    }
+                }
+                self.close(cell, failed, runner);
+            }
+            Ended::Failed(failed) => {
+                let slug = runner.plan.identity(cell).1.to_string();
+                runner.progress.say(&format!("failed: {slug}: {}", failed.error));
+                self.report.failed.push((slug, failed.clone()));
+                self.close(cell, Some(failed), runner);
+                self.stopped |= runner.options.fail_fast;
+            }
+            Ended::Busy(note) => {
+                self.seen.insert(cell);
+                self.elsewhere.insert(cell, note);
+            }
+            Ended::Interrupted => {
+                self.report.interrupted = true;
+                self.stopped = true;
+            }
+            Ended::Broken(error) => {
+                self.broken.get_or_insert(error);
+                self.stopped = true;
+            }
         }
-        let Some(failed) = failure.record() else {
-            self.report.interrupted = true;
-            self.stopped = true;
-            return;
-        };
-        self.record(cell, slug, failed, runner);
-        self.fail_children_of_failed(runner);
-        self.stopped |= runner.options.fail_fast;
     }
 
-    /// Evaluations of a network that could not be trained have failed as well.
-    fn fail_children_of_failed(&mut self, runner: &Runner<'_>) {
-        let blocked = |(cell, parents): &(Cell, Vec<Cell>)| {
-            let cause = parents
-                .iter()
-                .find_map(|parent| self.ended.get(parent)?.clone().map(|it| (parent, it)));
-            cause.map(|(parent, it)| (*cell, *parent, it))
-        };
-        let blocked: Vec<_> = self.waiting.iter().filter_map(blocked).collect();
-        for (cell, parent, cause) in blocked {
-            self.waiting.retain(|(waiting, _)| *waiting != cell);
-            let parent = runner.plan.identity(parent).1;
-            let failed = FailedCell {
-                error: format!("{parent} failed: {}", cause.error),
-                integrity: false,
-                ..cause
+    /// Frees the cells that waited for this one, or fails them with it.
+    fn close(&mut self, cell: Cell, failed: Option<FailedCell>, runner: &Runner<'_>) {
+        runner.progress.ended();
+        self.ended.insert(cell, failed.clone());
+        for child in self.children.remove(&cell).unwrap_or_default() {
+            let Some(waits) = self.blocked.get_mut(&child) else {
+                continue;
             };
-            self.record(cell, runner.plan.identity(cell).1.to_string(), failed, runner);
-            runner.progress.ended();
+            if let Some(cause) = &failed {
+                self.blocked.remove(&child);
+                self.fail_child(child, cell, cause, runner);
+            } else if *waits == 1 {
+                self.blocked.remove(&child);
+                self.ready.insert(child);
+            } else {
+                *waits -= 1;
+            }
         }
     }
 
-    fn record(&mut self, cell: Cell, slug: String, failed: FailedCell, runner: &Runner<'_>) {
+    /// An evaluation of a network that could not be trained has failed as well.
+    fn fail_child(&mut self, cell: Cell, parent: Cell, cause: &FailedCell, runner: &Runner<'_>) {
+        let failed = FailedCell {
+            error: format!("{} failed: {}", runner.plan.identity(parent).1, cause.error),
+            integrity: false,
+            ..cause.clone()
+        };
+        let slug = runner.plan.identity(cell).1.to_string();
         runner.progress.say(&format!("failed: {slug}: {}", failed.error));
-        if let Err(error) = runner.store_failure(cell, &failed) {
+        if let Err(error) = runner.fail_alone(cell, &failed) {
             // A full disk, say: the run cannot go on, and finished cells are safe.
             self.broken.get_or_insert(error);
             self.stopped = true;
         }
         self.report.failed.push((slug, failed.clone()));
         self.ended.insert(cell, Some(failed));
+        runner.progress.ended();
+    }
+
+    /// Cells that nobody holds any longer are tried here: they have ended, or are to be taken over.
+    fn looked(&mut self, cells: &[Cell], held: Result<BTreeMap<Cell, Note>>, runner: &Runner<'_>) {
+        self.looking = false;
+        self.looked = Instant::now();
+        let mut held = match held {
+            Ok(held) => held,
+            // The folder may be back at the next look; if not, a cell will say so.
+            Err(error) => {
+                runner.progress.say(&format!("warning: {error:#}"));
+                return;
+            }
+        };
+        self.pause = (self.pause * 2).min(LOOK[1]);
+        for cell in cells {
+            self.elsewhere.remove(cell);
+            match held.remove(cell) {
+                Some(note) => {
+                    self.elsewhere.insert(*cell, note);
+                }
+                None => {
+                    self.ready.insert(*cell);
+                    self.pause = LOOK[0];
+                }
+            }
+        }
+    }
+
+    /// Once in a while, where nothing else is to do.
+    fn say_what_is_waited_for(&mut self, progress: &Progress) {
+        // Two looks, and it is no cell of a few milliseconds.
+        let soon = self.pause < LOOK[1] && self.said.is_none();
+        if self.working > 0 || soon || self.said.is_some_and(|it| it.elapsed() < SAY) {
+            return;
+        }
+        let Some(note) = self.elsewhere.values().next() else {
+            return;
+        };
+        let more = match self.elsewhere.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        self.said = Some(Instant::now());
+        let cell = note.work.rsplit_once('.').map_or(note.work.as_str(), |(cell, _)| cell);
+        progress.say(&format!("waiting for {cell} ({note}){more}"));
     }
 }
 
@@ -299,20 +511,119 @@ struct Runner<'a> {
     plan: &'a Plan,
     data: &'a AllData,
     root: &'a Path,
+    process: &'a Process,
     options: &'a Options,
     progress: &'a Progress,
 }
 
 impl Runner<'_> {
-    fn run_cell(&self, cell: Cell, device: &Device) -> Result<(), Failure> {
+    /// Claims a cell, computes it and gives it its place.
+    fn attempt(&self, cell: Cell, others: Others, device: &Device) -> Ended {
         if self.progress.interrupted() {
-            return Err(Failure::Interrupted);
+            return Ended::Interrupted;
         }
+        let claim = match self.claim(cell) {
+            Ok(Attempt::Held(claim)) => claim,
+            Ok(Attempt::Busy(note)) => return Ended::Busy(note),
+            Err(error) => return Ended::Broken(error),
+        };
+        let computed = match self.prepare(cell, others, &claim) {
+            Ok(Prepared::Begin) => self.compute(cell, claim.work(), device),
+            Ok(Prepared::Whole) => Ok(()),
+            Ok(Prepared::Ended(failed)) => {
+                claim.drop_all();
+                return Ended::Elsewhere(failed);
+            }
+            Err(error) => return Ended::Broken(error),
+        };
+        let failed = match computed.map_err(Failure::or_lost) {
+            Ok(()) => None,
+            // The claim stays, so that the next to claim finds what was begun.
+            Err(failure @ Failure::Lost(_)) => return Ended::Broken(failure.into()),
+            Err(_) if !claim.holds() => return Ended::Busy(claim.note()),
+            Err(failure) => match failure.record() {
+                // The claim stays, so that the next to claim finds what was begun.
+                None => return Ended::Interrupted,
+                Some(failed) => Some(failed),
+            },
+        };
+        if let Some(failed) = &failed
+            && let Err(error) = self.write_failure(cell, failed, claim.work())
+        {
+            return Ended::Broken(error);
+        }
+        let note = claim.note();
+        match self.publish(cell, claim) {
+            Err(error) => Ended::Broken(error),
+            Ok(Published::Lost) => Ended::Busy(note),
+            Ok(Published::Theirs) => Ended::Elsewhere(None),
+            Ok(Published::Ours) => failed.map_or(Ended::Computed, Ended::Failed),
+        }
+    }
+
+    fn claim(&self, cell: Cell) -> Result<Attempt> {
+        self.process
+            .claim(self.plan.identity(cell).0, &self.plan.folder_name(cell))
+    }
+
+    /// Makes the folder to work in, out of what an earlier attempt has left.
+    fn prepare(&self, cell: Cell, others: Others, claim: &Claim) -> Result<Prepared> {
         let folder = self.plan.folder(self.root, cell);
-        crate::files::make_folder(&folder)?;
+        let work = claim.work();
+        if self.options.force {
+            folder::forget(work)?;
+        }
+        match self.plan.state(self.root, cell) {
+            State::Done => return Ok(Prepared::Ended(None)),
+            State::Failed(failed) if failed.repeatable || others == Others::Seen => {
+                return Ok(Prepared::Ended(Some(failed)));
+            }
+            State::Damaged(_) => folder::forget(&folder)?,
+            State::Failed(_) | State::Begun if !work.exists() => folder::reopen(&folder, work)?,
+            State::New | State::Begun | State::Failed(_) => {}
+        }
+        match folder::state(work, self.plan.identity(cell).0) {
+            // Whoever computed it was killed before it could say so.
+            State::Done => return Ok(Prepared::Whole),
+            State::Failed(_) | State::Damaged(_) => folder::forget(work)?,
+            State::New | State::Begun => {}
+        }
+        crate::files::make_folder(work)?;
+        Ok(Prepared::Begin)
+    }
+
+    fn publish(&self, cell: Cell, claim: Claim) -> Result<Published> {
+        let folder = self.plan.folder(self.root, cell);
+        claim.publish(&folder, &|| self.plan.state(self.root, cell) == State::Done)
+    }
+
+    /// Records a cell as failed that was never tried.
+    fn fail_alone(&self, cell: Cell, failed: &FailedCell) -> Result<()> {
+        let Attempt::Held(claim) = self.claim(cell)? else {
+            // Whoever holds it comes to the same end, or to a better one.
+            return Ok(());
+        };
+        if self.plan.state(self.root, cell) == State::Done {
+            claim.drop_all();
+            return Ok(());
+        }
+        crate::files::make_folder(claim.work())?;
+        self.write_failure(cell, failed, claim.work())?;
+        self.publish(cell, claim).map(drop)
+    }
+
+    /// Of these cells, those that somebody living holds.
+    fn held_elsewhere(&self, cells: &[Cell]) -> Result<BTreeMap<Cell, Note>> {
+        let keys: Vec<&str> = cells.iter().map(|it| self.plan.identity(*it).0).collect();
+        let mut held = self.process.holders(&keys)?;
+        let of = |cell: &Cell| Some((*cell, held.remove(self.plan.identity(*cell).0)?));
+        Ok(cells.iter().filter_map(of).collect())
+    }
+
+    fn compute(&self, cell: Cell, folder: &Path, device: &Device) -> Result<(), Failure> {
         match cell {
-            Cell::Training(i) => self.run_training(&self.plan.trainings[i], &folder, device),
-            Cell::Evaluation(i) => self.run_evaluation(&self.plan.evaluations[i], &folder, device),
+            Cell::Training(i) => self.run_training(&self.plan.trainings[i], folder, device),
+            Cell::Evaluation(i) => self.run_evaluation(&self.plan.evaluations[i], folder, device),
         }
     }
 
@@ -395,16 +706,14 @@ impl Runner<'_> {
     }
 
     /// A failed evaluation has a row as well, without a number.
-    fn store_failure(&self, cell: Cell, failed: &FailedCell) -> Result<()> {
-        let folder = self.plan.folder(self.root, cell);
-        crate::files::make_folder(&folder)?;
+    fn write_failure(&self, cell: Cell, failed: &FailedCell, folder: &Path) -> Result<()> {
         if let Cell::Evaluation(i) = cell {
             let evaluation = &self.plan.evaluations[i];
             let data = &self.data[&data_key(&self.plan.target(evaluation).dataset)];
             let row = self.row(evaluation, data).with_failure(failed.error.clone());
-            results::write_cell(&folder, &[row], &[], &[]).context("cannot store a failure")?;
+            results::write_cell(folder, &[row], &[], &[]).context("cannot store a failure")?;
         }
-        folder::fail(&folder, self.plan.identity(cell).0, failed.clone())
+        folder::fail(folder, self.plan.identity(cell).0, failed.clone())
     }
 
     /// What a row says of an evaluation before anything is measured.

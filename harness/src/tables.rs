@@ -34,20 +34,20 @@ const FOLDER: &str = "tables";
 
 /// Notes in the run's folder what its tables show.
 pub(crate) fn write_spec(root: &Path, plan: &Plan) -> Result<()> {
-    let folder = |cell: Cell| {
-        let folder = plan.folder(root, cell);
-        folder
-            .file_name()
-            .map(PathBuf::from)
-            .expect("a cell has a folder of its own")
-    };
-    let spec = Spec {
-        tables: plan.tables.iter().flat_map(|entry| table_specs(plan, entry)).collect(),
-        worst_of: plan.tables.iter().flat_map(|entry| entry.worst_of.clone()).collect(),
-        planned: plan.evaluations.iter().map(|it| planned(plan, it)).collect(),
-        cells: plan.cells().map(folder).collect(),
-    };
-    files::write_json(&root.join(SPEC), &spec)
+    files::write_json(&root.join(SPEC), &spec(plan))
+}
+
+/// A hash of what the tables show and of all cells: equal for two who may work in one folder.
+pub(crate) fn digest(plan: &Plan) -> Result<String> {
+    let text = serde_json::to_string(&spec(plan))?;
+    Ok(blake3::hash(text.as_bytes()).to_hex()[..32].to_string())
+}
+
+/// The names of a run's cells, trainings first, and how many of them are trainings.
+pub(crate) fn cells(root: &Path) -> Result<(Vec<String>, usize)> {
+    let spec = read_spec(root)?;
+    let names = spec.cells.iter().map(|it| it.to_string_lossy().into_owned());
+    Ok((names.collect(), spec.cells.len() - spec.planned.len()))
 }
 
 /// The spec in a run's folder, which may be anybody's: what it names must lie in that folder.
@@ -71,6 +71,22 @@ fn read_spec(root: &Path) -> Result<Spec> {
             root.display()
         ))
     })
+}
+
+fn spec(plan: &Plan) -> Spec {
+    let folder = |cell: Cell| {
+        let folder = plan.folder(Path::new(""), cell);
+        folder
+            .file_name()
+            .map(PathBuf::from)
+            .expect("a cell has a folder of its own")
+    };
+    Spec {
+        tables: plan.tables.iter().flat_map(|entry| table_specs(plan, entry)).collect(),
+        worst_of: plan.tables.iter().flat_map(|entry| entry.worst_of.clone()).collect(),
+        planned: plan.evaluations.iter().map(|it| planned(plan, it)).collect(),
+        cells: plan.cells().map(folder).collect(),
+    }
 }
 
 /// Combines the rows of all finished cells, writes every table in every format, flags, comparisons and curves, and

@@ -93,8 +93,8 @@ fn a_killed_run_resumes() {
         assert!(start.elapsed() < Duration::from_secs(60), "nothing began");
         std::thread::sleep(Duration::from_millis(5));
     }
-    // While it works, nobody else may.
-    let (_, err) = killed.expect(2, &["m.yaml"]);
+    // While it works, nobody may work on anything else there.
+    let (_, err) = killed.expect(2, &["m.yaml", "--set", "recipe.epochs=2"]);
     assert!(err.contains("another run") && err.contains("--out"), "{err}");
     child.kill().unwrap();
     child.wait().unwrap();

@@ -9,6 +9,8 @@ pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod status;
+pub(crate) mod submit;
 pub(crate) mod tables;
 pub(crate) mod validate;
 pub(crate) mod verify_examples;

@@ -3,11 +3,13 @@ use std::io::Write;
 use anyhow::Result;
 use attacks::Cost;
 use comfy_table::{CellAlignment, Table, presets};
+use rayon::prelude::*;
 use serde_json::json;
 
 use super::{read_matrix, resolve, select};
+use crate::claims;
 use crate::cli::PlanArgs;
-use crate::cost::{Clock, of_evaluation, of_training};
+use crate::cost::{Clock, Counter};
 use crate::exit::Exit;
 use crate::folder::State;
 use crate::plan::{Methods, Plan};
@@ -19,11 +21,17 @@ pub(crate) fn main(args: &PlanArgs, methods: &Methods, out: &mut dyn Write) -> R
     let (plan, data) = resolve(&matrix, &args.matrix, methods, args.data.data_dir.as_deref())?;
     let cells = plan.needed(&select(&plan, &args.select)?);
     let root = args.select.out.join(&plan.name);
-    let mut clock = Clock::default();
+    let begun = claims::begun(&root)?;
+    let (mut counter, mut clock) = (Counter::default(), Clock::default());
+    let stands = |cell: &Cell| match plan.state(&root, *cell) {
+        State::New if begun.contains(&plan.folder_name(*cell)) => State::Begun,
+        state => state,
+    };
+    let states: Vec<State> = cells.par_iter().map(stands).collect();
     let mut lines = Vec::new();
-    for cell in cells {
-        let (cost, seconds) = cost(&plan, cell, &data, &mut clock)?;
-        let (state, reason) = describe(&plan.state(&root, cell));
+    for (cell, state) in cells.into_iter().zip(states) {
+        let (cost, seconds) = cost(&plan, cell, &data, &mut counter, &mut clock)?;
+        let (state, reason) = describe(&state);
         lines.push((cell, state, reason, cost, seconds));
     }
     if args.json {
@@ -87,18 +95,21 @@ fn kind(cell: Cell) -> &'static str {
     }
 }
 
-fn cost(plan: &Plan, cell: Cell, data: &AllData, clock: &mut Clock) -> Result<(Cost, f64)> {
+fn cost(plan: &Plan, cell: Cell, data: &AllData, counter: &mut Counter, clock: &mut Clock) -> Result<(Cost, f64)> {
     let (training, cost) = match cell {
         Cell::Training(i) => {
             let training = &plan.trainings[i];
-            (training, of_training(training, &data[&data_key(&training.dataset)])?)
+            (
+                training,
+                counter.training(training, &data[&data_key(&training.dataset)])?,
+            )
         }
         Cell::Evaluation(i) => {
             let evaluation = &plan.evaluations[i];
             let training = plan.target(evaluation);
             (
                 training,
-                of_evaluation(evaluation, training, &data[&data_key(&training.dataset)])?,
+                counter.evaluation(evaluation, training, &data[&data_key(&training.dataset)])?,
             )
         }
     };
@@ -127,6 +138,7 @@ pub(crate) fn thousands(number: u64) -> String {
     out
 }
 
+/// A length of time, for people.
 pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 1.0 => "< 1 s".into(),

@@ -1,4 +1,6 @@
+use std::collections::HashMap;
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,15 +9,19 @@ use candle_core::Device;
 use random::Stream;
 
 use super::{read_matrix, resolve, select};
+use crate::claims::{self, About};
 use crate::cli::RunArgs;
 use crate::device;
 use crate::exit::{Exit, Stop};
 use crate::files;
-use crate::folder::RunFolder;
+use crate::folder::{RunFolder, State};
 use crate::plan::{Methods, Plan};
 use crate::progress::Progress;
-use crate::run::{Options, Report, run};
+use crate::run::{Cell, Compute, Options, Report, run};
 use crate::tables;
+
+/// What a process claims while it stores and typesets.
+pub(crate) const TABLES: &str = "tables";
 
 /// Computes what is missing, then stores and typesets everything that is there.
 pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {
@@ -31,10 +37,19 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     let matrix = read_matrix(&args.matrix)?;
     let (plan, data) = resolve(&matrix, &args.matrix, methods, args.data.data_dir.as_deref())?;
     let selected = select(&plan, &args.select)?;
-    let cells = plan.needed(&selected);
-    let run_folder = RunFolder::open(&args.select.out, &plan.name)?;
-    files::write(&run_folder.root().join("matrix.yaml"), matrix.source.text.as_bytes())?;
-    tables::write_spec(run_folder.root(), &plan)?;
+    let cells = match &args.cells {
+        Some(file) => named_cells(&plan, file, args.line.unwrap_or(0))?,
+        None => plan.needed(&selected),
+    };
+    if !(args.stale_after.is_finite() && args.stale_after >= 1.0) {
+        return Err(Stop::usage("--stale-after must be at least 1 second"));
+    }
+    let me = About::me(Some(tables::digest(&plan)?), args.force, args.stale_after);
+    let run_folder = RunFolder::open(&args.select.out, &plan.name, me, &|line| eprintln!("{line}"))?;
+    if args.cells.is_none() {
+        files::write(&run_folder.root().join("matrix.yaml"), matrix.source.text.as_bytes())?;
+        tables::write_spec(run_folder.root(), &plan)?;
+    }
 
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
@@ -47,20 +62,67 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
         device_name,
         fail_fast: args.fail_fast,
         force: args.force,
+        compute: if args.gather {
+            Compute::Nothing
+        } else {
+            Compute::Missing
+        },
     };
     let report = run(&plan, &cells, &data, &run_folder, &options, &progress)?;
     progress.finish();
 
-    let text =
-        tables::write(run_folder.root(), &[]).context("the cells are stored, but the tables could not be written")?;
-    writeln!(out, "{text}")?;
+    if args.cells.is_none() {
+        // One at a time, so that the last to gather has seen every cell.
+        if let Some(turn) = run_folder.process().wait_for(TABLES, &|| progress.interrupted())? {
+            tidy(&plan, &run_folder)?;
+            let text = tables::write(run_folder.root(), &[])
+                .context("the cells are stored, but the tables could not be written")?;
+            turn.drop_all();
+            writeln!(out, "{text}")?;
+        }
+    }
     summary(&report, &run_folder, out)?;
     Ok(match &report {
         Report { interrupted: true, .. } => Exit::Interrupted,
         Report { failed, .. } if failed.iter().any(|(_, it)| it.integrity) => Exit::Integrity,
-        Report { failed, .. } if !failed.is_empty() => Exit::CellsFailed,
+        Report { failed, left, .. } if !failed.is_empty() || !left.is_empty() => Exit::CellsFailed,
         _ => Exit::Success,
     })
+}
+
+/// The cells that a line of a file names, separated by blanks.
+fn named_cells(plan: &Plan, file: &Path, line: usize) -> Result<Vec<Cell>> {
+    let text = std::fs::read_to_string(file).map_err(|error| Stop::usage(format!("{}: {error}", file.display())))?;
+    let keys = text.lines().nth(line).unwrap_or_default();
+    let known: HashMap<&str, Cell> = plan.cells().map(|cell| (plan.identity(cell).0, cell)).collect();
+    let mut cells = Vec::new();
+    for key in keys.split_whitespace() {
+        let cell = known.get(key).ok_or_else(|| {
+            Stop::usage(format!(
+                "{}: no cell of the matrix has the key {key}; the program or the matrix is not what it was when this \
+                 was submitted: run `harness submit` again",
+                file.display()
+            ))
+        })?;
+        cells.push(*cell);
+    }
+    match cells.is_empty() {
+        true => Err(Stop::usage(format!("{} has no cell in line {line}", file.display()))),
+        false => Ok(cells),
+    }
+}
+
+/// Removes what killed processes left of cells that have ended since.
+fn tidy(plan: &Plan, run_folder: &RunFolder) -> Result<()> {
+    if run_folder.process().others()?.is_empty() {
+        let known: HashMap<&str, Cell> = plan.cells().map(|cell| (plan.identity(cell).0, cell)).collect();
+        let done = |key: &str| {
+            let cell = known.get(key);
+            cell.is_some_and(|cell| plan.state(run_folder.root(), *cell) == State::Done)
+        };
+        claims::tidy(run_folder.process(), &done)?;
+    }
+    Ok(())
 }
 
 /// Small networks leave threads idle, so several cells may share the machine. A large one fills it,
@@ -91,14 +153,27 @@ fn summary(report: &Report, folder: &RunFolder, out: &mut dyn Write) -> Result<(
     let Report {
         computed,
         kept,
+        elsewhere,
+        left,
         failed,
         interrupted,
     } = report;
+    let elsewhere = match elsewhere {
+        0 => String::new(),
+        cells => format!(", {cells} by other processes"),
+    };
     writeln!(
         out,
-        "{computed} cells computed, {kept} kept from before, {} failed",
+        "{computed} cells computed{elsewhere}, {kept} kept from before, {} failed",
         failed.len()
     )?;
+    if let Some(first) = left.first() {
+        let more = match left.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        writeln!(out, "left to compute: {first}{more}")?;
+    }
     for (slug, it) in failed {
         writeln!(out, "failed: {slug}: {}", it.error)?;
     }

@@ -2,6 +2,8 @@ use std::io::Write;
 
 use anyhow::Result;
 
+use super::run::TABLES;
+use crate::claims::{self, About, Process};
 use crate::cli::{Format, TablesArgs};
 use crate::exit::{Exit, Stop};
 use crate::tables;
@@ -14,7 +16,18 @@ pub(crate) fn main(args: &TablesArgs, out: &mut dyn Write) -> Result<Exit> {
             "--worst-of needs the names of attacks, as in `--worst-of pgd-20,cw`",
         ));
     }
-    let markdown = tables::write(&args.run, &worst_of)?;
+    let markdown = if args.run.join("cells").is_dir() {
+        // One at a time, so that nobody writes over tables that show more than its own.
+        let reader = Process::join(&args.run, About::me(None, false, claims::STALE_AFTER))?;
+        let turn = reader.wait_for(TABLES, &|| false)?;
+        let markdown = tables::write(&args.run, &worst_of)?;
+        if let Some(turn) = turn {
+            turn.drop_all();
+        }
+        markdown
+    } else {
+        tables::write(&args.run, &worst_of)?
+    };
     let text = match args.format {
         Format::Markdown => markdown,
         Format::Csv => tables::read(&args.run, "csv")?,

@@ -1,0 +1,256 @@
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::plan::duration;
+use crate::claims::{self, Note};
+use crate::cli::StatusArgs;
+use crate::exit::{Exit, Stop};
+use crate::folder::{self, Glance};
+use crate::host;
+use crate::matrix::Matrix;
+use crate::tables;
+
+/// How a run gets on, out of its folder alone: no data are read and no file is checked.
+pub(crate) fn main(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> {
+    let root = run_folder(args)?;
+    let status = Status::read(&root)?;
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&status.as_json(&root))?)?;
+    } else {
+        status.print(&root, out)?;
+    }
+    Ok(Exit::Success)
+}
+
+/// A folder is a run's own; a file is a matrix, whose run lies where `run` puts it.
+fn run_folder(args: &StatusArgs) -> Result<PathBuf> {
+    if args.run.is_dir() {
+        return Ok(args.run.clone());
+    }
+    let matrix = Matrix::read(&args.run, &[])?;
+    let root = args.out.join(&matrix.name);
+    match root.is_dir() {
+        true => Ok(root),
+        false => Err(Stop::usage(format!(
+            "{} is not there: nothing of {} has been run yet; `harness plan` lists its cells",
+            root.display(),
+            args.run.display(),
+        ))),
+    }
+}
+
+struct Status {
+    cells: usize,
+    done: usize,
+    running: Vec<(String, Note)>,
+    failed: Vec<(String, String)>,
+    /// Cells to compute at which nobody works, some of them begun.
+    left: usize,
+    begun: usize,
+    /// At the pace of those at work; `None`: nothing to go by.
+    seconds_left: Option<f64>,
+}
+
+impl Status {
+    fn read(root: &Path) -> Result<Self> {
+        let (cells, trainings) = tables::cells(root)?;
+        let folders = root.join("cells");
+        // A folder begins with the first digits of the cell's key.
+        let held: HashMap<String, Note> = claims::watch(root)?
+            .into_iter()
+            .filter(|(key, _)| key.len() > folder::KEY_DIGITS)
+            .map(|(key, note)| (key[..folder::KEY_DIGITS].to_string(), note))
+            .collect();
+        let begun = claims::begun(root)?;
+        let mut status = Self {
+            cells: cells.len(),
+            done: 0,
+            running: Vec::new(),
+            failed: Vec::new(),
+            left: 0,
+            begun: 0,
+            seconds_left: None,
+        };
+        let groups = groups(&cells, trainings);
+        let mut done: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut unfinished: BTreeMap<&str, usize> = BTreeMap::new();
+        for (name, group) in cells.iter().zip(&groups) {
+            let slug = slug(name);
+            match folder::glance(&folders.join(name)) {
+                Glance::Done => {
+                    status.done += 1;
+                    done.entry(group).or_default().push(name);
+                    continue;
+                }
+                Glance::Failed(error) if !held.contains_key(&name[..folder::KEY_DIGITS]) => {
+                    status.failed.push((slug.to_string(), error));
+                    continue;
+                }
+                Glance::Failed(_) | Glance::Unfinished => {}
+            }
+            *unfinished.entry(group).or_default() += 1;
+            match held.get(&name[..folder::KEY_DIGITS]) {
+                Some(note) => status.running.push((slug.to_string(), note.clone())),
+                None => {
+                    status.left += 1;
+                    status.begun += usize::from(begun.contains(name));
+                }
+            }
+        }
+        status.seconds_left = estimate(&folders, &done, &unfinished, status.running.len());
+        Ok(status)
+    }
+
+    fn as_json(&self, root: &Path) -> serde_json::Value {
+        let running = self.running.iter().map(
+            |(name, note)| json!({ "name": name, "host": note.host, "process": note.process, "since": note.since }),
+        );
+        let failed = self
+            .failed
+            .iter()
+            .map(|(name, error)| json!({ "name": name, "error": error }));
+        json!({
+            "run": root, "cells": self.cells, "done": self.done, "left": self.left, "begun": self.begun,
+            "running": running.collect::<Vec<_>>(), "failed": failed.collect::<Vec<_>>(),
+            "seconds_left": self.seconds_left,
+        })
+    }
+
+    fn print(&self, root: &Path, out: &mut dyn Write) -> Result<()> {
+        const LINES: usize = 20;
+        let more = |all: usize| match all.saturating_sub(LINES) {
+            0 => String::new(),
+            more => format!("  … and {more} more (--json shows all)\n"),
+        };
+        let begun = match self.begun {
+            0 => String::new(),
+            begun => format!(" ({begun} begun)"),
+        };
+        writeln!(
+            out,
+            "{}: {} cells: {} done, {} at work, {} failed, {} left{begun}",
+            root.display(),
+            self.cells,
+            self.done,
+            self.running.len(),
+            self.failed.len(),
+            self.left,
+        )?;
+        if !self.running.is_empty() {
+            writeln!(out, "at work:")?;
+            for (name, note) in self.running.iter().take(LINES) {
+                let since = host::now().saturating_sub(note.since) as f64;
+                writeln!(out, "  {name}: {note}, for {}", duration(since))?;
+            }
+            write!(out, "{}", more(self.running.len()))?;
+        }
+        if !self.failed.is_empty() {
+            writeln!(out, "failed:")?;
+            for (name, error) in self.failed.iter().take(LINES) {
+                writeln!(out, "  {name}: {error}")?;
+            }
+            write!(out, "{}", more(self.failed.len()))?;
+        }
+        match self.seconds_left {
+            _ if self.running.is_empty() && self.left == 0 => {}
+            None => writeln!(out, "time left: unknown, nothing like it has finished yet")?,
+            Some(seconds) => {
+                let at_once = self.running.len().max(1);
+                writeln!(out, "time left: about {}, {at_once} at once", duration(seconds))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What follows the key in the name of a cell's folder.
+fn slug(name: &str) -> &str {
+    name.get(folder::KEY_DIGITS + 1..).unwrap_or(name)
+}
+
+/// Of every cell, what it is called without its seed: cells of one such name take about as long.
+fn groups(cells: &[String], trainings: usize) -> Vec<String> {
+    let trained: HashMap<&str, &str> = cells[..trainings]
+        .iter()
+        .map(|name| (slug(name), slug(name).rsplit_once("-s").map_or("", |(name, _)| name)))
+        .collect();
+    let group = |(i, name): (usize, &String)| {
+        let slug = slug(name);
+        if i < trainings {
+            return format!("train {}", trained[slug]);
+        }
+        // The name of an evaluation is that of its training, then of the checkpoint and the attack.
+        let ends = slug.match_indices('-').map(|(end, _)| end).rev();
+        let own = ends
+            .map(|end| slug.split_at(end))
+            .find_map(|(of, rest)| Some((trained.get(of)?, rest)));
+        own.map_or_else(
+            || format!("attack {slug}"),
+            |(network, attack)| format!("attack {network}{attack}"),
+        )
+    };
+    cells.iter().enumerate().map(group).collect()
+}
+
+/// Seconds that the unfinished cells take, `at_once` at a time, if finished ones of their kinds are
+/// anything to go by. Only a few of these are read.
+fn estimate(
+    folders: &Path,
+    done: &BTreeMap<&str, Vec<&str>>,
+    unfinished: &BTreeMap<&str, usize>,
+    at_once: usize,
+) -> Option<f64> {
+    const IN_ALL: usize = 60;
+    let kind = |group: &str| group.split(' ').next().unwrap_or_default().to_string();
+    let each = (IN_ALL / done.len().max(1)).clamp(1, 8);
+    let mut by_group: HashMap<&str, f64> = HashMap::new();
+    let mut by_kind: HashMap<String, (f64, usize)> = HashMap::new();
+    // Groups with something left first: the others only help where these have no finished cell.
+    let mut groups: Vec<_> = done.iter().collect();
+    groups.sort_by_key(|(group, _)| !unfinished.contains_key(*group));
+    for (group, names) in groups.into_iter().take(IN_ALL / each) {
+        let some = names.iter().step_by(names.len().div_ceil(each));
+        let seconds: Vec<f64> = some
+            .filter_map(|name| results::read_timings(&folders.join(name).join(results::TIMINGS_FILE)).ok())
+            .flat_map(|timings| timings.into_iter().map(|it| it.seconds))
+            .collect();
+        if seconds.is_empty() {
+            continue;
+        }
+        let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
+        by_group.insert(group, mean);
+        let of_kind = by_kind.entry(kind(group)).or_default();
+        *of_kind = (of_kind.0 + mean, of_kind.1 + 1);
+    }
+    let mut left = 0.0;
+    for (group, cells) in unfinished {
+        let of_kind = || by_kind.get(&kind(group)).map(|(sum, n)| sum / *n as f64);
+        left += by_group.get(group).copied().or_else(of_kind)? * *cells as f64;
+    }
+    Some(left / at_once.max(1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_that_differ_by_seed_alone_are_of_one_group() {
+        let cells = [
+            "digits-net-mart-s0",
+            "digits-net-mart-s1",
+            "digits-net-mart-s10-best-pgd-20",
+        ];
+        let cells: Vec<String> = cells.iter().map(|it| format!("0123456789ab-{it}")).collect();
+        let mut cells = cells;
+        cells.insert(2, "0123456789ab-digits-net-mart-s10".into());
+        let expected = ["train digits-net-mart"; 3]
+            .into_iter()
+            .chain(["attack digits-net-mart-best-pgd-20"]);
+        assert_eq!(groups(&cells, 3), expected.collect::<Vec<_>>());
+    }
+}
