@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
@@ -12,7 +12,7 @@ use random::{Purpose, Stream};
 use results::{Row, Timing, TimingKind};
 
 use crate::data::Data;
-use crate::evaluation::{SAVE_EVERY, Saves, Scrutiny, Task, judge, query_budget, untouched};
+use crate::evaluation::{Saves, Scrutiny, Task, judge, query_budget, untouched};
 use crate::failure::Failure;
 use crate::folder::{self, FailedCell, RunFolder, State};
 use crate::host;
@@ -41,6 +41,10 @@ pub(crate) struct Options {
     pub(crate) fail_fast: bool,
     /// Recompute selected cells.
     pub(crate) force: bool,
+    /// A cell that is stopped loses at most so much work.
+    pub(crate) checkpoint_every: Duration,
+    /// This invocation, as the manifest names it.
+    pub(crate) invocation: String,
 }
 
 /// One cell of a plan.
@@ -55,6 +59,8 @@ pub(crate) enum Cell {
 pub(crate) struct Report {
     /// Cells computed now.
     pub(crate) computed: usize,
+    /// Cells that ended now, with a result or without.
+    pub(crate) ended: usize,
     /// Cells that were there already.
     pub(crate) kept: usize,
     /// Cells without a result, with the reason.
@@ -209,6 +215,9 @@ impl Board {
             }
             match plan.state(runner.root, cell) {
                 State::Done => {
+                    // A kill between a cell's end and its tidying leaves something.
+                    clean_up(&folder);
+                    tidy_temporary(&folder)?;
                     board.report.kept += 1;
                     board.ended.insert(cell, None);
                     runner.progress.ended();
@@ -240,8 +249,15 @@ impl Board {
         let failure = match ended {
             Ok(()) => {
                 self.report.computed += 1;
+                self.report.ended += 1;
                 self.ended.insert(cell, None);
                 self.fail_children_of_failed(runner);
+                return;
+            }
+            // Not the cell's fault, and the next would meet it as well. What is finished is safe.
+            Err(Failure::Other(error)) if crate::files::is_refused(&error) => {
+                self.broken.get_or_insert(error.context(slug));
+                self.stopped = true;
                 return;
             }
             Err(failure) => failure,
@@ -284,6 +300,7 @@ impl Board {
     }
 
     fn record(&mut self, cell: Cell, slug: String, failed: FailedCell, runner: &Runner<'_>) {
+        self.report.ended += 1;
         runner.progress.say(&format!("failed: {slug}: {}", failed.error));
         if let Err(error) = runner.store_failure(cell, &failed) {
             // A full disk, say: the run cannot go on, and finished cells are safe.
@@ -310,6 +327,7 @@ impl Runner<'_> {
         }
         let folder = self.plan.folder(self.root, cell);
         crate::files::make_folder(&folder)?;
+        tidy_temporary(&folder)?;
         match cell {
             Cell::Training(i) => self.run_training(&self.plan.trainings[i], &folder, device),
             Cell::Evaluation(i) => self.run_evaluation(&self.plan.evaluations[i], &folder, device),
@@ -320,18 +338,21 @@ impl Runner<'_> {
         let (started, clock) = (host::now(), Instant::now());
         let bar = self.progress.cell("train", &cell.slug);
         let data = &self.data[&data_key(&cell.dataset)];
-        let trained = train(cell, data, device, folder, &bar).map_err(|failure| match &failure {
-            Failure::Other(error) if kernels::device::is_out_of_memory(error) => Failure::Memory {
-                batch: cell.recipe.batch,
-                fits: batch_that_fits(cell, data, device),
-            },
-            _ => failure,
-        })?;
+        let trained =
+            train(cell, data, device, folder, self.options.checkpoint_every, &bar).map_err(
+                |failure| match &failure {
+                    Failure::Other(error) if kernels::device::is_out_of_memory(error) => Failure::Memory {
+                        batch: cell.recipe.batch,
+                        fits: batch_that_fits(cell, data, device),
+                    },
+                    _ => failure,
+                },
+            )?;
         let timing = self.timing(&cell.key, TimingKind::Train, started, clock, trained.examples);
         results::write_cell(folder, &[], &[], &[timing]).context("cannot store a training's timings")?;
         let mut names: Vec<&str> = trained.files.iter().map(String::as_str).collect();
         names.extend(RESULT_FILES);
-        folder::finish(folder, &cell.key, &names)?;
+        folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
         clean_up(folder);
         Ok(())
     }
@@ -375,7 +396,7 @@ impl Runner<'_> {
             saves: Some(Saves {
                 file: &saves,
                 key: &cell.key,
-                every: SAVE_EVERY,
+                every: self.options.checkpoint_every,
             }),
             keep_images: false,
         };
@@ -389,7 +410,7 @@ impl Runner<'_> {
         let outcomes = judged.stored(&cell.key);
         let timing = self.timing(&cell.key, TimingKind::Evaluate, started, clock, outcomes.len() as u64);
         results::write_cell(folder, &[row], &outcomes, &[timing]).context("cannot store an evaluation")?;
-        folder::finish(folder, &cell.key, RESULT_FILES)?;
+        folder::finish(folder, &cell.key, &self.options.invocation, RESULT_FILES)?;
         clean_up(folder);
         Ok(())
     }
@@ -398,13 +419,21 @@ impl Runner<'_> {
     fn store_failure(&self, cell: Cell, failed: &FailedCell) -> Result<()> {
         let folder = self.plan.folder(self.root, cell);
         crate::files::make_folder(&folder)?;
+        let mut names: &[&str] = &[];
         if let Cell::Evaluation(i) = cell {
+            names = RESULT_FILES;
             let evaluation = &self.plan.evaluations[i];
             let data = &self.data[&data_key(&self.plan.target(evaluation).dataset)];
             let row = self.row(evaluation, data).with_failure(failed.error.clone());
             results::write_cell(&folder, &[row], &[], &[]).context("cannot store a failure")?;
         }
-        folder::fail(&folder, self.plan.identity(cell).0, failed.clone())
+        folder::fail(
+            &folder,
+            self.plan.identity(cell).0,
+            &self.options.invocation,
+            failed.clone(),
+            names,
+        )
     }
 
     /// What a row says of an evaluation before anything is measured.
@@ -468,6 +497,14 @@ impl Runner<'_> {
             peak_memory: host::peak_memory(),
         }
     }
+}
+
+/// Removes the temporary files of killed processes.
+pub(crate) fn tidy_temporary(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    results::atomic::clean(folder).with_context(|| format!("cannot clean up {}", folder.display()))
 }
 
 const RESULT_FILES: &[&str] = &[results::ROWS_FILE, results::OUTCOMES_FILE, results::TIMINGS_FILE];

@@ -30,7 +30,8 @@ struct Spec {
 }
 
 const SPEC: &str = "tables.json";
-const FOLDER: &str = "tables";
+/// The folder of typeset tables, in a run's.
+pub(crate) const FOLDER: &str = "tables";
 
 /// Notes in the run's folder what its tables show.
 pub(crate) fn write_spec(root: &Path, plan: &Plan) -> Result<()> {
@@ -47,11 +48,11 @@ pub(crate) fn write_spec(root: &Path, plan: &Plan) -> Result<()> {
         planned: plan.evaluations.iter().map(|it| planned(plan, it)).collect(),
         cells: plan.cells().map(folder).collect(),
     };
-    files::write_json(&root.join(SPEC), &spec)
+    files::write_sealed(&root.join(SPEC), &spec)
 }
 
 fn read_spec(root: &Path) -> Result<Spec> {
-    let spec: Option<Spec> = files::read_json(&root.join(SPEC))?;
+    let spec: Option<Spec> = files::read_sealed(&root.join(SPEC))?;
     spec.ok_or_else(|| {
         Stop::usage(format!(
             "{} is not the folder of a run; runs are kept in `runs/` unless --out says otherwise",
@@ -63,9 +64,14 @@ fn read_spec(root: &Path) -> Result<Spec> {
 /// Combines the rows of all finished cells, writes every table in every format, flags, comparisons and curves, and
 /// returns the tables in Markdown. `worst_of` adds a column to every table of attacks on the networks themselves.
 pub(crate) fn write(root: &Path, worst_of: &[Vec<String>]) -> Result<String> {
+    derive(root, root, worst_of)
+}
+
+/// As [`write`], but with everything that follows from the cells of `root` written to the folder `into`.
+pub(crate) fn derive(root: &Path, into: &Path, worst_of: &[Vec<String>]) -> Result<String> {
     let run = Run::read(root)?;
-    let rows = results::combine(root, &run.folders, PerExample::Combine)?;
-    let folder = root.join(FOLDER);
+    let rows = results::combine(into, &run.folders, PerExample::Combine)?;
+    let folder = into.join(FOLDER);
     files::make_folder(&folder)?;
     results::write_flags(&folder.join("flags.csv"), &results::flags(&rows))?;
     let comparisons = results::compare(&rows, |row| run.outcomes(row))?;
@@ -87,7 +93,26 @@ pub(crate) fn write(root: &Path, worst_of: &[Vec<String>]) -> Result<String> {
         }
         texts.push(Markdown::default().export(&table));
     }
+    // So that whoever derives them again finds the same.
+    if !worst_of.is_empty() {
+        let mut spec = run.spec.clone();
+        spec.add_worst_of(worst_of);
+        files::write_sealed(&into.join(SPEC), &spec)?;
+    }
     Ok(texts.join("\n"))
+}
+
+impl Spec {
+    /// Adds a column for each of these lists of attacks.
+    fn add_worst_of(&mut self, worst_of: &[Vec<String>]) {
+        for names in worst_of {
+            let shown = self.tables.iter_mut().filter(|table| has_worst(table.kind));
+            shown.for_each(|table| add(&mut table.columns, worst_column(names)));
+            self.worst_of.push(names.clone());
+        }
+        self.worst_of.sort();
+        self.worst_of.dedup();
+    }
 }
 
 /// A run's folder and what its tables show.
@@ -126,24 +151,19 @@ impl Run {
 
     /// The tables, with a column more for each list of `worst_of`.
     pub(crate) fn tables(&self, stored: Vec<Row>, worst_of: &[Vec<String>]) -> Result<Vec<Table>> {
-        let Spec {
-            mut tables,
-            worst_of: mut lists,
-            mut planned,
-            ..
-        } = self.spec.clone();
-        if !worst_of.is_empty() && !tables.iter().any(|table| has_worst(table.kind)) {
+        let mut spec = self.spec.clone();
+        if !worst_of.is_empty() && !spec.tables.iter().any(|table| has_worst(table.kind)) {
             return Err(Stop::usage(
                 "--worst-of: this run has no table for it; add `summary` or `white-box` to the matrix's `tables`",
             ));
         }
-        for names in worst_of {
-            let shown = tables.iter_mut().filter(|table| has_worst(table.kind));
-            shown.for_each(|table| add(&mut table.columns, worst_column(names)));
-            lists.push(names.clone());
-        }
-        lists.sort();
-        lists.dedup();
+        spec.add_worst_of(worst_of);
+        let Spec {
+            tables,
+            worst_of: lists,
+            mut planned,
+            ..
+        } = spec;
         let mut rows = stored.clone();
         for names in &lists {
             let label = worst_label(names);

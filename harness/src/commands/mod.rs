@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 pub(crate) mod attack;
+pub(crate) mod check;
 pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod ls;
@@ -10,6 +11,7 @@ pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod tables;
 pub(crate) mod validate;
+pub(crate) mod verify;
 pub(crate) mod verify_examples;
 
 use std::collections::BTreeMap;

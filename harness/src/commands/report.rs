@@ -22,6 +22,9 @@ pub(crate) fn main(args: &ReportArgs, out: &mut dyn Write) -> Result<Exit> {
     let html = page.html().context("cannot fill the page")?;
     let file = args.out.clone().unwrap_or_else(|| args.run.join(FILE));
     files::write(&std::path::absolute(&file)?, html.as_bytes())?;
+    if args.out.is_none() {
+        crate::manifest::refresh(&args.run, |path| path == FILE)?;
+    }
     writeln!(out, "{}", file.display())?;
     Ok(Exit::Success)
 }

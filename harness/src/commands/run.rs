@@ -1,6 +1,7 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
@@ -9,12 +10,14 @@ use random::Stream;
 use super::{read_matrix, resolve, select};
 use crate::cli::RunArgs;
 use crate::device;
+use crate::evaluation;
 use crate::exit::{Exit, Stop};
 use crate::files;
 use crate::folder::RunFolder;
+use crate::manifest::{self, MatrixFacts, Recorder, Settings};
 use crate::plan::{Methods, Plan};
 use crate::progress::Progress;
-use crate::run::{Options, Report, run};
+use crate::run::{Options, Report, run, tidy_temporary};
 use crate::tables;
 
 /// Computes what is missing, then stores and typesets everything that is there.
@@ -26,6 +29,17 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         pool.map_err(|error| Stop::usage(format!("--threads {threads}: {error}")))?;
     }
+    let checkpoint_every = Duration::try_from_secs_f64(args.checkpoint_every)
+        .map_err(|_| Stop::usage(format!("--checkpoint-every {} is no time", args.checkpoint_every)))?;
+    match args.evaluation_batch {
+        Some(0) => {
+            return Err(Stop::usage(
+                "--evaluation-batch 0 would never do anything; the smallest is 1",
+            ));
+        }
+        Some(examples) => evaluation::set_batch(examples),
+        None => {}
+    }
     device::configure(args.precision, args.deterministic);
     let (device, device_name) = device::parse(&args.device)?;
     let matrix = read_matrix(&args.matrix)?;
@@ -33,8 +47,21 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     let selected = select(&plan, &args.select)?;
     let cells = plan.needed(&selected);
     let run_folder = RunFolder::open(&args.select.out, &plan.name)?;
-    files::write(&run_folder.root().join("matrix.yaml"), matrix.source.text.as_bytes())?;
-    tables::write_spec(run_folder.root(), &plan)?;
+    let root = run_folder.root();
+    for folder in ["", tables::FOLDER, manifest::INVOCATIONS] {
+        tidy_temporary(&root.join(folder))?;
+    }
+    files::write(&root.join(manifest::MATRIX), matrix.source.text.as_bytes())?;
+    tables::write_spec(root, &plan)?;
+    let jobs = args.jobs.map_or_else(|| default_jobs(&plan, &device), Ok)?;
+    let settings = Settings {
+        threads: rayon::current_num_threads(),
+        jobs,
+        evaluation_batch: evaluation::batch(),
+        checkpoint_every: args.checkpoint_every,
+    };
+    let facts = MatrixFacts::of(&matrix, &args.matrix.set, args.matrix.limit, args.matrix.seed);
+    let mut recorder = Recorder::begin(root, &plan, &data, facts, &device_name, settings)?;
 
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
@@ -42,25 +69,34 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
     let progress = Progress::new(cells.len(), stop);
     let options = Options {
-        jobs: args.jobs.map_or_else(|| default_jobs(&plan, &device), Ok)?,
+        jobs,
         device,
         device_name,
         fail_fast: args.fail_fast,
         force: args.force,
+        checkpoint_every,
+        invocation: recorder.id().to_string(),
     };
-    let report = run(&plan, &cells, &data, &run_folder, &options, &progress)?;
+    let report = run(&plan, &cells, &data, &run_folder, &options, &progress).inspect_err(|_| {
+        // The error that ended the run says more than one of its record.
+        let _ = recorder.note_end(Exit::Unexpected, 0);
+    })?;
     progress.finish();
 
-    let text =
-        tables::write(run_folder.root(), &[]).context("the cells are stored, but the tables could not be written")?;
-    writeln!(out, "{text}")?;
-    summary(&report, &run_folder, out)?;
-    Ok(match &report {
+    let text = tables::write(root, &[]).context("the cells are stored, but the tables could not be written")?;
+    let exit = match &report {
         Report { interrupted: true, .. } => Exit::Interrupted,
         Report { failed, .. } if failed.iter().any(|(_, it)| it.integrity) => Exit::Integrity,
         Report { failed, .. } if !failed.is_empty() => Exit::CellsFailed,
         _ => Exit::Success,
-    })
+    };
+    let digest = recorder
+        .end(exit, report.computed)
+        .context("the cells are stored, but not the manifest")?;
+    writeln!(out, "{text}")?;
+    summary(&report, &run_folder, out)?;
+    writeln!(out, "manifest: {}/{}, BLAKE3 {digest}", root.display(), manifest::FILE)?;
+    Ok(exit)
 }
 
 /// Small networks leave threads idle, so several cells may share the machine. A large one fills it,
@@ -93,6 +129,7 @@ fn summary(report: &Report, folder: &RunFolder, out: &mut dyn Write) -> Result<(
         kept,
         failed,
         interrupted,
+        ..
     } = report;
     writeln!(
         out,

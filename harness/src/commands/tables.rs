@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::cli::{Format, TablesArgs};
 use crate::exit::{Exit, Stop};
+use crate::manifest;
 use crate::tables;
 
 /// Typesets the tables of a run again, out of its stored results.
@@ -15,6 +16,7 @@ pub(crate) fn main(args: &TablesArgs, out: &mut dyn Write) -> Result<Exit> {
         ));
     }
     let markdown = tables::write(&args.run, &worst_of)?;
+    manifest::refresh(&args.run, manifest::is_derived)?;
     let text = match args.format {
         Format::Markdown => markdown,
         Format::Csv => tables::read(&args.run, "csv")?,
