@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::files;
 
@@ -66,6 +66,47 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], device: &Device) -> Resul
     Ok((tensors, about))
 }
 
+/// A description with the digest of everything in its file, for files that no `status.json` vouches for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed<T> {
+    about: T,
+    blake3: String,
+}
+
+/// As [`save`], for [`load_sealed`].
+pub(crate) fn save_sealed(file: &Path, tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<()> {
+    let blake3 = digest(tensors, about)?;
+    save(file, tensors, &Sealed { about, blake3 })
+}
+
+/// Reads what [`save_sealed`] wrote, and fails if any of it has changed since.
+pub(crate) fn load_sealed<T: Serialize + DeserializeOwned>(
+    file: &Path,
+    device: &Device,
+) -> Result<(BTreeMap<String, Tensor>, T)> {
+    let (tensors, Sealed { about, blake3 }): (_, Sealed<T>) = load(file, device)?;
+    anyhow::ensure!(
+        digest(&tensors, &about)? == blake3,
+        "{} has changed since it was written",
+        file.display()
+    );
+    Ok((tensors, about))
+}
+
+/// BLAKE3 over names, shapes and values of tensors and over what describes them.
+fn digest(tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&serde_json::to_vec(about)?);
+    for (name, tensor) in tensors {
+        hasher.update(format!("\n{name} {:?}\n", tensor.dims()).as_bytes());
+        let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        hasher.update(&bytes);
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
 /// The tensors whose names begin with `prefix`, without it.
 pub(crate) fn part(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
     let named = tensors
@@ -92,7 +133,15 @@ mod tests {
             [[1., 2., 3.], [4., 5., 6.]]
         );
 
+        save_sealed(&file, &tensors, &7u32).unwrap();
+        assert_eq!(load_sealed::<u32>(&file, &Device::Cpu).unwrap().1, 7);
         let bytes = std::fs::read(&file).unwrap();
+        for place in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[place] ^= 1;
+            std::fs::write(&file, &flipped).unwrap();
+            assert!(load_sealed::<u32>(&file, &Device::Cpu).is_err(), "byte {place}");
+        }
         for length in 0..bytes.len() {
             std::fs::write(&file, &bytes[..length]).unwrap();
             let error = load::<u32>(&file, &Device::Cpu).unwrap_err();

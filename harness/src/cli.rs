@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::attack::AttackArgs;
+use crate::commands::check::CheckArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::export::ExportArgs;
+use crate::commands::verify::VerifyRunArgs;
 use crate::commands::verify_examples::VerifyArgs;
 
 /// Benchmark of adversarial training: trains every network of a matrix, attacks it, stores every
@@ -71,6 +73,10 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Compare results with earlier ones; exit code 5 if they moved further than they may.
     Compare(CompareArgs),
+    /// Check that a run is whole, unchanged and honest. Computes nothing and needs no data.
+    Check(CheckArgs),
+    /// Compute some cells of a run again, from the matrix, and compare every byte.
+    Verify(VerifyRunArgs),
     /// Write a trained network as safetensors under the authors' parameter names, for PyTorch.
     Export(ExportArgs),
     /// Attack somebody's network: safetensors or a PyTorch checkpoint.
@@ -143,6 +149,12 @@ pub(crate) struct RunArgs {
     /// Threads in all; every core unless given.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+    /// Examples attacked together in an evaluation: fewer need less memory. Results do not depend on it.
+    #[arg(long, value_name = "N")]
+    pub(crate) evaluation_batch: Option<usize>,
+    /// Save so often where a cell stands. Whoever kills the program loses no more work than that.
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    pub(crate) checkpoint_every: f64,
     /// Stop at the first failed cell.
     #[arg(long)]
     pub(crate) fail_fast: bool,

@@ -1,29 +1,17 @@
-//! Files that appear whole or not at all.
+//! Files that appear whole or not at all, and JSON that carries a digest of itself.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
+use std::io::{ErrorKind, Write};
 use std::path::{Component, Path};
 
 use anyhow::{Context, Result};
+use results::atomic::write_atomically;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Writes a file under a temporary name in the same folder, forces it to disk and renames it.
 pub(crate) fn write(file: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = file.parent().context("a file without a folder")?;
-    let wrote = || -> std::io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        // Readable by whom the user lets read, as any other file; a temporary file is private.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut temporary = builder.tempfile_in(folder)?;
-        temporary.write_all(bytes)?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(file)?;
-        // The rename itself must survive a power cut.
-        File::open(folder)?.sync_all()
-    };
-    wrote().with_context(|| {
+    write_atomically(file, |mut it| it.write_all(bytes)).with_context(|| {
         format!(
             "cannot write {}; is the disk full or the folder read-only?",
             file.display()
@@ -31,17 +19,48 @@ pub(crate) fn write(file: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Writes plain data as indented JSON.
+/// The last entry of a sealed object: BLAKE3 of everything before it.
+const SEAL: &str = ",\n  \"blake3\": \"";
+const SEAL_END: &str = "\"\n}\n";
+const HEX: usize = 64;
+
+/// Writes an object as indented JSON with a last entry `blake3`, the digest of all bytes before that entry.
+pub(crate) fn write_sealed(file: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    let body = text
+        .strip_suffix("\n}")
+        .context("only an object with entries can be sealed")?;
+    let seal = blake3::hash(body.as_bytes()).to_hex();
+    write(file, format!("{body}{SEAL}{seal}{SEAL_END}").as_bytes())
+}
+
+/// Reads what [`write_sealed`] wrote; `None` if there is no such file. Any other byte is an error.
+pub(crate) fn read_sealed<T: DeserializeOwned>(file: &Path) -> Result<Option<T>> {
+    let text = match fs::read_to_string(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
+        other => other.with_context(|| format!("cannot read {}", file.display()))?,
+    };
+    let parse = || -> Result<T> {
+        let body = unsealed(&text).context("its bytes are not those that were written")?;
+        Ok(serde_json::from_str(&format!("{body}\n}}"))?)
+    };
+    let value =
+        parse().with_context(|| format!("{} is damaged; delete it and run again to make it anew", file.display()));
+    Ok(Some(value?))
+}
+
+/// Writes plain data as indented JSON, for files that others read or that live a moment.
 pub(crate) fn write_json(file: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
     write(file, text.as_bytes())
 }
 
-/// Reads JSON; `None` if there is no such file.
+/// Reads JSON that no seal vouches for; `None` if there is no such file.
 pub(crate) fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>> {
     let text = match fs::read_to_string(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other.with_context(|| format!("cannot read {}", file.display()))?,
     };
     let value = serde_json::from_str(&text)
@@ -57,11 +76,39 @@ pub(crate) fn is_plain(name: &str) -> bool {
     matches!(only, Some(Component::Normal(part)) if part == name) && !name.contains(['\\', '\0'])
 }
 
+/// The text before the seal, if the seal holds.
+fn unsealed(text: &str) -> Option<&str> {
+    let sealed = text.strip_suffix(SEAL_END)?;
+    let (rest, seal) = sealed.split_at_checked(sealed.len().checked_sub(HEX)?)?;
+    let body = rest.strip_suffix(SEAL)?;
+    (blake3::hash(body.as_bytes()).to_hex().as_str() == seal).then_some(body)
+}
+
+/// Whether the file system refused: no space, no permission, no device. What failed so would succeed elsewhere.
+pub(crate) fn is_refused(error: &anyhow::Error) -> bool {
+    let refused = |it: &std::io::Error| {
+        matches!(
+            it.kind(),
+            ErrorKind::StorageFull
+                | ErrorKind::QuotaExceeded
+                | ErrorKind::FileTooLarge
+                | ErrorKind::ReadOnlyFilesystem
+                | ErrorKind::PermissionDenied
+                | ErrorKind::StaleNetworkFileHandle
+        ) || it.raw_os_error() == Some(EIO)
+    };
+    let mut causes = error.chain();
+    causes.any(|it| it.downcast_ref::<std::io::Error>().is_some_and(refused))
+}
+
+/// The disk itself failed.
+const EIO: i32 = 5;
+
 /// Makes a folder and its parents.
 pub(crate) fn make_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| {
         format!(
-            "cannot make the folder {}; choose another place with --out",
+            "cannot make the folder {}; is the disk full or the folder read-only? choose another place with --out",
             folder.display()
         )
     })
@@ -69,6 +116,8 @@ pub(crate) fn make_folder(folder: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -79,5 +128,44 @@ mod tests {
         for name in ["", ".", "..", "../a", "a/b", "a/", "./a", "/etc/passwd", "a\\b", "a\0"] {
             assert!(!is_plain(name), "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_sealed_file_notices_every_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("it.json");
+        let value = BTreeMap::from([
+            ("a".to_string(), "x".to_string()),
+            ("blake3".to_string(), "y".to_string()),
+        ]);
+        write_sealed(&file, &value).unwrap();
+        assert_eq!(read_sealed::<BTreeMap<String, String>>(&file).unwrap(), Some(value));
+        let good = fs::read(&file).unwrap();
+        for place in 0..good.len() {
+            for bit in 0..8 {
+                let mut bytes = good.clone();
+                bytes[place] ^= 1 << bit;
+                fs::write(&file, &bytes).unwrap();
+                let read = read_sealed::<BTreeMap<String, String>>(&file);
+                assert!(read.is_err(), "byte {place}, bit {bit}");
+            }
+            fs::write(&file, &good[..place]).unwrap();
+            assert!(
+                read_sealed::<BTreeMap<String, String>>(&file).is_err(),
+                "cut at {place}"
+            );
+        }
+        assert_eq!(
+            read_sealed::<BTreeMap<String, String>>(&folder.path().join("none")).unwrap(),
+            None
+        );
+    }
+
+    #[test]
+    fn refusals_of_the_file_system_are_told_from_other_errors() {
+        let full = anyhow::Error::from(std::io::Error::from(ErrorKind::StorageFull)).context("cannot write it");
+        assert!(is_refused(&full));
+        assert!(!is_refused(&anyhow::anyhow!("cannot write it")));
+        assert!(!is_refused(&std::io::Error::from(ErrorKind::NotFound).into()));
     }
 }

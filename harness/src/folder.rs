@@ -47,21 +47,38 @@ pub(crate) struct FailedCell {
 /// `status.json`, written last.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Status {
-    key: String,
-    failed: Option<FailedCell>,
+pub(crate) struct Status {
+    pub(crate) key: String,
+    /// The invocation that made the cell, as the manifest names it.
+    pub(crate) made_by: String,
+    pub(crate) failed: Option<FailedCell>,
     /// Size and BLAKE3 of every file the cell made.
-    files: BTreeMap<String, FileMark>,
+    pub(crate) files: BTreeMap<String, FileMark>,
 }
 
-#[derive(Debug, Serialize, Deserialize, PartialEq)]
+/// What a file was when it was written.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-struct FileMark {
-    bytes: u64,
-    blake3: String,
+pub(crate) struct FileMark {
+    pub(crate) bytes: u64,
+    pub(crate) blake3: String,
 }
 
-const STATUS: &str = "status.json";
+impl FileMark {
+    /// Of a file as it is now.
+    pub(crate) fn of(file: &Path) -> Result<Self> {
+        results::atomic::spend(|| {
+            let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            Ok(Self {
+                bytes: bytes.len() as u64,
+                blake3: blake3::hash(&bytes).to_hex().to_string(),
+            })
+        })
+    }
+}
+
+/// Marks a cell as finished or failed.
+pub(crate) const STATUS: &str = "status.json";
 
 impl RunFolder {
     /// Makes `<out>/<name>` and joins those who work there, unless they work on another plan or
@@ -134,12 +151,17 @@ pub(crate) fn cell_folder(root: &Path, key: &str, slug: &str) -> PathBuf {
     root.join("cells").join(format!("{}-{slug}", &key[..KEY_DIGITS]))
 }
 
+/// What a cell's folder says of it; `None` if it is unfinished.
+pub(crate) fn status(folder: &Path) -> Result<Option<Status>> {
+    files::read_sealed(&folder.join(STATUS))
+}
+
 /// How a cell stands.
 pub(crate) fn state(folder: &Path, key: &str) -> State {
     if !folder.exists() {
         return State::New;
     }
-    let status: Status = match files::read_json(&folder.join(STATUS)) {
+    let status = match status(folder) {
         Ok(Some(status)) => status,
         Ok(None) => return State::Begun,
         Err(error) => return State::Damaged(format!("{error:#}")),
@@ -186,39 +208,31 @@ pub(crate) fn glance(folder: &Path) -> Glance {
 }
 
 /// Marks a cell as finished: `names` are the files it made.
-pub(crate) fn finish(folder: &Path, key: &str, names: &[&str]) -> Result<()> {
-    let mut marks = BTreeMap::new();
-    for name in names {
-        let file = folder.join(name);
-        let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        let blake3 = blake3::hash(&bytes).to_hex().to_string();
-        marks.insert(
-            (*name).to_string(),
-            FileMark {
-                bytes: bytes.len() as u64,
-                blake3,
-            },
-        );
-    }
-    files::write_json(
-        &folder.join(STATUS),
-        &Status {
-            key: key.to_string(),
-            failed: None,
-            files: marks,
-        },
-    )
+pub(crate) fn finish(folder: &Path, key: &str, made_by: &str, names: &[&str]) -> Result<()> {
+    let status = Status {
+        key: key.to_string(),
+        made_by: made_by.to_string(),
+        failed: None,
+        files: marks(folder, names)?,
+    };
+    files::write_sealed(&folder.join(STATUS), &status)
 }
 
-/// Marks a cell as failed.
-pub(crate) fn fail(folder: &Path, key: &str, failed: FailedCell) -> Result<()> {
+/// Marks a cell as failed: `names` are the files that say so.
+pub(crate) fn fail(folder: &Path, key: &str, made_by: &str, failed: FailedCell, names: &[&str]) -> Result<()> {
     files::make_folder(folder)?;
     let status = Status {
         key: key.to_string(),
+        made_by: made_by.to_string(),
         failed: Some(failed),
-        files: BTreeMap::new(),
+        files: marks(folder, names)?,
     };
-    files::write_json(&folder.join(STATUS), &status)
+    files::write_sealed(&folder.join(STATUS), &status)
+}
+
+fn marks(folder: &Path, names: &[&str]) -> Result<BTreeMap<String, FileMark>> {
+    let mark = |name: &&str| Ok(((*name).to_string(), FileMark::of(&folder.join(name))?));
+    names.iter().map(mark).collect()
 }
 
 /// Goes on with a cell that failed, in the folder `work`: what it had begun may serve the next try.
@@ -245,12 +259,10 @@ pub(crate) fn forget(folder: &Path) -> Result<()> {
 /// Fails unless a file of a finished cell is byte for byte what was written.
 pub(crate) fn check_file(folder: &Path, name: &str) -> Result<()> {
     let file = folder.join(name);
-    let status: Option<Status> = files::read_json(&folder.join(STATUS))?;
-    let mark = status.and_then(|mut status| status.files.remove(name));
+    let mark = status(folder)?.and_then(|mut status| status.files.remove(name));
     let mark = mark.with_context(|| format!("{} is not recorded as finished", file.display()))?;
-    let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
     anyhow::ensure!(
-        blake3::hash(&bytes).to_hex().as_str() == mark.blake3,
+        FileMark::of(&file)? == mark,
         "{} has changed since it was written; delete {} and run again to make it anew",
         file.display(),
         folder.display(),
@@ -270,7 +282,7 @@ mod tests {
         files::make_folder(&folder).unwrap();
         assert_eq!(state(&folder, "0123456789abcdef"), State::Begun);
         files::write(&folder.join("a"), b"abc").unwrap();
-        finish(&folder, "0123456789abcdef", &["a"]).unwrap();
+        finish(&folder, "0123456789abcdef", "me", &["a"]).unwrap();
         assert_eq!(state(&folder, "0123456789abcdef"), State::Done);
         check_file(&folder, "a").unwrap();
         assert!(matches!(state(&folder, "0123456789ab0000"), State::Damaged(_)));

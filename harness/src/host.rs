@@ -1,4 +1,4 @@
-//! Facts about the machine, for the table of timings. Nothing else may depend on them.
+//! Facts about the machine, for the table of timings and the manifest. Nothing else may depend on them.
 
 use std::fs;
 
@@ -25,6 +25,32 @@ pub(crate) fn processor() -> String {
         .and_then(|line| line.split_once(':'))
         .map(|(_, model)| model.trim().to_string());
     model.unwrap_or_else(|| std::env::consts::ARCH.to_string())
+}
+
+/// Version of the operating system's kernel.
+pub(crate) fn kernel() -> Option<String> {
+    Some(
+        fs::read_to_string("/proc/sys/kernel/osrelease")
+            .ok()?
+            .trim()
+            .to_string(),
+    )
+}
+
+/// Version of the NVIDIA driver.
+pub(crate) fn nvidia_driver() -> Option<String> {
+    let text = fs::read_to_string("/proc/driver/nvidia/version").ok()?;
+    let mut words = text.lines().next()?.split_whitespace();
+    let version = words.find(|it| it.starts_with(|c: char| c.is_ascii_digit()) && it.contains('.'));
+    version.map(str::to_string)
+}
+
+/// Memory of the machine in bytes.
+pub(crate) fn memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }
 
 /// The largest resident memory of this process so far, in bytes.

@@ -24,6 +24,7 @@ mod claims;
 mod compare;
 mod files;
 mod folder;
+mod manifest;
 mod tables;
 
 #[doc(hidden)]
@@ -83,6 +84,8 @@ fn dispatch(cli: &Cli, methods: &Methods, out: &mut dyn Write) -> anyhow::Result
         Command::Report(args) => commands::report::main(args, out),
         Command::Tables(args) => commands::tables::main(args, out),
         Command::Compare(args) => commands::compare::main(args, out),
+        Command::Check(args) => commands::check::main(args, methods, out),
+        Command::Verify(args) => commands::verify::main(args, methods, out),
         Command::Export(args) => commands::export::main(args, out),
         Command::Attack(args) => commands::attack::main(args, methods, out),
         Command::VerifyExamples(args) => commands::verify_examples::main(args, methods, out),

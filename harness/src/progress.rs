@@ -19,6 +19,7 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 pub(crate) struct Bar {
     bar: ProgressBar,
+    bars: MultiProgress,
     stop: Arc<AtomicBool>,
 }
 
@@ -52,6 +53,7 @@ impl Progress {
         );
         Bar {
             bar,
+            bars: self.bars.clone(),
             stop: self.stop.clone(),
         }
     }
@@ -89,6 +91,7 @@ impl Bar {
     pub(crate) fn hidden() -> Self {
         Self {
             bar: ProgressBar::hidden(),
+            bars: MultiProgress::new(),
             stop: Arc::default(),
         }
     }
@@ -98,6 +101,7 @@ impl Bar {
     pub(crate) fn stopped_by(stop: Arc<AtomicBool>) -> Self {
         Self {
             bar: ProgressBar::hidden(),
+            bars: MultiProgress::new(),
             stop,
         }
     }
@@ -120,6 +124,11 @@ impl Bar {
         if !self.bar.is_hidden() {
             self.bar.set_prefix(note());
         }
+    }
+
+    /// Prints a line above the bars.
+    pub(crate) fn say(&self, line: &str) {
+        self.bars.suspend(|| eprintln!("{line}"));
     }
 
     /// Whether a signal asked for an end.

@@ -13,7 +13,7 @@ use results::{Row, Timing, TimingKind};
 
 use crate::claims::{Attempt, Claim, Note, Process, Published};
 use crate::data::Data;
-use crate::evaluation::{SAVE_EVERY, Saves, Scrutiny, Task, judge, query_budget, untouched};
+use crate::evaluation::{Saves, Scrutiny, Task, judge, query_budget, untouched};
 use crate::failure::Failure;
 use crate::folder::{self, FailedCell, RunFolder, State};
 use crate::host;
@@ -43,6 +43,10 @@ pub(crate) struct Options {
     /// Recompute selected cells.
     pub(crate) force: bool,
     pub(crate) compute: Compute,
+    /// A cell that is stopped loses at most so much work.
+    pub(crate) checkpoint_every: Duration,
+    /// This invocation, as the manifest names it.
+    pub(crate) invocation: String,
 }
 
 /// Whether a run computes.
@@ -66,6 +70,8 @@ pub(crate) enum Cell {
 pub(crate) struct Report {
     /// Cells computed now.
     pub(crate) computed: usize,
+    /// Cells that ended now, with a result or without.
+    pub(crate) ended: usize,
     /// Cells that were there already.
     pub(crate) kept: usize,
     /// Cells that other processes finished meanwhile.
@@ -324,11 +330,15 @@ impl Board {
         let asked: BTreeSet<Cell> = cells.iter().copied().collect();
         let mut left = Vec::new();
         for &cell in cells {
+            let folder = plan.folder(runner.root, cell);
             if runner.options.force {
-                folder::forget(&plan.folder(runner.root, cell))?;
+                folder::forget(&folder)?;
             }
             match plan.state(runner.root, cell) {
                 State::Done => {
+                    // A kill between a cell's end and its tidying leaves something.
+                    clean_up(&folder);
+                    tidy_temporary(&folder)?;
                     board.report.kept += 1;
                     board.ended.insert(cell, None);
                     runner.progress.ended();
@@ -387,6 +397,7 @@ impl Board {
         match ended {
             Ended::Computed => {
                 self.report.computed += 1;
+                self.report.ended += 1;
                 self.close(cell, None, runner);
             }
             Ended::Elsewhere(failed) => {
@@ -400,6 +411,7 @@ impl Board {
                 self.close(cell, failed, runner);
             }
             Ended::Failed(failed) => {
+                self.report.ended += 1;
                 let slug = runner.plan.identity(cell).1.to_string();
                 runner.progress.say(&format!("failed: {slug}: {}", failed.error));
                 self.report.failed.push((slug, failed.clone()));
@@ -448,6 +460,7 @@ impl Board {
             integrity: false,
             ..cause.clone()
         };
+        self.report.ended += 1;
         let slug = runner.plan.identity(cell).1.to_string();
         runner.progress.say(&format!("failed: {slug}: {}", failed.error));
         if let Err(error) = runner.fail_alone(cell, &failed) {
@@ -529,7 +542,11 @@ impl Runner<'_> {
         };
         let computed = match self.prepare(cell, others, &claim) {
             Ok(Prepared::Begin) => self.compute(cell, claim.work(), device),
-            Ok(Prepared::Whole) => Ok(()),
+            Ok(Prepared::Whole) => {
+                // A kill between a cell's end and its tidying leaves something.
+                clean_up(claim.work());
+                Ok(())
+            }
             Ok(Prepared::Ended(failed)) => {
                 claim.drop_all();
                 return Ended::Elsewhere(failed);
@@ -541,6 +558,10 @@ impl Runner<'_> {
             // The claim stays, so that the next to claim finds what was begun.
             Err(failure @ Failure::Lost(_)) => return Ended::Broken(failure.into()),
             Err(_) if !claim.holds() => return Ended::Busy(claim.note()),
+            // Not the cell's fault, and the next would meet it as well. What is finished is safe.
+            Err(Failure::Other(error)) if crate::files::is_refused(&error) => {
+                return Ended::Broken(error.context(self.plan.identity(cell).1.to_string()));
+            }
             Err(failure) => match failure.record() {
                 // The claim stays, so that the next to claim finds what was begun.
                 None => return Ended::Interrupted,
@@ -589,6 +610,7 @@ impl Runner<'_> {
             State::New | State::Begun => {}
         }
         crate::files::make_folder(work)?;
+        tidy_temporary(work)?;
         Ok(Prepared::Begin)
     }
 
@@ -631,18 +653,21 @@ impl Runner<'_> {
         let (started, clock) = (host::now(), Instant::now());
         let bar = self.progress.cell("train", &cell.slug);
         let data = &self.data[&data_key(&cell.dataset)];
-        let trained = train(cell, data, device, folder, &bar).map_err(|failure| match &failure {
-            Failure::Other(error) if kernels::device::is_out_of_memory(error) => Failure::Memory {
-                batch: cell.recipe.batch,
-                fits: batch_that_fits(cell, data, device),
-            },
-            _ => failure,
-        })?;
+        let trained =
+            train(cell, data, device, folder, self.options.checkpoint_every, &bar).map_err(
+                |failure| match &failure {
+                    Failure::Other(error) if kernels::device::is_out_of_memory(error) => Failure::Memory {
+                        batch: cell.recipe.batch,
+                        fits: batch_that_fits(cell, data, device),
+                    },
+                    _ => failure,
+                },
+            )?;
         let timing = self.timing(&cell.key, TimingKind::Train, started, clock, trained.examples);
         results::write_cell(folder, &[], &[], &[timing]).context("cannot store a training's timings")?;
         let mut names: Vec<&str> = trained.files.iter().map(String::as_str).collect();
         names.extend(RESULT_FILES);
-        folder::finish(folder, &cell.key, &names)?;
+        folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
         clean_up(folder);
         Ok(())
     }
@@ -686,7 +711,7 @@ impl Runner<'_> {
             saves: Some(Saves {
                 file: &saves,
                 key: &cell.key,
-                every: SAVE_EVERY,
+                every: self.options.checkpoint_every,
             }),
             keep_images: false,
         };
@@ -700,20 +725,28 @@ impl Runner<'_> {
         let outcomes = judged.stored(&cell.key);
         let timing = self.timing(&cell.key, TimingKind::Evaluate, started, clock, outcomes.len() as u64);
         results::write_cell(folder, &[row], &outcomes, &[timing]).context("cannot store an evaluation")?;
-        folder::finish(folder, &cell.key, RESULT_FILES)?;
+        folder::finish(folder, &cell.key, &self.options.invocation, RESULT_FILES)?;
         clean_up(folder);
         Ok(())
     }
 
     /// A failed evaluation has a row as well, without a number.
     fn write_failure(&self, cell: Cell, failed: &FailedCell, folder: &Path) -> Result<()> {
+        let mut names: &[&str] = &[];
         if let Cell::Evaluation(i) = cell {
+            names = RESULT_FILES;
             let evaluation = &self.plan.evaluations[i];
             let data = &self.data[&data_key(&self.plan.target(evaluation).dataset)];
             let row = self.row(evaluation, data).with_failure(failed.error.clone());
             results::write_cell(folder, &[row], &[], &[]).context("cannot store a failure")?;
         }
-        folder::fail(folder, self.plan.identity(cell).0, failed.clone())
+        folder::fail(
+            folder,
+            self.plan.identity(cell).0,
+            &self.options.invocation,
+            failed.clone(),
+            names,
+        )
     }
 
     /// What a row says of an evaluation before anything is measured.
@@ -777,6 +810,14 @@ impl Runner<'_> {
             peak_memory: host::peak_memory(),
         }
     }
+}
+
+/// Removes the temporary files of killed processes.
+pub(crate) fn tidy_temporary(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    results::atomic::clean(folder).with_context(|| format!("cannot clean up {}", folder.display()))
 }
 
 const RESULT_FILES: &[&str] = &[results::ROWS_FILE, results::OUTCOMES_FILE, results::TIMINGS_FILE];

@@ -30,11 +30,12 @@ struct Spec {
 }
 
 const SPEC: &str = "tables.json";
-const FOLDER: &str = "tables";
+/// The folder of typeset tables, in a run's.
+pub(crate) const FOLDER: &str = "tables";
 
 /// Notes in the run's folder what its tables show.
 pub(crate) fn write_spec(root: &Path, plan: &Plan) -> Result<()> {
-    files::write_json(&root.join(SPEC), &spec(plan))
+    files::write_sealed(&root.join(SPEC), &spec(plan))
 }
 
 /// A hash of what the tables show and of all cells: equal for two who may work in one folder.
@@ -53,7 +54,7 @@ pub(crate) fn cells(root: &Path) -> Result<(Vec<String>, usize)> {
 /// The spec in a run's folder, which may be anybody's: what it names must lie in that folder.
 fn read_spec(root: &Path) -> Result<Spec> {
     let file = root.join(SPEC);
-    let spec: Option<Spec> = files::read_json(&file)?;
+    let spec: Option<Spec> = files::read_sealed(&file)?;
     if let Some(spec) = &spec {
         let cells = spec.cells.iter().map(|cell| cell.to_str().unwrap_or(""));
         let mut names = cells.chain(spec.tables.iter().map(|table| &table.id[..]));
@@ -92,9 +93,14 @@ fn spec(plan: &Plan) -> Spec {
 /// Combines the rows of all finished cells, writes every table in every format, flags, comparisons and curves, and
 /// returns the tables in Markdown. `worst_of` adds a column to every table of attacks on the networks themselves.
 pub(crate) fn write(root: &Path, worst_of: &[Vec<String>]) -> Result<String> {
+    derive(root, root, worst_of)
+}
+
+/// As [`write`], but with everything that follows from the cells of `root` written to the folder `into`.
+pub(crate) fn derive(root: &Path, into: &Path, worst_of: &[Vec<String>]) -> Result<String> {
     let run = Run::read(root)?;
-    let rows = results::combine(root, &run.folders, PerExample::Combine)?;
-    let folder = root.join(FOLDER);
+    let rows = results::combine(into, &run.folders, PerExample::Combine)?;
+    let folder = into.join(FOLDER);
     files::make_folder(&folder)?;
     results::write_flags(&folder.join("flags.csv"), &results::flags(&rows))?;
     let comparisons = results::compare(&rows, |row| run.outcomes(row))?;
@@ -116,7 +122,26 @@ pub(crate) fn write(root: &Path, worst_of: &[Vec<String>]) -> Result<String> {
         }
         texts.push(Markdown::default().export(&table));
     }
+    // So that whoever derives them again finds the same.
+    if !worst_of.is_empty() {
+        let mut spec = run.spec.clone();
+        spec.add_worst_of(worst_of);
+        files::write_sealed(&into.join(SPEC), &spec)?;
+    }
     Ok(texts.join("\n"))
+}
+
+impl Spec {
+    /// Adds a column for each of these lists of attacks.
+    fn add_worst_of(&mut self, worst_of: &[Vec<String>]) {
+        for names in worst_of {
+            let shown = self.tables.iter_mut().filter(|table| has_worst(table.kind));
+            shown.for_each(|table| add(&mut table.columns, worst_column(names)));
+            self.worst_of.push(names.clone());
+        }
+        self.worst_of.sort();
+        self.worst_of.dedup();
+    }
 }
 
 /// A run's folder and what its tables show.
@@ -155,24 +180,19 @@ impl Run {
 
     /// The tables, with a column more for each list of `worst_of`.
     pub(crate) fn tables(&self, stored: Vec<Row>, worst_of: &[Vec<String>]) -> Result<Vec<Table>> {
-        let Spec {
-            mut tables,
-            worst_of: mut lists,
-            mut planned,
-            ..
-        } = self.spec.clone();
-        if !worst_of.is_empty() && !tables.iter().any(|table| has_worst(table.kind)) {
+        let mut spec = self.spec.clone();
+        if !worst_of.is_empty() && !spec.tables.iter().any(|table| has_worst(table.kind)) {
             return Err(Stop::usage(
                 "--worst-of: this run has no table for it; add `summary` or `white-box` to the matrix's `tables`",
             ));
         }
-        for names in worst_of {
-            let shown = tables.iter_mut().filter(|table| has_worst(table.kind));
-            shown.for_each(|table| add(&mut table.columns, worst_column(names)));
-            lists.push(names.clone());
-        }
-        lists.sort();
-        lists.dedup();
+        spec.add_worst_of(worst_of);
+        let Spec {
+            tables,
+            worst_of: lists,
+            mut planned,
+            ..
+        } = spec;
         let mut rows = stored.clone();
         for names in &lists {
             let label = worst_label(names);

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint;
 use crate::data::{Data, Resident};
-use crate::evaluation::{Scrutiny, Task, judge};
+use crate::evaluation::{Saves, Scrutiny, Task, judge};
 use crate::failure::Failure;
 use crate::files;
 use crate::matrix::Checkpoint;
@@ -32,8 +32,8 @@ pub(crate) fn checkpoint_file(checkpoint: Checkpoint) -> String {
 pub(crate) const HISTORY: &str = "history.jsonl";
 /// Where an unfinished cell stands.
 pub(crate) const RESUME: &str = "resume.safetensors";
-/// At most this much work is lost when the process is killed.
-const RESUME_EVERY: Duration = Duration::from_secs(60);
+/// Where the choice of the best checkpoint stands, if it takes long.
+const SELECTING: &str = "selecting.safetensors";
 
 /// What a checkpoint of a network says of itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -125,12 +125,14 @@ pub(crate) struct Trained {
     pub(crate) files: Vec<String>,
 }
 
-/// Trains a network and leaves its checkpoints in `folder`.
+/// Trains a network and leaves its checkpoints in `folder`. Whoever kills it loses what was done since it last saved
+/// where it stands, `every` so often.
 pub(crate) fn train(
     cell: &Training,
     data: &Data,
     device: &Device,
     folder: &Path,
+    every: Duration,
     bar: &Bar,
 ) -> Result<Trained, Failure> {
     let root = Stream::new(cell.seed);
@@ -144,7 +146,14 @@ pub(crate) fn train(
     };
     let resume = folder.join(RESUME);
     if resume.exists() {
-        at = load_position(&resume, cell, &network, optimizer.as_mut(), &mut memory, device)?;
+        match read_position(&resume, cell, device) {
+            Ok((tensors, position)) => {
+                restore(&resume, &tensors, &network, optimizer.as_mut(), &mut memory)?;
+                at = position;
+            }
+            // Begun anew it ends at the same bits.
+            Err(error) => bar.say(&format!("warning: {error:#}; {} starts anew", cell.slug)),
+        }
     }
 
     let resident = Resident::new(&data.dataset.train, device)?;
@@ -197,7 +206,7 @@ pub(crate) fn train(
             at.loss_sum += f64::from(loss) * indices.len() as f64;
             trained += indices.len() as u64;
             bar.advance(1, || format!("epoch {} loss {loss:.3}", at.epoch + 1));
-            if saved.elapsed() >= RESUME_EVERY || bar.interrupted() {
+            if saved.elapsed() >= every || bar.interrupted() {
                 save_position(&resume, &at, &network, optimizer.as_ref(), &memory)?;
                 saved = Instant::now();
             }
@@ -211,7 +220,32 @@ pub(crate) fn train(
         let last = at.step == total_steps;
         let rate = rate(at.epoch - 1, at.step - 1);
         let selected = match last || at.epoch.is_multiple_of(cell.selection.every) {
-            true => select(cell, data, &network, &root, at.epoch, device, bar)?,
+            true => {
+                // Without the epoch's end, which a resumed training comes to again.
+                let before = Position {
+                    epoch: at.epoch - 1,
+                    ..at.clone()
+                };
+                let save = || save_position(&resume, &before, &network, optimizer.as_ref(), &memory);
+                // Half of the time may be lost before the choice begins, and half in it.
+                if saved.elapsed() >= every / 2 {
+                    save()?;
+                    saved = Instant::now();
+                }
+                let selecting = folder.join(SELECTING);
+                let saves = Saves {
+                    file: &selecting,
+                    key: &format!("{} at {}", cell.key, at.epoch),
+                    every: every / 2,
+                };
+                let selected = select(cell, data, &network, &root, at.epoch, saves, device, bar);
+                if matches!(selected, Err(Failure::Interrupted)) {
+                    save()?;
+                }
+                // Only a choice that took long has left one.
+                let _ = selected.is_ok() && std::fs::remove_file(&selecting).is_ok();
+                selected?
+            }
             false => None,
         };
         at.history.push(Epoch {
@@ -262,6 +296,7 @@ pub(crate) fn train(
 pub(crate) fn clean_up(folder: &Path) {
     // A file left behind wastes space and nothing else.
     let _ = std::fs::remove_file(folder.join(RESUME));
+    let _ = std::fs::remove_file(folder.join(SELECTING));
 }
 
 /// The largest batch, halving the recipe's, of which a step fits into the device's memory now.
@@ -325,13 +360,71 @@ pub(crate) fn load_network(
     Ok((network, about))
 }
 
+/// What a finished training's checkpoint says of itself.
+pub(crate) fn read_about(folder: &Path, checkpoint: Checkpoint) -> anyhow::Result<About> {
+    let (_, about) = checkpoint::load(&folder.join(checkpoint_file(checkpoint)), &Device::Cpu)?;
+    Ok(about)
+}
+
+/// What is wrong with the checkpoints of a finished training: the best must be the first of the epochs with the
+/// highest robust accuracy on the selection split, the last must be the last.
+pub(crate) fn breaches_of_selection(cell: &Training, folder: &Path) -> Vec<String> {
+    let read = || -> anyhow::Result<Vec<String>> {
+        let mut breaches = Vec::new();
+        let mut breach = |right: bool, text: &str| {
+            if !right {
+                breaches.push(text.to_string());
+            }
+        };
+        let text = std::fs::read_to_string(folder.join(HISTORY)).context("cannot read the history")?;
+        let history: Vec<Epoch> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        breach(
+            history.iter().map(|it| it.epoch).eq(1..=history.len() as u64),
+            "the history's epochs are not 1, 2, …",
+        );
+        let last = read_about(folder, Checkpoint::Last)?;
+        breach(last.key == cell.key, "the last checkpoint is of another training");
+        breach(
+            history.last().is_some_and(|it| it.epoch == last.epoch),
+            "the last checkpoint is not of the last epoch",
+        );
+        let mut best: Option<(u64, Selected)> = None;
+        for it in &history {
+            if let Some(selected) = it.selected
+                && best.is_none_or(|(_, best)| selected.robust > best.robust)
+            {
+                best = Some((it.epoch, selected));
+            }
+        }
+        breach(
+            best.is_some() == cell.selection.split.is_some(),
+            "the history does not say what the best checkpoint was chosen by",
+        );
+        if let Some((epoch, selected)) = best {
+            let about = read_about(folder, Checkpoint::Best)?;
+            breach(about.key == cell.key, "the best checkpoint is of another training");
+            breach(
+                about.epoch == epoch && about.selected == Some(selected),
+                "the best checkpoint is not of the epoch with the highest robust accuracy on the selection split",
+            );
+        }
+        Ok(breaches)
+    };
+    read().unwrap_or_else(|error| vec![format!("{error:#}")])
+}
+
 /// Accuracy on the selection split, clean and attacked.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a different thing, and there is one caller"
+)]
 fn select(
     cell: &Training,
     data: &Data,
     network: &Network,
     root: &Stream,
     epoch: u64,
+    saves: Saves<'_>,
     device: &Device,
     bar: &Bar,
 ) -> Result<Option<Selected>, Failure> {
@@ -353,7 +446,7 @@ fn select(
         device,
         bar,
         scrutiny: Scrutiny::Count,
-        saves: None,
+        saves: Some(saves),
         keep_images: false,
     })?;
     Ok(Some(Selected {
@@ -393,37 +486,47 @@ fn save_position(
         let column = Tensor::new(column.as_slice(), &Device::Cpu)?;
         tensors.insert(format!("memory.{name}"), column);
     }
-    Ok(checkpoint::save(file, &tensors, at)?)
+    Ok(checkpoint::save_sealed(file, &tensors, at)?)
 }
 
-fn load_position(
+/// The tensors and the position in a file of [`save_position`]'s, if they are what it wrote for this training.
+fn read_position(
     file: &Path,
     cell: &Training,
+    device: &Device,
+) -> anyhow::Result<(BTreeMap<String, Tensor>, Position)> {
+    let (tensors, position): (_, Position) = checkpoint::load_sealed(file, device)?;
+    anyhow::ensure!(
+        position.key == cell.key,
+        "{} belongs to another training",
+        file.display()
+    );
+    Ok((tensors, position))
+}
+
+fn restore(
+    file: &Path,
+    tensors: &BTreeMap<String, Tensor>,
     network: &Network,
     optimizer: &mut dyn Descent,
     memory: &mut Memory,
-    device: &Device,
-) -> Result<Position, Failure> {
-    let (tensors, at): (_, Position) = checkpoint::load(file, device)?;
+) -> Result<(), Failure> {
     let foreign = || {
         format!(
             "{} belongs to another training; delete it and run again",
             file.display()
         )
     };
-    if at.key != cell.key {
-        return Err(Failure::Other(anyhow::anyhow!(foreign())));
-    }
     network
-        .load_state(&checkpoint::part(&tensors, "model."))
+        .load_state(&checkpoint::part(tensors, "model."))
         .with_context(foreign)?;
     optimizer
-        .restore(&checkpoint::part(&tensors, "optimizer."))
+        .restore(&checkpoint::part(tensors, "optimizer."))
         .with_context(foreign)?;
-    for (name, column) in checkpoint::part(&tensors, "memory.") {
+    for (name, column) in checkpoint::part(tensors, "memory.") {
         memory.columns.insert(name, column.to_vec1()?);
     }
-    Ok(at)
+    Ok(())
 }
 
 fn prefixed(prefix: &str, tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {

@@ -10,6 +10,7 @@
 mod element;
 mod frame;
 mod lanes;
+mod processor;
 mod product;
 mod tile;
 mod turn;
@@ -48,6 +49,7 @@ pub use descent::{SgdStep, sgd_step};
 pub use layers::{Layers, Value};
 pub use linear::linear;
 pub use max_pool::max_pool2d;
+pub use processor::{Instructions, instructions};
 pub use relu::{add_relu, relu};
 pub use sign_step::sign_step;
 pub use softmax::{cross_entropy, log_softmax};

@@ -4,6 +4,9 @@
 //! multiply-adds over the depth, in order. So it does not depend on where in its matrix, or in which
 //! tile, it lies, nor on the rows beside it.
 
+#[cfg(target_arch = "x86_64")]
+use crate::processor::{Instructions, instructions};
+
 /// The most rows of a tile on any machine.
 pub(crate) const MOST_ROWS: usize = 12;
 
@@ -79,13 +82,10 @@ impl<T> Kernel<T> {
 /// The fastest tiles for `f32` that this machine can run.
 pub(crate) fn single() -> Kernel<f32> {
     #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return x86::AVX512;
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return x86::AVX2;
-        }
+    match instructions() {
+        Instructions::Avx512 => return x86::AVX512,
+        Instructions::Avx2 => return x86::AVX2,
+        Instructions::Portable => {}
     }
     PORTABLE
 }
@@ -93,7 +93,7 @@ pub(crate) fn single() -> Kernel<f32> {
 /// The fastest tiles for `f64` that this machine can run.
 pub(crate) fn double() -> Kernel<f64> {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+    if instructions() >= Instructions::Avx2 {
         return x86::AVX2_DOUBLE;
     }
     PORTABLE_DOUBLE

@@ -1,6 +1,8 @@
 //! Rows become columns.
 
 use crate::element::Element;
+#[cfg(target_arch = "x86_64")]
+use crate::processor::{Instructions, instructions};
 
 /// The side of the square blocks that are turned at once.
 pub(crate) const BLOCK: usize = 8;
@@ -46,7 +48,7 @@ pub(crate) type TurnBlock<T> = fn(&[T], usize, &mut [T], usize);
 /// The fastest way for `f32` on this machine.
 pub(crate) fn single() -> TurnBlock<f32> {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
+    if instructions() >= Instructions::Avx2 {
         return x86::block;
     }
     portable

@@ -22,17 +22,13 @@ macro_rules! wide {
                     body($($argument),*);
                 }
 
-                let has_avx512 = is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512dq");
                 #[allow(unsafe_code, reason = "the functions need CPU features")]
-                if has_avx512 {
-                    // SAFETY: the features have just been found on this machine.
-                    return unsafe { avx512($($argument),*) };
-                } else if is_x86_feature_detected!("avx2") {
+                match $crate::processor::instructions() {
+                    // SAFETY: `instructions` has found these features on this machine.
+                    $crate::processor::Instructions::Avx512 => return unsafe { avx512($($argument),*) },
                     // SAFETY: as above.
-                    return unsafe { avx2($($argument),*) };
+                    $crate::processor::Instructions::Avx2 => return unsafe { avx2($($argument),*) },
+                    $crate::processor::Instructions::Portable => {}
                 }
             }
             body($($argument),*);

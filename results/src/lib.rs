@@ -8,6 +8,9 @@
 //! A finished cell leaves its tables in its own folder ([`write_cell`]). Nothing is combined until
 //! asked for: [`combine`] then writes the run's tables, whose bytes depend on the cells alone, not
 //! on the order in which they finished. Nothing here prints, and nothing here knows a tensor.
+//! Every file appears whole or not at all ([`atomic`]).
+
+pub mod atomic;
 
 mod flags;
 mod row;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use polars::prelude::*;
 
+use crate::atomic::write_atomically;
 use crate::flags::Raised;
 use crate::row::{Outcome, Row, Timing};
 use crate::seal;
@@ -68,8 +69,7 @@ pub enum PerExample {
 /// Stores what a cell found in its folder: [`OUTCOMES_FILE`], [`TIMINGS_FILE`] and, last,
 /// [`ROWS_FILE`], so that a cell with rows has everything.
 ///
-/// Each file appears whole or not at all: it is written under a temporary name in the same folder,
-/// forced to disk and renamed. An empty table is a file without rows.
+/// Each file appears whole or not at all. An empty table is a file without rows.
 pub fn write_cell(folder: &Path, rows: &[Row], outcomes: &[Outcome], timings: &[Timing]) -> Result<()> {
     let mut rows = rows.to_vec();
     rows.sort_by(order);
@@ -233,7 +233,7 @@ fn parquet_writer<W: Write>(writer: W) -> ParquetWriter<W> {
 }
 
 fn write_sealed(file: &Path, write: impl FnOnce(&mut seal::Writer<&File>) -> Result<(), Failure>) -> Result<()> {
-    write_atomically(file, |temporary| {
+    write_file(file, |temporary| {
         let mut writer = seal::Writer::new(temporary);
         write(&mut writer)?;
         writer.seal().map_err(Failure::Io)
@@ -243,38 +243,22 @@ fn write_sealed(file: &Path, write: impl FnOnce(&mut seal::Writer<&File>) -> Res
 /// Null is an empty field; text with commas, quotes or line breaks is quoted.
 fn write_csv<T: Table>(file: &Path, rows: &[T]) -> Result<()> {
     let mut frame = T::to_frame(rows).map_err(|error| unwritable(file, error))?;
-    write_atomically(file, |temporary| {
+    write_file(file, |temporary| {
         let mut writer = BufWriter::new(temporary);
         CsvWriter::new(&mut writer).finish(&mut frame)?;
         writer.flush().map_err(Failure::Io)
     })
 }
 
-/// Writes under a temporary name beside `file`, forces it to disk and renames it, so that a reader
-/// or a crash finds the old file or the new one.
-fn write_atomically(file: &Path, write: impl FnOnce(&File) -> Result<(), Failure>) -> Result<()> {
-    let failed = |source| Error::Write {
-        file: file.to_path_buf(),
-        source,
-    };
-    let folder = file.parent().expect("a file in a folder");
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".partial");
-    // Results are shared: readable for whom the process's mask allows, not for the owner alone.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let temporary = builder.tempfile_in(folder).map_err(failed)?;
-    write(temporary.as_file()).map_err(|failure| match failure {
-        Failure::Io(source) => failed(source),
+fn write_file(file: &Path, write: impl FnOnce(&File) -> Result<(), Failure>) -> Result<()> {
+    write_atomically(file, write).map_err(|failure| match failure {
+        Failure::Io(source) => Error::Write {
+            file: file.to_path_buf(),
+            source,
+        },
         Failure::Polars(error) => unwritable(file, error),
         Failure::Other(error) => error,
-    })?;
-    temporary.as_file().sync_all().map_err(failed)?;
-    temporary.persist(file).map_err(|error| failed(error.error))?;
-    // The rename itself lasts once the folder is on disk.
-    #[cfg(unix)]
-    File::open(folder).and_then(|it| it.sync_all()).map_err(failed)?;
-    Ok(())
+    })
 }
 
 /// Why the contents of a file could not be written.
@@ -282,6 +266,12 @@ enum Failure {
     Io(io::Error),
     Polars(PolarsError),
     Other(Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl From<PolarsError> for Failure {

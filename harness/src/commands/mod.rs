@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 pub(crate) mod attack;
+pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod export;
 pub(crate) mod fetch;
@@ -13,6 +14,7 @@ pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod tables;
 pub(crate) mod validate;
+pub(crate) mod verify;
 pub(crate) mod verify_examples;
 
 use std::collections::BTreeMap;

@@ -10,6 +10,7 @@ use crate::cli::ReportArgs;
 use crate::commands::plan::{duration, thousands};
 use crate::exit::{Exit, Stop};
 use crate::files;
+use crate::manifest;
 use crate::plan::slug;
 use crate::tables::Run;
 use crate::training::{self, Epoch};
@@ -22,6 +23,12 @@ pub(crate) fn main(args: &ReportArgs, out: &mut dyn Write) -> Result<Exit> {
     let html = page.html().context("cannot fill the page")?;
     let file = args.out.clone().unwrap_or_else(|| args.run.join(FILE));
     files::write(&std::path::absolute(&file)?, html.as_bytes())?;
+    if args.out.is_none() {
+        manifest::refresh(&args.run, manifest::is_derived)?;
+    }
+    if args.out.is_none() {
+        crate::manifest::refresh(&args.run, |path| path == FILE)?;
+    }
     writeln!(out, "{}", file.display())?;
     Ok(Exit::Success)
 }

@@ -3,6 +3,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
@@ -12,12 +13,14 @@ use super::{read_matrix, resolve, select};
 use crate::claims::{self, About};
 use crate::cli::RunArgs;
 use crate::device;
+use crate::evaluation;
 use crate::exit::{Exit, Stop};
 use crate::files;
 use crate::folder::{RunFolder, State};
+use crate::manifest::{self, MatrixFacts, Recorder, Settings};
 use crate::plan::{Methods, Plan};
 use crate::progress::Progress;
-use crate::run::{Cell, Compute, Options, Report, run};
+use crate::run::{Cell, Compute, Options, Report, run, tidy_temporary};
 use crate::tables;
 
 /// What a process claims while it stores and typesets.
@@ -31,6 +34,17 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     if let Some(threads) = args.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         pool.map_err(|error| Stop::usage(format!("--threads {threads}: {error}")))?;
+    }
+    let checkpoint_every = Duration::try_from_secs_f64(args.checkpoint_every)
+        .map_err(|_| Stop::usage(format!("--checkpoint-every {} is no time", args.checkpoint_every)))?;
+    match args.evaluation_batch {
+        Some(0) => {
+            return Err(Stop::usage(
+                "--evaluation-batch 0 would never do anything; the smallest is 1",
+            ));
+        }
+        Some(examples) => evaluation::set_batch(examples),
+        None => {}
     }
     device::configure(args.precision, args.deterministic);
     let (device, device_name) = device::parse(&args.device)?;
@@ -46,10 +60,23 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     }
     let me = About::me(Some(tables::digest(&plan)?), args.force, args.stale_after);
     let run_folder = RunFolder::open(&args.select.out, &plan.name, me, &|line| eprintln!("{line}"))?;
-    if args.cells.is_none() {
-        files::write(&run_folder.root().join("matrix.yaml"), matrix.source.text.as_bytes())?;
-        tables::write_spec(run_folder.root(), &plan)?;
+    let root = run_folder.root();
+    for folder in ["", tables::FOLDER, manifest::INVOCATIONS] {
+        tidy_temporary(&root.join(folder))?;
     }
+    if args.cells.is_none() {
+        files::write(&root.join(manifest::MATRIX), matrix.source.text.as_bytes())?;
+        tables::write_spec(root, &plan)?;
+    }
+    let jobs = args.jobs.map_or_else(|| default_jobs(&plan, &device), Ok)?;
+    let settings = Settings {
+        threads: rayon::current_num_threads(),
+        jobs,
+        evaluation_batch: evaluation::batch(),
+        checkpoint_every: args.checkpoint_every,
+    };
+    let facts = MatrixFacts::of(&matrix, &args.matrix.set, args.matrix.limit, args.matrix.seed);
+    let mut recorder = Recorder::begin(root, &plan, &data, facts, &device_name, settings)?;
 
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
@@ -57,7 +84,7 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
     let progress = Progress::new(cells.len(), stop);
     let options = Options {
-        jobs: args.jobs.map_or_else(|| default_jobs(&plan, &device), Ok)?,
+        jobs,
         device,
         device_name,
         fail_fast: args.fail_fast,
@@ -67,27 +94,42 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
         } else {
             Compute::Missing
         },
+        checkpoint_every,
+        invocation: recorder.id().to_string(),
     };
-    let report = run(&plan, &cells, &data, &run_folder, &options, &progress)?;
+    let report = run(&plan, &cells, &data, &run_folder, &options, &progress).inspect_err(|_| {
+        // The error that ended the run says more than one of its record.
+        let _ = recorder.note_end(Exit::Unexpected, 0);
+    })?;
     progress.finish();
 
-    if args.cells.is_none() {
-        // One at a time, so that the last to gather has seen every cell.
-        if let Some(turn) = run_folder.process().wait_for(TABLES, &|| progress.interrupted())? {
-            tidy(&plan, &run_folder)?;
-            let text = tables::write(run_folder.root(), &[])
-                .context("the cells are stored, but the tables could not be written")?;
-            turn.drop_all();
-            writeln!(out, "{text}")?;
-        }
-    }
-    summary(&report, &run_folder, out)?;
-    Ok(match &report {
+    let exit = match &report {
         Report { interrupted: true, .. } => Exit::Interrupted,
         Report { failed, .. } if failed.iter().any(|(_, it)| it.integrity) => Exit::Integrity,
         Report { failed, left, .. } if !failed.is_empty() || !left.is_empty() => Exit::CellsFailed,
         _ => Exit::Success,
-    })
+    };
+    let turn = match args.cells {
+        // Whoever gathers the whole run writes its tables and its manifest.
+        Some(_) => None,
+        // One at a time, so that the last to gather has seen every cell.
+        None => run_folder.process().wait_for(TABLES, &|| progress.interrupted())?,
+    };
+    let Some(turn) = turn else {
+        recorder.note_end(exit, report.ended)?;
+        summary(&report, &run_folder, out)?;
+        return Ok(exit);
+    };
+    tidy(&plan, &run_folder)?;
+    let text = tables::write(root, &[]).context("the cells are stored, but the tables could not be written")?;
+    let digest = recorder
+        .end(exit, report.ended)
+        .context("the cells are stored, but not the manifest")?;
+    turn.drop_all();
+    writeln!(out, "{text}")?;
+    summary(&report, &run_folder, out)?;
+    writeln!(out, "manifest: {}/{}, BLAKE3 {digest}", root.display(), manifest::FILE)?;
+    Ok(exit)
 }
 
 /// The cells that a line of a file names, separated by blanks.
@@ -157,6 +199,7 @@ fn summary(report: &Report, folder: &RunFolder, out: &mut dyn Write) -> Result<(
         left,
         failed,
         interrupted,
+        ..
     } = report;
     let elsewhere = match elsewhere {
         0 => String::new(),

@@ -6,6 +6,7 @@ use super::run::TABLES;
 use crate::claims::{self, About, Process};
 use crate::cli::{Format, TablesArgs};
 use crate::exit::{Exit, Stop};
+use crate::manifest;
 use crate::tables;
 
 /// Typesets the tables of a run again, out of its stored results.
@@ -21,6 +22,7 @@ pub(crate) fn main(args: &TablesArgs, out: &mut dyn Write) -> Result<Exit> {
         let reader = Process::join(&args.run, About::me(None, false, claims::STALE_AFTER))?;
         let turn = reader.wait_for(TABLES, &|| false)?;
         let markdown = tables::write(&args.run, &worst_of)?;
+        manifest::refresh(&args.run, manifest::is_derived)?;
         if let Some(turn) = turn {
             turn.drop_all();
         }

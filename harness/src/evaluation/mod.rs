@@ -10,6 +10,8 @@ mod saves;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use attacks::{Attack, Batch, BatchNorm, Cost, Perturbed, Probe, Progress, Queries, Threat};
 use candle_core::{Device, Tensor};
 use datasets::Split;
@@ -19,13 +21,25 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::doubts::Doubts;
 pub(crate) use self::gates::{SLACK, predictions, untouched};
-pub(crate) use self::saves::{SAVE_EVERY, Saves};
+pub(crate) use self::saves::Saves;
 use crate::data::plain_batch;
 use crate::failure::Failure;
 use crate::progress::Bar;
 
-/// Examples attacked together. Results do not depend on it.
+/// Examples attacked together unless told otherwise.
 const BATCH: usize = 100;
+/// How many examples this process attacks together. Results do not depend on it.
+static TOGETHER: AtomicUsize = AtomicUsize::new(BATCH);
+
+/// Sets how many examples this process attacks together.
+pub(crate) fn set_batch(examples: usize) {
+    TOGETHER.store(examples, Ordering::Relaxed);
+}
+
+/// How many examples this process attacks together.
+pub(crate) fn batch() -> usize {
+    TOGETHER.load(Ordering::Relaxed)
+}
 
 /// What is attacked, how, and on which images.
 pub(crate) struct Task<'a> {
@@ -165,13 +179,13 @@ pub(crate) fn judge(task: &Task<'_>) -> Result<Judged, Failure> {
     let frozen = task.target.freeze()?;
     let target = frozen.as_deref().unwrap_or(task.target);
     let (mut judged, mut begun) = match &task.saves {
-        Some(saves) => saves.load(task.device)?,
+        Some(saves) => saves.load(task.device, task.bar),
         None => (Judged::default(), None),
     };
     let mut clock = saves::Clock::start();
     let left = &task.indices[judged.outcomes.len()..];
     let first = begun.as_ref().map_or(0, |begun| begun.progress.broken_by.len());
-    let mut waiting: Vec<&[usize]> = left[first..].chunks(BATCH).rev().collect();
+    let mut waiting: Vec<&[usize]> = left[first..].chunks(batch()).rev().collect();
     if first > 0 {
         waiting.push(&left[..first]);
     }

@@ -12,9 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Begun, Judged, Task};
 use crate::checkpoint;
 use crate::failure::Failure;
-
-/// At most this much work is lost when the process is killed, but for one attack on one batch.
-pub(crate) const SAVE_EVERY: Duration = Duration::from_secs(60);
+use crate::progress::Bar;
 
 /// Where an evaluation is saved.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +20,8 @@ pub(crate) struct Saves<'a> {
     pub(crate) file: &'a Path,
     /// The evaluation cell.
     pub(crate) key: &'a str,
-    /// After how much time the next save is due.
+    /// After how much time the next save is due: at most this much work is lost when the process is killed, but for
+    /// one attack on one batch.
     pub(crate) every: Duration,
 }
 
@@ -94,21 +93,32 @@ pub(super) fn save(task: &Task<'_>, judged: &Judged, begun: Option<&Begun>) -> R
         judged,
         batch,
     };
-    Ok(checkpoint::save(saves.file, &tensors, &state)?)
+    Ok(checkpoint::save_sealed(saves.file, &tensors, &state)?)
 }
 
 impl Saves<'_> {
-    /// What was saved; nothing done if nothing was.
-    pub(super) fn load(&self, device: &Device) -> Result<(Judged, Option<Begun>), Failure> {
+    /// What was saved; nothing done if nothing was, or something else, or if it is damaged: what is judged anew comes
+    /// to the same.
+    pub(super) fn load(&self, device: &Device, bar: &Bar) -> (Judged, Option<Begun>) {
+        let nothing = (Judged::default(), None);
         if !self.file.exists() {
-            return Ok((Judged::default(), None));
+            return nothing;
         }
-        let (mut tensors, state): (BTreeMap<String, Tensor>, State) = checkpoint::load(self.file, device)?;
+        match self.read(device) {
+            Ok(Some(found)) => found,
+            Ok(None) => nothing,
+            Err(error) => {
+                bar.say(&format!("warning: {error:#}; that evaluation starts anew"));
+                nothing
+            }
+        }
+    }
+
+    fn read(&self, device: &Device) -> anyhow::Result<Option<(Judged, Option<Begun>)>> {
+        let (mut tensors, state): (BTreeMap<String, Tensor>, State) = checkpoint::load_sealed(self.file, device)?;
         let file = self.file.display();
         if state.key != self.key {
-            return Err(Failure::Other(anyhow!(
-                "{file} belongs to another evaluation; delete it and run again"
-            )));
+            return Ok(None);
         }
         let begun = match state.batch {
             None => None,
@@ -132,7 +142,7 @@ impl Saves<'_> {
                 })
             }
         };
-        Ok((state.judged, begun))
+        Ok(Some((state.judged, begun)))
     }
 }
 

@@ -85,3 +85,34 @@ impl Place {
 pub fn bytes(file: &Path) -> Vec<u8> {
     std::fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
+
+/// The paths of all files under a folder.
+pub fn everything(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The digests of a run's results, tables and networks: of all that must not depend on how it was computed.
+pub fn derived(run: &Path) -> Vec<(String, String)> {
+    let kept = |name: &String| {
+        let timed = name.ends_with("timings.parquet") || name.ends_with("status.json") || name == "manifest.json";
+        !timed && !name.starts_with("invocations/") && name != ".lock"
+    };
+    let digest = |name: String| {
+        let hash = blake3::hash(&bytes(&run.join(&name))).to_hex().to_string();
+        (name, hash)
+    };
+    everything(run).into_iter().filter(kept).map(digest).collect()
+}

@@ -1,0 +1,195 @@
+//! Files that appear whole or not at all, and the faults that tests make on the way.
+//!
+//! A file is written under a temporary name beside its own, forced to disk and renamed; then the folder is forced
+//! to disk, so that the rename lasts. A reader, and whoever comes after a crash, finds the old file or the new one.
+//!
+//! The environment variable `RAMPART_FAULT` breaks this on purpose. Every write has five steps, counted in the
+//! whole process from 1: before the temporary file is made, before it is filled, before it is forced to disk,
+//! before it is renamed, before its folder is forced to disk.
+//!
+//! | value | effect |
+//! |---|---|
+//! | `kill@N` | the process dies at step N, without unwinding or flushing |
+//! | `fail@N` | step N alone fails, as on a full disk |
+//! | `full@N` | step N and every later one fail |
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The end of a temporary file's name.
+const PARTIAL: &str = ".partial";
+
+static SPENT: AtomicU64 = AtomicU64::new(0);
+
+/// Writes a file whole or not at all. `write` fills it; the error is its own or the file system's.
+pub fn write_atomically<E: From<io::Error>>(file: &Path, write: impl FnOnce(&File) -> Result<(), E>) -> Result<(), E> {
+    spend(|| {
+        let folder = match file.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        step()?;
+        let mut builder = tempfile::Builder::new();
+        let owner = owner(std::process::id());
+        builder.prefix(&owner).suffix(PARTIAL);
+        // Results are shared: readable for whom the process's mask allows, not for the owner alone.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let temporary = builder.tempfile_in(folder)?;
+        step()?;
+        write(temporary.as_file())?;
+        step()?;
+        temporary.as_file().sync_all()?;
+        step()?;
+        temporary.persist(file).map_err(|error| error.error)?;
+        step()?;
+        #[cfg(unix)]
+        File::open(folder)?.sync_all()?;
+        Ok(())
+    })
+}
+
+/// Removes the temporary files that processes of this machine left in a folder when they were killed.
+pub fn clean(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let left = name.to_str().is_some_and(|name| {
+            let Some(rest) = name.strip_prefix('.').filter(|it| it.ends_with(PARTIAL)) else {
+                return false;
+            };
+            let process = rest.split('-').next().and_then(|it| it.parse().ok());
+            process.is_some_and(|it| name.starts_with(&owner(it)) && !is_alive(it))
+        });
+        if left {
+            match fs::remove_file(folder.join(name)) {
+                // Another process cleans up as well.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs `work` and counts its time among what [`spent`] returns.
+pub fn spend<T>(work: impl FnOnce() -> T) -> T {
+    let clock = Instant::now();
+    let result = work();
+    SPENT.fetch_add(clock.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    result
+}
+
+/// The time that all threads of this process have spent in [`write_atomically`] and [`spend`].
+pub fn spent() -> Duration {
+    Duration::from_nanos(SPENT.load(Ordering::Relaxed))
+}
+
+/// How the temporary files of a process of this machine begin.
+fn owner(process: u32) -> String {
+    static HOST: OnceLock<String> = OnceLock::new();
+    let host = HOST.get_or_init(|| {
+        let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        name.chars().filter(char::is_ascii_alphanumeric).take(40).collect()
+    });
+    format!(".{process}-{host}-")
+}
+
+/// Where processes cannot be looked up, all of them live.
+fn is_alive(process: u32) -> bool {
+    !Path::new("/proc/self").exists() || Path::new("/proc").join(process.to_string()).exists()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    Kill(u64),
+    Fail(u64),
+    Full(u64),
+}
+
+fn parse(text: &str) -> Option<Fault> {
+    let (what, step) = text.split_once('@')?;
+    let step = step.parse().ok()?;
+    match what {
+        "kill" => Some(Fault::Kill(step)),
+        "fail" => Some(Fault::Fail(step)),
+        "full" => Some(Fault::Full(step)),
+        _ => None,
+    }
+}
+
+/// One step of a write.
+fn step() -> io::Result<()> {
+    static FAULT: OnceLock<Option<Fault>> = OnceLock::new();
+    static STEPS: AtomicU64 = AtomicU64::new(0);
+    let fault = FAULT.get_or_init(|| {
+        let text = std::env::var("RAMPART_FAULT").ok()?;
+        Some(parse(&text).unwrap_or_else(|| panic!("RAMPART_FAULT={text} is none of kill@N, fail@N and full@N")))
+    });
+    let Some(fault) = fault else { return Ok(()) };
+    let now = STEPS.fetch_add(1, Ordering::Relaxed) + 1;
+    match *fault {
+        Fault::Kill(at) if now == at => std::process::abort(),
+        Fault::Fail(at) if now == at => Err(io::ErrorKind::StorageFull.into()),
+        Fault::Full(at) if now >= at => Err(io::ErrorKind::StorageFull.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_filled_stays_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("it");
+        write_atomically(&file, |mut it| it.write_all(b"old")).unwrap();
+        let failed = write_atomically(&file, |mut it| {
+            it.write_all(b"ne")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        });
+        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read(&file).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["it"]);
+        assert!(spent() > Duration::ZERO);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_a_killed_process_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        // No process has the largest number, and this one lives.
+        let (dead, alive) = (owner(u32::MAX) + "a.partial", owner(std::process::id()) + "a.partial");
+        let elsewhere = format!(".{}-another-machine-a.partial", u32::MAX);
+        for name in [&dead, &alive, &elsewhere, "it", ".lock"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        clean(folder.path()).unwrap();
+        let mut expected = [alive, elsewhere, "it".to_string(), ".lock".to_string()];
+        expected.sort();
+        assert_eq!(names(folder.path()), expected);
+    }
+
+    #[test]
+    fn faults_are_read() {
+        assert_eq!(parse("kill@7"), Some(Fault::Kill(7)));
+        assert_eq!(parse("full@1"), Some(Fault::Full(1)));
+        assert_eq!(parse("fail@x"), None);
+        assert_eq!(parse("burn@1"), None);
+    }
+}
