@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -154,9 +155,14 @@ fn interrupted(matrix: &str, signal: &str, cell: &str) -> Option<Place> {
     let cells = place.path("runs/small/cells");
     let there = || {
         let cells = std::fs::read_dir(&cells).into_iter().flatten().flatten();
+        // A cell at work lies in a folder whose name goes on with a dot and its process.
+        let at_work = |it: &Path| {
+            let name = it.file_name().unwrap_or_default().to_string_lossy();
+            name.split('.').next().is_some_and(|name| name.ends_with(cell))
+        };
         cells
             .map(|it| it.path())
-            .any(|it| it.to_string_lossy().ends_with(cell) && it.join("resume.safetensors").exists())
+            .any(|it| at_work(&it) && it.join("resume.safetensors").exists())
     };
     let begun = Instant::now();
     while !there() {

@@ -163,15 +163,15 @@ fn print(verdicts: &[Verdict], out: &mut dyn Write) -> Result<()> {
 }
 
 fn verdicts(root: &Path, methods: &Methods) -> Result<Vec<Verdict>> {
+    if !root.join("cells").is_dir() {
+        return Err(Stop::usage(format!(
+            "{} is not the folder of a run; runs are kept in `runs/` unless --out says otherwise",
+            root.display()
+        )));
+    }
     let mut findings = Findings::default();
     let manifest = match Manifest::read(root) {
         Ok(Some(manifest)) => Some(manifest),
-        Ok(None) if !root.join("cells").is_dir() => {
-            return Err(Stop::usage(format!(
-                "{} is not the folder of a run; runs are kept in `runs/` unless --out says otherwise",
-                root.display()
-            )));
-        }
         Ok(None) => {
             findings.breach(format!(
                 "{} is missing; run the matrix again, to its end",
