@@ -30,8 +30,13 @@ pub(crate) fn write_sealed(file: &Path, value: &impl Serialize) -> Result<()> {
     let body = text
         .strip_suffix("\n}")
         .context("only an object with entries can be sealed")?;
+    write(file, sealed(body).as_bytes())
+}
+
+/// An object's text without its last brace, sealed.
+pub(crate) fn sealed(body: &str) -> String {
     let seal = blake3::hash(body.as_bytes()).to_hex();
-    write(file, format!("{body}{SEAL}{seal}{SEAL_END}").as_bytes())
+    format!("{body}{SEAL}{seal}{SEAL_END}")
 }
 
 /// Reads what [`write_sealed`] wrote; `None` if there is no such file. Any other byte is an error.
@@ -77,7 +82,7 @@ pub(crate) fn is_plain(name: &str) -> bool {
 }
 
 /// The text before the seal, if the seal holds.
-fn unsealed(text: &str) -> Option<&str> {
+pub(crate) fn unsealed(text: &str) -> Option<&str> {
     let sealed = text.strip_suffix(SEAL_END)?;
     let (rest, seal) = sealed.split_at_checked(sealed.len().checked_sub(HEX)?)?;
     let body = rest.strip_suffix(SEAL)?;

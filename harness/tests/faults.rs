@@ -119,7 +119,7 @@ fn signals_keep_what_is_done() {
     let whole = Place::new(&matrix);
     whole.expect(0, &["m.yaml"]);
     let expected = derived(&whole.path("runs/small"));
-    for (signal, cell) in [("-TERM", "natural-s0"), ("-INT", "natural-s0-best-pgd-3")] {
+    for (signal, cell) in [("-TERM", "natural-s0"), ("-INT", "natural-s0-best-pgd-60")] {
         // The cell may end before the signal comes, on a machine that has much to do.
         let place = (0..10).find_map(|_| interrupted(&matrix, signal, cell));
         let place = place.unwrap_or_else(|| panic!("{signal} never came in time"));
@@ -151,7 +151,7 @@ fn interrupted(matrix: &str, signal: &str, cell: &str) -> Option<Place> {
         .current_dir(place.path(""))
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    let child = command.spawn().unwrap();
+    let mut child = command.spawn().unwrap();
     let cells = place.path("runs/small/cells");
     let there = || {
         let cells = std::fs::read_dir(&cells).into_iter().flatten().flatten();
@@ -167,6 +167,9 @@ fn interrupted(matrix: &str, signal: &str, cell: &str) -> Option<Place> {
     let begun = Instant::now();
     while !there() {
         assert!(begun.elapsed() < Duration::from_secs(120), "{cell} is not saved");
+        if child.try_wait().unwrap().is_some() {
+            return None;
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
     let sent = Command::new("kill")
