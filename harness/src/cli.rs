@@ -21,7 +21,7 @@ use crate::commands::verify_examples::VerifyArgs;
     arg_required_else_help = true,
     subcommand_required = true,
     override_usage = "harness MATRIX.yaml [OPTIONS]\n       harness COMMAND",
-    after_help = "Exit codes: 0 all there · 1 unexpected · 2 mistake in the command, matrix or data · 3 some cells \
+    after_help = "Exit codes: 0 all there · 1 the disk refused, or unexpected · 2 mistake in the command, matrix or data · 3 some cells \
                   failed · 4 nothing selected · 5 regression · 6 integrity · 130 interrupted, run again to go on"
 )]
 pub(crate) struct Cli {

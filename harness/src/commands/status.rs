@@ -31,6 +31,12 @@ fn run_folder(args: &StatusArgs) -> Result<PathBuf> {
     if args.run.is_dir() {
         return Ok(args.run.clone());
     }
+    if !args.run.exists() {
+        return Err(Stop::usage(format!(
+            "{} is neither a run's folder nor a matrix",
+            args.run.display()
+        )));
+    }
     let matrix = Matrix::read(&args.run, &[])?;
     let root = args.out.join(&matrix.name);
     match root.is_dir() {

@@ -1,0 +1,328 @@
+//! One cell: claimed, computed, stored, given its place.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use models::{Classifier, Network};
+use random::{Purpose, Stream};
+use results::{Row, Timing, TimingKind};
+
+use super::{AllData, Cell, Ended, Options, Others, data_key, tidy_temporary};
+use crate::claims::{Attempt, Claim, Note, Process, Published};
+use crate::data::Data;
+use crate::evaluation::{Saves, Scrutiny, Task, judge, query_budget, untouched};
+use crate::failure::Failure;
+use crate::folder::{self, FailedCell, State};
+use crate::host;
+use crate::matrix::{Checkpoint, SelectionSplit};
+use crate::plan::{Evaluation, Plan, Training};
+use crate::progress::Progress;
+use crate::tables::{kind, stored};
+use crate::training::{RESUME, batch_that_fits, clean_up, load_network, train};
+
+/// How a claimed cell was found.
+enum Prepared {
+    /// It is to be computed.
+    Begin,
+    /// Everything is there, but not in its place.
+    Whole,
+    /// It has ended since we last looked.
+    Ended(Option<FailedCell>),
+}
+
+pub(super) struct Runner<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) data: &'a AllData,
+    pub(super) root: &'a Path,
+    pub(super) process: &'a Process,
+    pub(super) options: &'a Options,
+    pub(super) progress: &'a Progress,
+}
+
+impl Runner<'_> {
+    /// Claims a cell, computes it and gives it its place.
+    pub(super) fn attempt(&self, cell: Cell, others: Others, device: &Device) -> Ended {
+        if self.progress.interrupted() {
+            return Ended::Interrupted;
+        }
+        let claim = match self.claim(cell) {
+            Ok(Attempt::Held(claim)) => claim,
+            Ok(Attempt::Busy(note)) => return Ended::Busy(note),
+            Err(error) => return Ended::Broken(error),
+        };
+        let computed = match self.prepare(cell, others, &claim) {
+            Ok(Prepared::Begin) => self.compute(cell, claim.work(), device),
+            Ok(Prepared::Whole) => {
+                // A kill between a cell's end and its tidying leaves something.
+                clean_up(claim.work());
+                Ok(())
+            }
+            Ok(Prepared::Ended(failed)) => {
+                claim.drop_all();
+                return Ended::Elsewhere(failed);
+            }
+            Err(error) => return Ended::Broken(error),
+        };
+        let failed = match computed.map_err(Failure::or_lost) {
+            Ok(()) => None,
+            // The claim stays, so that the next to claim finds what was begun.
+            Err(failure @ Failure::Lost(_)) => return Ended::Broken(failure.into()),
+            Err(_) if !claim.holds() => return Ended::Busy(claim.note()),
+            // Not the cell's fault, and the next would meet it as well. What is finished is safe.
+            Err(Failure::Other(error)) if crate::files::is_refused(&error) => {
+                return Ended::Broken(error.context(self.plan.identity(cell).1.to_string()));
+            }
+            Err(failure) => match failure.record() {
+                // The claim stays, so that the next to claim finds what was begun.
+                None => return Ended::Interrupted,
+                Some(failed) => Some(failed),
+            },
+        };
+        if let Some(failed) = &failed
+            && let Err(error) = self.write_failure(cell, failed, claim.work())
+        {
+            return Ended::Broken(error);
+        }
+        let note = claim.note();
+        match self.publish(cell, claim) {
+            Err(error) => Ended::Broken(error),
+            Ok(Published::Lost) => Ended::Busy(note),
+            Ok(Published::Theirs) => Ended::Elsewhere(None),
+            Ok(Published::Ours) => failed.map_or(Ended::Computed, Ended::Failed),
+        }
+    }
+
+    fn claim(&self, cell: Cell) -> Result<Attempt> {
+        self.process
+            .claim(self.plan.identity(cell).0, &self.plan.folder_name(cell))
+    }
+
+    /// Makes the folder to work in, out of what an earlier attempt has left.
+    fn prepare(&self, cell: Cell, others: Others, claim: &Claim) -> Result<Prepared> {
+        let folder = self.plan.folder(self.root, cell);
+        let work = claim.work();
+        if self.options.force {
+            folder::forget(work)?;
+        }
+        match self.plan.state(self.root, cell) {
+            State::Done => return Ok(Prepared::Ended(None)),
+            State::Failed(failed) if failed.repeatable || others == Others::Seen => {
+                return Ok(Prepared::Ended(Some(failed)));
+            }
+            State::Damaged(_) => folder::forget(&folder)?,
+            State::Failed(_) | State::Begun if !work.exists() => folder::reopen(&folder, work)?,
+            State::New | State::Begun | State::Failed(_) => {}
+        }
+        match folder::state(work, self.plan.identity(cell).0) {
+            // Whoever computed it was killed before it could say so.
+            State::Done => return Ok(Prepared::Whole),
+            State::Failed(_) | State::Damaged(_) => folder::forget(work)?,
+            State::New | State::Begun => {}
+        }
+        crate::files::make_folder(work)?;
+        tidy_temporary(work)?;
+        Ok(Prepared::Begin)
+    }
+
+    fn publish(&self, cell: Cell, claim: Claim) -> Result<Published> {
+        let folder = self.plan.folder(self.root, cell);
+        claim.publish(&folder, &|| self.plan.state(self.root, cell) == State::Done)
+    }
+
+    /// Records a cell as failed that was never tried.
+    pub(super) fn fail_alone(&self, cell: Cell, failed: &FailedCell) -> Result<()> {
+        let Attempt::Held(claim) = self.claim(cell)? else {
+            // Whoever holds it comes to the same end, or to a better one.
+            return Ok(());
+        };
+        if self.plan.state(self.root, cell) == State::Done {
+            claim.drop_all();
+            return Ok(());
+        }
+        crate::files::make_folder(claim.work())?;
+        self.write_failure(cell, failed, claim.work())?;
+        self.publish(cell, claim).map(drop)
+    }
+
+    /// Of these cells, those that somebody living holds.
+    pub(super) fn held_elsewhere(&self, cells: &[Cell]) -> Result<BTreeMap<Cell, Note>> {
+        let keys: Vec<&str> = cells.iter().map(|it| self.plan.identity(*it).0).collect();
+        let mut held = self.process.holders(&keys)?;
+        let of = |cell: &Cell| Some((*cell, held.remove(self.plan.identity(*cell).0)?));
+        Ok(cells.iter().filter_map(of).collect())
+    }
+
+    fn compute(&self, cell: Cell, folder: &Path, device: &Device) -> Result<(), Failure> {
+        match cell {
+            Cell::Training(i) => self.run_training(&self.plan.trainings[i], folder, device),
+            Cell::Evaluation(i) => self.run_evaluation(&self.plan.evaluations[i], folder, device),
+        }
+    }
+
+    fn run_training(&self, cell: &Training, folder: &Path, device: &Device) -> Result<(), Failure> {
+        let (started, clock) = (host::now(), Instant::now());
+        let bar = self.progress.cell("train", &cell.slug);
+        let data = &self.data[&data_key(&cell.dataset)];
+        let trained =
+            train(cell, data, device, folder, self.options.checkpoint_every, &bar).map_err(
+                |failure| match &failure {
+                    Failure::Other(error) if kernels::device::is_out_of_memory(error) => Failure::Memory {
+                        batch: cell.recipe.batch,
+                        fits: batch_that_fits(cell, data, device),
+                    },
+                    _ => failure,
+                },
+            )?;
+        let timing = self.timing(&cell.key, TimingKind::Train, started, clock, trained.examples);
+        results::write_cell(folder, &[], &[], &[timing]).context("cannot store a training's timings")?;
+        let mut names: Vec<&str> = trained.files.iter().map(String::as_str).collect();
+        names.extend(RESULT_FILES);
+        folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
+        clean_up(folder);
+        Ok(())
+    }
+
+    fn run_evaluation(&self, cell: &Evaluation, folder: &Path, device: &Device) -> Result<(), Failure> {
+        let (started, clock) = (host::now(), Instant::now());
+        let bar = self.progress.cell("attack", &cell.slug);
+        let training = self.plan.target(cell);
+        let load = |index: usize, checkpoint| {
+            let training = &self.plan.trainings[index];
+            load_network(
+                training,
+                checkpoint,
+                &self.plan.folder(self.root, Cell::Training(index)),
+                device,
+            )
+        };
+        let (target, about) = load(cell.target, cell.checkpoint)?;
+        let source = match &cell.source {
+            Some(source) => Some(load(source.training, source.checkpoint)?.0),
+            None => None,
+        };
+        let data = &self.data[&data_key(&training.dataset)];
+        let random = Stream::new(training.seed).of(Purpose::Evaluation);
+        let saves = folder.join(RESUME);
+        bar.start(data.test.len() as u64, 0);
+        let task = Task {
+            source: source.as_ref().map(|it| it as &dyn Classifier),
+            target: &target,
+            attack: cell.attack.method.as_ref(),
+            threat: &cell.threat,
+            split: &data.dataset.test,
+            indices: &data.test,
+            random: &random,
+            device,
+            bar: &bar,
+            scrutiny: match kind(cell) {
+                results::Kind::Natural => Scrutiny::Network,
+                _ => Scrutiny::Again,
+            },
+            saves: Some(Saves {
+                file: &saves,
+                key: &cell.key,
+                every: self.options.checkpoint_every,
+            }),
+            keep_images: false,
+        };
+        let networks: Vec<&Network> = [&target].into_iter().chain(&source).collect();
+        let judged = untouched(&networks, || judge(&task))?;
+        let row = Row {
+            epoch: Some(about.epoch),
+            ..self.row(cell, data)
+        };
+        let row = judged.complete(row, query_budget(task.attack, target.classes()));
+        let outcomes = judged.stored(&cell.key);
+        let timing = self.timing(&cell.key, TimingKind::Evaluate, started, clock, outcomes.len() as u64);
+        results::write_cell(folder, &[row], &outcomes, &[timing]).context("cannot store an evaluation")?;
+        folder::finish(folder, &cell.key, &self.options.invocation, RESULT_FILES)?;
+        clean_up(folder);
+        Ok(())
+    }
+
+    /// A failed evaluation has a row as well, without a number.
+    fn write_failure(&self, cell: Cell, failed: &FailedCell, folder: &Path) -> Result<()> {
+        let mut names: &[&str] = &[];
+        if let Cell::Evaluation(i) = cell {
+            names = RESULT_FILES;
+            let evaluation = &self.plan.evaluations[i];
+            let data = &self.data[&data_key(&self.plan.target(evaluation).dataset)];
+            let row = self.row(evaluation, data).with_failure(failed.error.clone());
+            results::write_cell(folder, &[row], &[], &[]).context("cannot store a failure")?;
+        }
+        folder::fail(
+            folder,
+            self.plan.identity(cell).0,
+            &self.options.invocation,
+            failed.clone(),
+            names,
+        )
+    }
+
+    /// What a row says of an evaluation before anything is measured.
+    fn row(&self, cell: &Evaluation, data: &Data) -> Row {
+        let training = self.plan.target(cell);
+        let about = cell.attack.method.describe();
+        let natural = cell.attack.name == "natural";
+        Row {
+            cell: cell.key.clone(),
+            run: self.plan.name.clone(),
+            dataset: training.dataset.name.clone(),
+            dataset_digest: data.dataset.digest.clone(),
+            verified: data.dataset.verified,
+            network: training.network.clone(),
+            defense: training.label.clone(),
+            defense_name: training.defense.name.to_string(),
+            defense_version: training.defense.version,
+            recipe: training.recipe_label.clone(),
+            seed: training.seed,
+            checkpoint: stored(cell.checkpoint),
+            selection: match (cell.checkpoint, training.selection.split) {
+                (Checkpoint::Last, _) | (_, None) => results::Selection::None,
+                (_, Some(SelectionSplit::Validation)) => results::Selection::Validation,
+                (_, Some(SelectionSplit::Test)) => results::Selection::Test,
+            },
+            attack: cell.label.clone(),
+            attack_name: cell.attack.name.to_string(),
+            attack_version: Some(cell.attack.version),
+            kind: kind(cell),
+            source: cell.source.as_ref().map(|it| it.label.clone()),
+            source_checkpoint: cell.source.as_ref().map(|it| stored(it.checkpoint)),
+            source_seed: cell.source.as_ref().map(|it| self.plan.trainings[it.training].seed),
+            norm: (!natural).then(|| cell.threat.norm.to_string()),
+            epsilon: (!natural).then(|| cell.threat.epsilon.to_string()),
+            epsilon_value: (!natural).then(|| cell.threat.epsilon.value()),
+            steps: about.steps,
+            step_size: about.step_size.map(|it| it.to_string()),
+            step_size_value: about.step_size.map(attacks::Pixels::value),
+            restarts: about.restarts,
+            loss: about.loss,
+            start: about.start,
+            batch_norm: about.batch_norm,
+            config_hash: cell.key.clone(),
+            code_version: env!("CARGO_PKG_VERSION").to_string(),
+            ..Row::default()
+        }
+    }
+
+    fn timing(&self, key: &str, kind: TimingKind, started: u64, clock: Instant, images: u64) -> Timing {
+        let seconds = clock.elapsed().as_secs_f64();
+        Timing {
+            cell: key.to_string(),
+            kind,
+            seconds,
+            images_per_second: (seconds > 0.0).then(|| images as f64 / seconds),
+            threads: rayon::current_num_threads() as u64,
+            host: host::name(),
+            cpu: host::processor(),
+            device: self.options.device_name.clone(),
+            started,
+            peak_memory: host::peak_memory(),
+        }
+    }
+}
+
+const RESULT_FILES: &[&str] = &[results::ROWS_FILE, results::OUTCOMES_FILE, results::TIMINGS_FILE];
