@@ -6,6 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod ls;
+pub(crate) mod method;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod run;
