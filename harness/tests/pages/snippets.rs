@@ -13,18 +13,20 @@ attacks: [pgd]
 /// A matrix for every YAML block and every `{ name: … }` of a page.
 pub fn matrices(text: &str, attacks: &[String], defenses: &[String]) -> Vec<String> {
     let (mut found, mut block) = (Vec::new(), None::<String>);
-    let mut in_code = false;
+    let (mut in_code, mut is_file) = (false, false);
     for line in text.lines() {
         match (&mut block, line.trim()) {
             (Some(snippet), "```") => {
-                if is_matrix(snippet) {
+                // What is a file of its own has tests of its own.
+                if is_matrix(snippet) && !is_file {
                     found.push(laid_over(snippet));
                 }
-                block = None;
+                (block, is_file) = (None, false);
             }
             (Some(snippet), _) => *snippet += &format!("{line}\n"),
             (None, "```yaml") => block = Some(String::new()),
             (None, other) => {
+                is_file = other.starts_with("<!-- file: ") || (is_file && other.is_empty());
                 if other.starts_with("```") {
                     in_code = !in_code;
                 }

@@ -13,11 +13,11 @@ pub struct Part {
     grid: Grid,
 }
 
-/// The parts of a typeset table. Where one was broken into several for its width, they are one again.
+/// The parts of a typeset table. Where one was broken into several for its width, each with all lines, they are one again.
 pub fn read(text: &str) -> Vec<Part> {
     let (mut title, mut parts) = (String::new(), Vec::<Part>::new());
-    let mut head: Option<usize> = None; // where the columns of the table at hand begin
-    let mut row = 0;
+    // The line of the table at hand, from 0; `None` outside of tables.
+    let mut row: Option<usize> = None;
     for line in text.lines() {
         if let Some(heading) = line.strip_prefix("## ") {
             title = heading.to_string();
@@ -26,52 +26,27 @@ pub fn read(text: &str) -> Vec<Part> {
                 heading: format!("{title}: {block}"),
                 grid: Vec::new(),
             });
-            head = None;
-        } else if line.starts_with('|') {
-            let cells = cells(line);
-            let Some(part) = parts.last_mut() else { continue };
-            if cells.iter().all(|cell| cell.chars().all(|it| it == '-')) {
-                continue;
+        }
+        if !line.starts_with('|') {
+            row = None;
+            continue;
+        }
+        let cells = cells(line);
+        let Some(part) = parts.last_mut() else { continue };
+        if cells.iter().all(|cell| cell.chars().all(|it| it == '-')) {
+            continue;
+        }
+        let place = row.map_or(0, |row| row + 1);
+        row = Some(place);
+        match part.grid.get_mut(place) {
+            Some(line) => {
+                assert_eq!(line[0], cells[0], "{}: the pieces have other lines", part.heading);
+                line.extend(cells.into_iter().skip(1));
             }
-            match head {
-                None => {
-                    head = Some(part.grid.first().map_or(0, Vec::len));
-                    row = 0;
-                }
-                Some(_) => row += 1,
-            }
-            add(&mut part.grid, row, head == Some(0), cells);
-        } else {
-            head = None;
+            None => part.grid.push(cells),
         }
     }
-    for part in &mut parts {
-        let width = part.grid.first().map_or(0, Vec::len);
-        part.grid.iter_mut().for_each(|line| line.resize(width, String::new()));
-    }
     parts
-}
-
-fn add(grid: &mut Grid, row: usize, is_first: bool, cells: Vec<String>) {
-    if is_first {
-        grid.push(cells);
-        return;
-    }
-    // A later piece of a broken table: its lines are found by name, for a line without numbers may be left out.
-    let width = grid.first().map_or(0, Vec::len);
-    let place = match row {
-        0 => Some(0),
-        _ => grid.iter().position(|line| line[0] == cells[0]),
-    };
-    if let Some(place) = place {
-        let wide = if row == 0 {
-            width
-        } else {
-            grid[0].len() + 1 - cells.len()
-        };
-        grid[place].resize(wide, String::new());
-        grid[place].extend(cells.into_iter().skip(1));
-    }
 }
 
 fn cells(line: &str) -> Vec<String> {
@@ -99,9 +74,12 @@ pub fn rows(parts: &[Part], label: &str) -> Vec<(String, Grid)> {
     found
 }
 
-/// The columns of an attack, beside the defenses.
+/// The columns of an attack, beside the defenses: by its label, or by the beginning of several, as in `CW*`.
 pub fn columns(parts: &[Part], label: &str) -> Vec<(String, Grid)> {
-    let is_its = |name: &str| name == label || name.strip_prefix(label).is_some_and(|rest| rest.starts_with(" @ "));
+    let (label, open) = label.strip_suffix('*').map_or((label, false), |label| (label, true));
+    let belongs =
+        |rest: &str| open || rest.is_empty() || rest.starts_with(" @ ") || [" transfer", " queries"].contains(&rest);
+    let is_its = |name: &str| name.strip_prefix(label).is_some_and(belongs);
     let mut found = Vec::new();
     for part in parts {
         let Some(head) = part.grid.first() else { continue };
