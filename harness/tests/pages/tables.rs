@@ -13,7 +13,7 @@ pub struct Part {
     grid: Grid,
 }
 
-/// The parts of a typeset table. Where one was broken into several for its width, each with all lines, they are one again.
+/// The parts of a typeset table. Where one was broken into pieces for its width, each with all lines, it is one again.
 pub fn read(text: &str) -> Vec<Part> {
     let (mut title, mut parts) = (String::new(), Vec::<Part>::new());
     // The line of the table at hand, from 0; `None` outside of tables.
