@@ -143,6 +143,8 @@ fn describe<T: ?Sized + 'static>(registry: &Registry<T>, entry: &Entry<T>) -> Me
         .collect();
     let mut fields = Vec::new();
     add_fields(&schema, &definitions, "", &configs, &mut fields);
+    // The method's own before those of the attack inside it.
+    fields.sort_by_key(|field| field.name.contains('.'));
     Method {
         name: entry.name,
         summary: entry.summary,
@@ -228,11 +230,11 @@ fn choices(schema: &Value) -> Vec<(String, String)> {
     found
 }
 
-/// A doc comment as one line, without the brackets of links between items.
+/// A doc comment as one line, without the brackets of links between items and without stars.
 fn one_line(description: &Value) -> String {
     let text = description.as_str().unwrap_or_default();
     let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").replace("[`", "`").replace("`]", "`")
+    words.join(" ").replace("[`", "`").replace("`]", "`").replace("**", "")
 }
 
 impl Method {
@@ -350,6 +352,10 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Object(map) => flow(map.clone()),
         Value::Null => "none".to_string(),
+        Value::Number(number) => {
+            let text = number.to_string();
+            text.strip_suffix(".0").unwrap_or(&text).to_string()
+        }
         other => other.to_string(),
     }
 }
@@ -424,7 +430,7 @@ mod tests {
         let methods = Methods::builtin();
         let mart = text(&defense(&methods.defenses, "mart").unwrap());
         for line in [
-            "lambda = 5.0 (colour; grey), 6.0 (wide networks)",
+            "lambda = 5 (colour; grey), 6 (wide networks)",
             "attack.step_size = 2/255 (colour), 0.01 (grey), 0.125 (colour, l2), 0.5 (grey, l2)",
             "attack.start = { gaussian: { sigma: 0.001 } }",
             "    natural: BCE on the clean images.",

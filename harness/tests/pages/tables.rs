@@ -13,6 +13,13 @@ pub struct Part {
     grid: Grid,
 }
 
+impl Part {
+    /// Other tables, such as that of differences, have another corner.
+    fn is_of_defenses(&self) -> bool {
+        self.grid.first().is_some_and(|head| head[0] == "defense")
+    }
+}
+
 /// The parts of a typeset table. Where one was broken into pieces for its width, each with all lines, it is one again.
 pub fn read(text: &str) -> Vec<Part> {
     let (mut title, mut parts) = (String::new(), Vec::<Part>::new());
@@ -58,7 +65,7 @@ fn cells(line: &str) -> Vec<String> {
 pub fn rows(parts: &[Part], label: &str) -> Vec<(String, Grid)> {
     let is_its = |name: &str| name == label || name.strip_prefix(label).is_some_and(|rest| rest.starts_with(", "));
     let mut found = Vec::new();
-    for part in parts {
+    for part in parts.iter().filter(|part| part.is_of_defenses()) {
         let mut grid: Grid = part.grid.iter().take(1).cloned().collect();
         let mut its = false;
         for line in part.grid.iter().skip(1) {
@@ -81,8 +88,8 @@ pub fn columns(parts: &[Part], label: &str) -> Vec<(String, Grid)> {
         |rest: &str| open || rest.is_empty() || rest.starts_with(" @ ") || [" transfer", " queries"].contains(&rest);
     let is_its = |name: &str| name.strip_prefix(label).is_some_and(belongs);
     let mut found = Vec::new();
-    for part in parts {
-        let Some(head) = part.grid.first() else { continue };
+    for part in parts.iter().filter(|part| part.is_of_defenses()) {
+        let head = &part.grid[0];
         let mut kept = vec![0];
         kept.extend((1..head.len()).filter(|&column| is_its(&head[column])));
         if kept.len() > 1 {
@@ -104,6 +111,9 @@ pub fn show(grid: &Grid) -> String {
     }
     text
 }
+
+/// Attacks from weak to strong, as tables have them.
+const ORDER: [&str; 6] = ["natural", "fgsm", "pgd10", "pgd20", "pgd100", "cw"];
 
 /// The published numbers of a defense, by `mart`, or of an attack, by `pgd20`; whichever the name is.
 pub fn published(root: &Path, name: &str) -> String {
@@ -128,6 +138,7 @@ pub fn published(root: &Path, name: &str) -> String {
             sources.push(source);
         }
     }
+    heads.sort_by_key(|head| ORDER.iter().position(|known| known == head));
     // A number that holds for every checkpoint stands in the lines of both.
     let is_split = |it: &Source<'_>| {
         sources
