@@ -502,9 +502,9 @@ impl Claim {
     /// the claim. A folder that lies there and has not ended is replaced.
     pub(crate) fn publish(self, folder: &Path, ended: &dyn Fn() -> bool) -> Result<Published> {
         // Whoever sees the final name after a power cut must see all files under theirs.
-        match results::atomic::force_folder(&self.work) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Published::Lost),
-            other => other.with_context(|| format!("cannot write {}", self.work.display()))?,
+        match files::force(&self.work) {
+            Err(_) if !self.work.exists() => return Ok(Published::Lost),
+            other => other?,
         }
         loop {
             match fs::rename(&self.work, folder) {

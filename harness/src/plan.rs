@@ -199,7 +199,12 @@ impl Plan {
     /// `false`: another evaluation has its place in the tables.
     fn add_evaluation(&mut self, evaluation: Evaluation) -> bool {
         let source = evaluation.source.as_ref().map(|it| (it.training, it.checkpoint));
-        let place = (evaluation.target, evaluation.checkpoint, evaluation.label.clone(), source);
+        let place = (
+            evaluation.target,
+            evaluation.checkpoint,
+            evaluation.label.clone(),
+            source,
+        );
         let key = self.shown.entry(place).or_insert_with(|| evaluation.key.clone());
         let alone = *key == evaluation.key;
         if alone && !self.known.contains_key(&evaluation.key) {

@@ -341,7 +341,10 @@ fn an_attack_may_see_a_part_of_the_images() {
     let of = |attack: &str| {
         let cells = rows.iter().filter(|row| row.attack == attack).map(|row| &row.cell);
         let cells: Vec<_> = cells.collect();
-        let seen = outcomes.iter().filter(|it| cells.contains(&&it.cell)).map(|it| it.example);
+        let seen = outcomes
+            .iter()
+            .filter(|it| cells.contains(&&it.cell))
+            .map(|it| it.example);
         seen.collect::<std::collections::BTreeSet<_>>()
     };
     assert!(of("PGD-3").is_subset(&of("FGSM")) && of("PGD-3").len() == 15);

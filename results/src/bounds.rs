@@ -45,7 +45,10 @@ pub(crate) fn check(file: &[u8]) -> Result<(), String> {
 /// a text once, however many rows have it.
 pub(crate) fn check_texts(frame: &DataFrame, length: usize) -> Result<(), String> {
     let texts = frame.columns().iter().filter_map(|column| column.str().ok());
-    let bytes: u64 = texts.flat_map(|it| it.iter().flatten()).map(|text| text.len() as u64).sum();
+    let bytes: u64 = texts
+        .flat_map(|it| it.iter().flatten())
+        .map(|text| text.len() as u64)
+        .sum();
     match bytes <= most(length, TEXT_PER_BYTE) {
         true => Ok(()),
         false => Err("its texts are longer than a file of this length holds".to_string()),

@@ -50,7 +50,7 @@ fn forged() -> Target {
         name: "parquet-forged",
         seeds: parquet_seeds(),
         per_byte: 1 << 15,
-        constant: 1 << 26,
+        constant: 1 << 24,
         damage: Box::new(|rng, seeds| {
             let mut bytes = seeds[rng.below(seeds.len())].clone();
             let tail = bytes.len().saturating_sub(2600);

@@ -482,10 +482,7 @@ fn data(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
     let plan = evidence.plan()?;
     for (evaluation, folder, found) in evidence.evaluations()? {
         let Ok((row, _)) = found else { continue };
-        let facts = evidence
-            .manifest
-            .datasets
-            .get(&data_key(&evaluation.dataset));
+        let facts = evidence.manifest.datasets.get(&data_key(&evaluation.dataset));
         if facts.is_none_or(|it| (&it.digest, it.verified) != (&row.dataset_digest, row.verified)) {
             let name = evidence.shown(&folder);
             findings.breach(format!("{name}: the row and the manifest disagree about the data"));

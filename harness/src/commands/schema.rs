@@ -23,7 +23,12 @@ fn schema(methods: &Methods) -> Value {
     let table = generator.subschema_for::<TableEntry>().to_value();
     let table_name = generator.subschema_for::<TableName>().to_value();
     let recipe = recipe(&mut generator);
-    let attack = named(&methods.attacks, &["label", "epsilon", "limit"], &mut generator, &recipe);
+    let attack = named(
+        &methods.attacks,
+        &["label", "epsilon", "limit"],
+        &mut generator,
+        &recipe,
+    );
     let defense = named(&methods.defenses, &["label", "recipe"], &mut generator, &recipe);
     let definitions = generator.take_definitions(true);
 

@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Digests, Evaluation, Methods, Plan, Select, Source, Training, attack_label, defense_label, slug};
 use crate::key::key_of;
-use crate::matrix::{Block, Checkpoint, DatasetEntry, Matrix, MatrixError, SelectionSplit, Sources, Transfer, from_value};
+use crate::matrix::{
+    Block, Checkpoint, DatasetEntry, Matrix, MatrixError, SelectionSplit, Sources, Transfer, from_value,
+};
 use crate::recipe::resolve_recipe;
 use crate::suggest::nearest;
 
