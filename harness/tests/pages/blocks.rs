@@ -50,7 +50,7 @@ pub fn fresh(root: &Path, page: &Path, text: &str, harness: &dyn Fn(&str) -> Str
 fn wanted(root: &Path, page: &Path, line: &str, harness: &dyn Fn(&str) -> String) -> Option<Block> {
     let inner = line.strip_prefix("<!-- ")?.strip_suffix(" -->")?;
     let (kind, rest) = inner.split_once(": ")?;
-    let picked = |pick: &dyn Fn(&[tables::Part], &str) -> Vec<(String, tables::Grid)>| {
+    let picked = |pick: &dyn Fn(&[tables::Part], &str) -> tables::Picked| {
         let (folder, label) = rest.split_once(' ').expect("a folder and a label");
         Block::Open(taken(root, page, Path::new(folder), &|parts| pick(parts, label)))
     };
@@ -72,12 +72,7 @@ fn wanted(root: &Path, page: &Path, line: &str, harness: &dyn Fn(&str) -> String
 }
 
 /// What is picked out of every table of a folder, each under its heading with a link to the whole.
-fn taken(
-    root: &Path,
-    page: &Path,
-    folder: &Path,
-    pick: &dyn Fn(&[tables::Part]) -> Vec<(String, tables::Grid)>,
-) -> String {
+fn taken(root: &Path, page: &Path, folder: &Path, pick: &dyn Fn(&[tables::Part]) -> tables::Picked) -> String {
     let mut text = String::new();
     for file in markdown_below(root, folder) {
         if !file.iter().any(|part| part == "tables") {

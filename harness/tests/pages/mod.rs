@@ -1,5 +1,7 @@
 //! What the tests of pages are made of.
 
+#![allow(unreachable_pub, missing_docs, reason = "it belongs to one file of tests")]
+
 pub mod blocks;
 pub mod links;
 pub mod snippets;

@@ -7,6 +7,9 @@ use serde_json::Value;
 /// Cells by line and column; the first line is the head.
 pub type Grid = Vec<Vec<String>>;
 
+/// Parts of tables, each under its heading.
+pub type Picked = Vec<(String, Grid)>;
+
 /// A table of one data set and network.
 pub struct Part {
     heading: String,
@@ -62,7 +65,7 @@ fn cells(line: &str) -> Vec<String> {
 }
 
 /// The rows of a defense, with the paper's beneath.
-pub fn rows(parts: &[Part], label: &str) -> Vec<(String, Grid)> {
+pub fn rows(parts: &[Part], label: &str) -> Picked {
     let is_its = |name: &str| name == label || name.strip_prefix(label).is_some_and(|rest| rest.starts_with(", "));
     let mut found = Vec::new();
     for part in parts.iter().filter(|part| part.is_of_defenses()) {
@@ -82,7 +85,7 @@ pub fn rows(parts: &[Part], label: &str) -> Vec<(String, Grid)> {
 }
 
 /// The columns of an attack, beside the defenses: by its label, or by the beginning of several, as in `CW*`.
-pub fn columns(parts: &[Part], label: &str) -> Vec<(String, Grid)> {
+pub fn columns(parts: &[Part], label: &str) -> Picked {
     let (label, open) = label.strip_suffix('*').map_or((label, false), |label| (label, true));
     let belongs =
         |rest: &str| open || rest.is_empty() || rest.starts_with(" @ ") || [" transfer", " queries"].contains(&rest);
@@ -182,11 +185,30 @@ pub fn published(root: &Path, name: &str) -> String {
             source.dataset,
             line_text(cited, "note")
         );
+        let note = wrapped(&note);
         if !notes.contains(&note) {
             notes.push(note);
         }
     }
     format!("{}\n{}\n", show(&grid), notes.join("\n"))
+}
+
+/// An item of a list in lines of at most 118 characters.
+fn wrapped(item: &str) -> String {
+    let (mut text, mut width) = (String::new(), 0);
+    for word in item.split(' ') {
+        let length = word.chars().count();
+        if width > 0 && width + 1 + length > 118 {
+            text += "\n  ";
+            width = 2;
+        } else if width > 0 {
+            text.push(' ');
+            width += 1;
+        }
+        text += word;
+        width += length;
+    }
+    text
 }
 
 fn line_text<'a>(citation: &'a Value, key: &str) -> &'a str {
