@@ -135,6 +135,8 @@ impl Defense for Dynamic {
             },
             clip_gradient: None,
             augment: vec![Augmentation::Crop4, Augmentation::Flip],
+            awp: None,
+            averaging: None,
         })
     }
 }

@@ -3,6 +3,8 @@
 //! A defense turns a batch into the objective of one training step. It does no I/O and reads no
 //! clock and no global random state.
 
+mod averaging;
+mod awp;
 mod optimizer;
 mod recipe;
 mod schedule;
@@ -38,6 +40,8 @@ use models::{Classifier, Dropout, Mode};
 use random::{Purpose, Stream};
 
 pub use alp::{Alp, AlpForm};
+pub use averaging::Averaging;
+pub use awp::{Awp, Moved};
 pub use clp::{Clp, ClpForm};
 pub use dynamic::Dynamic;
 pub use inner::InnerAttack;
@@ -69,6 +73,10 @@ pub struct Step<'a> {
     /// The images of the last inner attack, for the log.
     pub perturbed: Option<Tensor>,
     forwards: u64,
+    /// What inner attacks found, in the order of their calls.
+    crafted: Vec<Vec<Tensor>>,
+    /// Which of them comes next, once they are used again.
+    next: Option<usize>,
 }
 
 impl<'a> Step<'a> {
@@ -91,6 +99,8 @@ impl<'a> Step<'a> {
             cost: Cost::default(),
             perturbed: None,
             forwards: 0,
+            crafted: Vec::new(),
+            next: None,
         }
     }
 
@@ -111,10 +121,36 @@ impl<'a> Step<'a> {
 
     /// The batch's images as an attack leaves them. They are kept in [`perturbed`](Self::perturbed).
     pub fn attack(&mut self, attack: &dyn Attack, threat: &Threat) -> Result<Tensor> {
-        let found = attack.perturb(self.model, self.batch, threat, &self.random)?;
-        self.cost += found.cost;
-        self.perturbed = Some(found.images.clone());
-        Ok(found.images)
+        let found = self.craft(|step| {
+            let found = attack.perturb(step.model, step.batch, threat, &step.random)?;
+            step.cost += found.cost;
+            Ok(vec![found.images])
+        })?;
+        let images = found[0].clone();
+        self.perturbed = Some(images.clone());
+        Ok(images)
+    }
+
+    /// What an inner search finds. In an objective's second evaluation it is what the search found in the first, and
+    /// nothing is searched: see [`again`](Self::again). So whatever an attack leaves behind, such as memory of an
+    /// example, belongs into `search`. The tensors must be detached.
+    pub fn craft(&mut self, search: impl FnOnce(&mut Self) -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> {
+        if let Some(next) = &mut self.next {
+            let Some(found) = self.crafted.get(*next) else {
+                candle_core::bail!("the objective attacks oftener in its second evaluation than in its first");
+            };
+            *next += 1;
+            return Ok(found.clone());
+        }
+        let found = search(self)?;
+        self.crafted.push(found.clone());
+        Ok(found)
+    }
+
+    /// From here on inner attacks give what they gave in this step before, in the same order: for another evaluation
+    /// of the objective at other parameters.
+    pub fn again(&mut self) {
+        self.next = Some(0);
     }
 }
 

@@ -172,6 +172,8 @@ impl Defense for Mart {
             },
             clip_gradient: None,
             augment: vec![Augmentation::Crop4, Augmentation::Flip],
+            awp: None,
+            averaging: None,
         })
     }
 }

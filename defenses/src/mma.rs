@@ -15,7 +15,7 @@
 
 use attacks::losses::{cross_entropy, soft_margin};
 use attacks::{AnPgd, BatchNorm, Family, Invalid, Method, Norm, Pixels, Setting, replace_rows};
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -169,13 +169,11 @@ impl Mma {
             batch_norm: self.batch_norm,
         })
     }
-}
 
-impl Defense for Mma {
-    fn objective(&self, step: &mut Step<'_>) -> Result<Tensor> {
+    /// x′ `[B, C, H, W]`, which images were correct `[B]`, and their ε `[B]`, which are remembered.
+    fn search(&self, step: &mut Step<'_>, clean_logits: &Tensor) -> Result<Vec<Tensor>> {
         let batch = step.batch;
-        let clean_logits = step.train_logits(&batch.images)?;
-        let correct = is_correct(&clean_logits, &batch.labels)?;
+        let correct = is_correct(clean_logits, &batch.labels)?;
         let rows: Vec<usize> = (0..correct.len()).filter(|&row| correct[row]).collect();
 
         let mut images = batch.images.clone();
@@ -207,8 +205,24 @@ impl Defense for Mma {
                 column[id as usize] = radius as f32;
             }
         }
-        let second_logits = step.train_logits(&images)?;
-        step.perturbed = Some(images);
+        let correct: Vec<u8> = correct.into_iter().map(u8::from).collect();
+        let (correct, radii) = (Tensor::new(correct, &Device::Cpu)?, Tensor::new(radii, &Device::Cpu)?);
+        Ok(vec![images, correct, radii])
+    }
+}
+
+impl Defense for Mma {
+    fn objective(&self, step: &mut Step<'_>) -> Result<Tensor> {
+        let batch = step.batch;
+        let clean_logits = step.train_logits(&batch.images)?;
+        let found = step.craft(|step| self.search(step, &clean_logits))?;
+        let [images, correct, radii] = &found[..] else {
+            candle_core::bail!("a search gives images, which of them were correct, and radii");
+        };
+        let correct: Vec<bool> = correct.to_vec1::<u8>()?.into_iter().map(|flag| flag == 1).collect();
+        let radii = radii.to_vec1::<f64>()?;
+        let second_logits = step.train_logits(images)?;
+        step.perturbed = Some(images.clone());
         Ok(self
             .loss(&clean_logits, &second_logits, &batch.labels, &correct, &radii)?
             .total)
@@ -240,6 +254,8 @@ impl Defense for Mma {
                 },
                 clip_gradient: None,
                 augment: vec![Augmentation::Crop4Reflect, Augmentation::Flip],
+                awp: None,
+                averaging: None,
             }),
             (Norm::Linf, Family::Mnist) => Some(Recipe {
                 length: Length::Steps(100_000),
@@ -248,6 +264,8 @@ impl Defense for Mma {
                 schedule: Schedule::Constant {},
                 clip_gradient: None,
                 augment: vec![],
+                awp: None,
+                averaging: None,
             }),
         }
     }
@@ -266,7 +284,6 @@ mod tests {
     use super::*;
     use crate::testing::{Linear, tensor};
     use attacks::{Batch, Threat};
-    use candle_core::Device;
     use random::Stream;
 
     #[test]

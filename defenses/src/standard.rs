@@ -63,6 +63,8 @@ impl Defense for Standard {
                 },
                 clip_gradient: None,
                 augment: vec![Augmentation::Crop4, Augmentation::Flip],
+                awp: None,
+                averaging: None,
             }),
             (Norm::Linf, Family::Mnist) => Some(Recipe {
                 length: Length::Steps(100_000),
@@ -71,6 +73,8 @@ impl Defense for Standard {
                 schedule: Schedule::Constant {},
                 clip_gradient: None,
                 augment: vec![],
+                awp: None,
+                averaging: None,
             }),
         }
     }

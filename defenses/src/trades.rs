@@ -114,6 +114,8 @@ impl Defense for Trades {
                 },
                 clip_gradient: None,
                 augment: vec![Augmentation::Crop4, Augmentation::Flip],
+                awp: None,
+                averaging: None,
             }),
             (Norm::Linf, Family::Mnist) => Some(Recipe {
                 length: Length::Epochs(100),
@@ -125,6 +127,8 @@ impl Defense for Trades {
                 },
                 clip_gradient: None,
                 augment: vec![],
+                awp: None,
+                averaging: None,
             }),
         }
     }

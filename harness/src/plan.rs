@@ -227,7 +227,7 @@ pub(crate) fn attack_label(attack: &Configured<dyn Attack>) -> String {
 }
 
 /// How tables name a defense: `TRADES`, `Standard`.
-fn defense_label(name: &str) -> String {
+pub(crate) fn defense_label(name: &str) -> String {
     const ACRONYMS: &[&str] = &["alp", "clp", "trades", "mma", "mart"];
     match name.split_at_checked(1) {
         _ if ACRONYMS.contains(&name) => name.to_uppercase(),

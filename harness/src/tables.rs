@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Stop;
 use crate::files;
 use crate::matrix::{Checkpoint, TableEntry, TableName};
-use crate::plan::{Evaluation, Plan, Training, slug};
+use crate::plan::{Evaluation, Plan, Training, defense_label, slug};
 use crate::run::Cell;
 
 /// What the tables of a run show, kept in its folder so that they can be typeset again.
@@ -356,10 +356,12 @@ fn block(training: &Training) -> BlockSpec {
 }
 
 fn row(training: &Training) -> RowSpec {
+    let is_usual = training.label == defense_label(training.defense.name);
     RowSpec {
         defense: training.label.clone(),
         recipe: None,
-        published: Some(training.defense.name.to_string()),
+        // A variant with a name of its own is not what was published.
+        published: is_usual.then(|| training.defense.name.to_string()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Footnotes: what a reader must know to believe a table.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use results::{Checkpoint, Flag, Kind, Row, Selection, Status};
 
@@ -14,6 +14,7 @@ pub(crate) fn notes(table: &Table, rows: &[&Row]) -> Vec<String> {
     notes.extend(accuracy(table, rows));
     notes.extend(threat(rows));
     notes.extend(sources(rows));
+    notes.extend(recipes(rows));
     notes.extend(selection(table, rows));
     notes.extend(cost(table));
     notes.extend(flags(table));
@@ -96,6 +97,30 @@ fn sources(rows: &[&Row]) -> Option<String> {
         })
         .collect();
     (!sources.is_empty()).then(|| format!("Transferred from {}.", list(sources)))
+}
+
+/// How the defenses were trained, where it is not one recipe for all or a recipe adds something.
+fn recipes(rows: &[&Row]) -> Option<String> {
+    let mut defenses: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for row in rows {
+        defenses.entry(&row.recipe).or_default().insert(&row.defense);
+    }
+    let mut added = Vec::new();
+    for (mark, meaning) in [("AWP", "adversarial weight perturbation"), ("EMA", "averaged weights")] {
+        if defenses
+            .keys()
+            .any(|recipe| recipe.split(", ").any(|part| part == mark))
+        {
+            added.push(format!("{mark}: {meaning}"));
+        }
+    }
+    if defenses.len() < 2 && added.is_empty() {
+        return None;
+    }
+    let of = |(recipe, defenses): (&str, BTreeSet<&str>)| format!("“{recipe}” for {}", list(defenses));
+    let recipes: Vec<String> = defenses.into_iter().map(of).collect();
+    let added = added.iter().map(|it| format!(" {it}.")).collect::<String>();
+    Some(format!("Recipes: {}.{added}", recipes.join("; ")))
 }
 
 fn selection(table: &Table, rows: &[&Row]) -> Option<String> {

@@ -109,6 +109,10 @@ fn named<T: ?Sized + 'static>(
             .and_then(|name| generator.definitions().get(&name).cloned())
             .unwrap_or(schema);
         let mut properties = own.get("properties").cloned().unwrap_or_else(|| json!({}));
+        if harness_keys.contains(&"recipe") {
+            let properties = properties.as_object_mut().expect("a map of properties");
+            properties.values_mut().for_each(or_list);
+        }
         properties["name"] = json!({ "const": entry.name, "description": entry.summary });
         for key in harness_keys {
             properties[*key] = match *key {
@@ -129,4 +133,17 @@ fn named<T: ?Sized + 'static>(
         }));
     }
     json!({ "anyOf": forms })
+}
+
+/// Lets a list stand for a number of a defense: it is trained at each.
+fn or_list(property: &mut Value) {
+    let is_number = |it: &Value| it == "number" || it == "integer";
+    let one = property["type"].clone();
+    let several = one.as_array().is_some_and(|types| types.iter().any(is_number));
+    if is_number(&one) || several {
+        let keys = property.as_object_mut().expect("a property is a map");
+        keys.remove("type");
+        let many = json!({ "type": "array", "items": { "type": "number" }, "minItems": 1 });
+        keys.insert("anyOf".into(), json!([{ "type": one }, many]));
+    }
 }

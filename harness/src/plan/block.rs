@@ -10,7 +10,7 @@ use crate::key::key_of;
 use crate::matrix::{
     Block, Checkpoint, DatasetEntry, Matrix, MatrixError, SelectionSplit, Sources, Transfer, from_value,
 };
-use crate::recipe::resolve_recipe;
+use crate::recipe::{marks, resolve_recipe};
 use crate::suggest::nearest;
 
 /// Raised whenever the training loop starts to give other numbers for the same configuration.
@@ -50,10 +50,13 @@ impl BlockResolver<'_> {
                 digests(&judge.dataset)?;
             }
             let mut targets = Vec::new();
-            for (i, defense) in self.block.defenses.iter().enumerate() {
-                for &seed in &self.seeds {
-                    let training = self.training(&format!("defenses[{i}]"), defense, &setting, seed, &digest)?;
-                    targets.push(plan.add_training(training));
+            for (i, entry) in self.block.defenses.iter().enumerate() {
+                let field = format!("defenses[{i}]");
+                for (defense, value) in self.swept(&field, entry, &setting)? {
+                    for &seed in &self.seeds {
+                        let training = self.training(&field, &defense, &value, &setting, seed, &digest)?;
+                        targets.push(plan.add_training(training));
+                    }
                 }
             }
             self.check_labels(plan, &targets)?;
@@ -109,7 +112,7 @@ impl BlockResolver<'_> {
                     None => setting.clone(),
                 };
                 let field = "transfer.source.defense";
-                let training = self.training(field, &from.defense, &setting, from.seed, digest)?;
+                let training = self.training(field, &from.defense, "", &setting, from.seed, digest)?;
                 let training = plan.add_training(training);
                 if targets.contains(&training) {
                     let message = "the source is one of the targets itself; give it another `seed`";
@@ -164,10 +167,12 @@ impl BlockResolver<'_> {
         // A file of some kilobytes can name more cells than memory holds.
         let transferred = block.transfer.as_ref().map_or(0, |it| it.attacks.len());
         let attacks = 1 + block.attacks.len() + transferred;
+        let values = |entry: &Map<String, Value>| entry.values().filter_map(numbers).map(Vec::len).max();
+        let defenses = block.defenses.iter().map(|entry| values(entry).unwrap_or(1));
         let lists = [
             block.networks.len(),
             self.seeds.len(),
-            block.defenses.len(),
+            defenses.sum(),
             block.checkpoints.len(),
             attacks,
         ];
@@ -313,10 +318,52 @@ impl BlockResolver<'_> {
         Ok(dataset)
     }
 
+    /// A defense at each value of a list that stands where it takes one number, as in `lambda: [1, 2]`, each with what
+    /// its label ends in.
+    fn swept(
+        &self,
+        field: &str,
+        entry: &Map<String, Value>,
+        setting: &Setting,
+    ) -> Result<Vec<(Map<String, Value>, String)>, MatrixError> {
+        let lists: Vec<(&String, &Vec<Value>)> =
+            entry.iter().filter_map(|(key, it)| Some((key, numbers(it)?))).collect();
+        let own_lists = || {
+            let own = entry
+                .iter()
+                .filter(|(key, _)| !["label", "recipe"].contains(&key.as_str()));
+            let own = own.map(|(key, it)| (key.clone(), it.clone())).collect();
+            self.method(field, own, &self.methods.defenses, setting, DEFENSE_KEYS)
+                .is_ok()
+        };
+        let (key, values) = match lists[..] {
+            [(key, values)] if !own_lists() => (key, values),
+            [_, (key, _), ..] if !own_lists() => {
+                let message = "a second list; a defense goes over one list of numbers, write several entries instead";
+                return Err(self.error(&format!("{field}.{key}"), message));
+            }
+            _ => return Ok(vec![(entry.clone(), String::new())]),
+        };
+        if values.is_empty() {
+            return Err(self.error(&format!("{field}.{key}"), "an empty list: nothing would run"));
+        }
+        let twice = |(i, value): (usize, &Value)| values[..i].iter().any(|it| it.as_f64() == value.as_f64());
+        if let Some((_, value)) = values.iter().enumerate().find(|it| twice(*it)) {
+            return Err(self.error(&format!("{field}.{key}"), format!("{value} is there twice")));
+        }
+        let at = |value: &Value| {
+            let mut entry = entry.clone();
+            entry.insert(key.clone(), value.clone());
+            (entry, format!(" {}={value}", symbol(key)))
+        };
+        Ok(values.iter().map(at).collect())
+    }
+
     fn training(
         &self,
         field: &str,
         entry: &Map<String, Value>,
+        value: &str,
         setting: &Setting,
         seed: u64,
         digest: &str,
@@ -325,7 +372,6 @@ impl BlockResolver<'_> {
         let label = self.take::<String>(field, &mut entry, "label")?;
         let own_recipe = entry.remove("recipe");
         let defense = self.method(field, entry, &self.methods.defenses, setting, DEFENSE_KEYS)?;
-        let label = label.unwrap_or_else(|| defense_label(defense.name));
         let (recipe, recipe_label) = resolve_recipe(
             defense.method.as_ref(),
             setting,
@@ -336,6 +382,13 @@ impl BlockResolver<'_> {
             true => self.error(&format!("{field}.recipe.{}", problem.field), problem.message),
             false => self.error(&format!("recipe.{}", problem.field), problem.message),
         })?;
+        // As the field writes it: TRADES-AWP.
+        let usual = || {
+            [&[defense_label(defense.name).as_str()], &marks(&recipe)[..]]
+                .concat()
+                .join("-")
+        };
+        let label = label.unwrap_or_else(usual) + value;
         let selection = self.selection(setting)?;
         let networks = &self.methods.networks;
         let architecture = networks.find_for(&setting.network, setting.image, setting.classes);
@@ -513,6 +566,20 @@ impl BlockResolver<'_> {
         }
         Ok(())
     }
+}
+
+/// The items of a list of numbers.
+fn numbers(value: &Value) -> Option<&Vec<Value>> {
+    value.as_array().filter(|items| items.iter().all(Value::is_number))
+}
+
+/// How papers write a weight.
+fn symbol(key: &str) -> &str {
+    const GREEK: &[(&str, &str)] = &[("lambda", "λ"), ("beta", "β"), ("alpha", "α"), ("gamma", "γ")];
+    GREEK
+        .iter()
+        .find(|(name, _)| *name == key)
+        .map_or(key, |(_, letter)| letter)
 }
 
 /// Keys of an entry that the harness itself reads.

@@ -162,6 +162,31 @@ fn two_results_for_one_seed_are_refused_unless_told_apart() {
 }
 
 #[test]
+fn recipes_are_told_where_they_differ_or_add_something() {
+    let defenses = ["MART".to_string(), "TRADES".to_string()];
+    let spec = spec(&[("digits", "lenet")], &defenses, &["PGD".to_string()]);
+    let check = |recipes: [&str; 2], expected: Option<&str>| {
+        let row = |(defense, recipe): (&String, &str)| Row {
+            recipe: recipe.to_string(),
+            ..row(["digits", "lenet", defense, "PGD"], Kind::WhiteBox, Checkpoint::Best, 0).with_count(10, 7)
+        };
+        let rows: Vec<Row> = defenses.iter().zip(recipes).map(row).collect();
+        let table = Table::build(&spec, &[], &rows, &Published::none()).unwrap();
+        let note = table.notes.iter().find(|it| it.starts_with("Recipes"));
+        assert_eq!(note.map(String::as_str), expected);
+    };
+    check(["shared", "shared"], None);
+    check(
+        ["shared", "authors"],
+        Some("Recipes: “authors” for TRADES; “shared” for MART."),
+    );
+    check(
+        ["shared, AWP", "shared, AWP"],
+        Some("Recipes: “shared, AWP” for MART, TRADES. AWP: adversarial weight perturbation."),
+    );
+}
+
+#[test]
 fn ten_thousand_rows_take_no_time() {
     let names = |what: &str, n: usize| (0..n).map(|k| format!("{what} {k}")).collect::<Vec<_>>();
     let (defenses, attacks) = (names("defense", 25), names("attack", 20));
