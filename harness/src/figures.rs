@@ -1,6 +1,6 @@
 //! The figures of a run: what is drawn of its rows, and of what its trainings noted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Result;
 use paper_tables::{Epoch, Figure, History, Weight};
@@ -56,11 +56,14 @@ impl Trained {
         }
     }
 
-    fn is_of(&self, dataset: &str, network: &str, defense: &str, recipe: &str, seed: u64) -> bool {
-        let names = [&self.dataset, &self.network, &self.defense, &self.recipe];
-        names == [dataset, network, defense, recipe] && self.seed == seed
+    /// What tells it from the other trainings of a run.
+    fn names(&self) -> Names<'_> {
+        (&self.dataset, &self.network, &self.defense, &self.recipe, self.seed)
     }
 }
+
+/// Data set, network, defense, recipe and seed.
+type Names<'a> = (&'a str, &'a str, &'a str, &'a str, u64);
 
 fn weight(training: &Training) -> Option<OwnWeight> {
     let mut config = training.defense.config.clone();
@@ -107,13 +110,13 @@ pub(crate) fn all(run: &Run, rows: &[Row]) -> Result<Vec<Box<dyn Figure>>> {
 
 /// What the trainings noted whose networks are judged: not those that are there for others to be attacked through.
 fn histories(run: &Run) -> Result<Vec<History>> {
+    let planned = run.planned().iter();
+    let judged: HashSet<Names<'_>> = planned
+        .map(|it| (&*it.dataset, &*it.network, &*it.defense, &*it.recipe, it.seed))
+        .collect();
     let mut histories = Vec::new();
-    for (trained, folder) in run.trainings() {
-        let judged = run
-            .planned()
-            .iter()
-            .any(|it| trained.is_of(&it.dataset, &it.network, &it.defense, &it.recipe, it.seed));
-        let Some(history) = training::history(folder)?.filter(|_| judged) else {
+    for (trained, folder) in run.trainings().filter(|(it, _)| judged.contains(&it.names())) {
+        let Some(history) = training::history(folder)? else {
             continue;
         };
         let epoch = |it: &training::Epoch| Epoch {
@@ -138,18 +141,17 @@ fn weights(run: &Run) -> impl Fn(&Row) -> Option<Weight> {
     let mut known = HashMap::new();
     for (it, _) in run.trainings() {
         if let Some(weight) = &it.weight {
-            let key = [&it.dataset, &it.network, &it.defense, &it.recipe].map(String::clone);
             let weight = Weight {
                 family: weight.family.clone(),
                 label: it.method.to_uppercase(),
                 symbol: weight.symbol.clone(),
                 value: weight.value,
             };
-            known.insert((key, it.seed), weight);
+            known.insert(it.names(), weight);
         }
     }
     move |row| {
-        let key = [&row.dataset, &row.network, &row.defense, &row.recipe].map(String::clone);
-        known.get(&(key, row.seed)).cloned()
+        let names = (&*row.dataset, &*row.network, &*row.defense, &*row.recipe, row.seed);
+        known.get(&names).cloned()
     }
 }

@@ -24,7 +24,13 @@ fn matrix() -> String {
 fn tables_look_as_they_are_asked_to_and_figures_lie_beside_them() {
     let place = Place::new(&matrix());
     let (out, _) = place.expect(0, &["m.yaml"]);
-    for part in ["| defense ", "| mean ", "| 95% interval ", "\\* differs from Natural"] {
+    for part in [
+        "| defense ",
+        "| mean ",
+        "| 95% interval ",
+        "\\* differs from Natural",
+        "†",
+    ] {
         assert!(out.contains(part), "{part}: {out}");
     }
     let run = |file: &str| place.path(&format!("runs/small/tables/{file}"));

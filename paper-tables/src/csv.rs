@@ -61,12 +61,7 @@ fn long(table: &Table, block: &Block, line: &Line, heading: &Heading, entry: &En
     fields.push(entry.selection.map_or(String::new(), |it| it.to_string()));
     fields.push(entry.highest.to_string());
     fields.push(entry.tied.map_or(String::new(), |it| it.to_string()));
-    let compared = table.look.against.is_some();
-    fields.push(if compared {
-        entry.different.to_string()
-    } else {
-        String::new()
-    });
+    fields.push(entry.different.map_or(String::new(), |it| it.to_string()));
     fields
 }
 

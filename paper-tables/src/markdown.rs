@@ -221,8 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn intervals_marks_and_a_baseline() {
-        insta::assert_snapshot!(Markdown::default().export(&samples::marked()));
+    fn tied_with_the_highest() {
+        insta::assert_snapshot!(Markdown::default().export(&samples::marked(None)));
+    }
+
+    #[test]
+    fn against_a_defense() {
+        insta::assert_snapshot!(Markdown::default().export(&samples::marked(Some("Standard"))));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use results::{Checkpoint, Flag, Kind, Row, Selection, Status};
 
 use crate::look::{Form, Style};
 use crate::shown::superscript;
-use crate::table::{Cell, Table};
+use crate::table::{Cell, Entry, Table};
 
 /// The footnotes of a filled table, out of the rows it shows.
 pub(crate) fn notes(table: &Table, rows: &[&Row]) -> Vec<String> {
@@ -197,41 +197,50 @@ fn highest(table: &Table) -> Vec<String> {
              p ≥ 0.05{seeds}, adjusted by Holm for all pairs of defenses."
         ));
     }
-    let untested = |column: &usize| {
-        let lines = || table.blocks.iter().flat_map(|block| &block.lines);
-        let entries = || lines().map(|line| &line.entries[*column]);
-        entries().any(|entry| entry.highest) && entries().all(|entry| entry.tied.is_none())
-    };
-    let untested: Vec<usize> = (0..table.columns.len()).filter(untested).collect();
-    if untested.len() == table.columns.len() {
-        notes.push("Whether a difference is more than chance was not tested.".to_string());
-    } else if !untested.is_empty() {
-        let labels = untested.iter().map(|&column| table.columns[column].label.clone());
-        notes.push(format!(
-            "Whether a difference is more than chance was not tested for {}.",
-            labels.collect::<Vec<_>>().join("; ")
-        ));
+    if table.look.against.is_none() {
+        notes.extend(untested(table, |entry| entry.tied));
     }
     notes
 }
 
 /// What the table compares with, and what differs from it.
-fn against(table: &Table) -> Option<String> {
-    let defense = table.look.against.as_deref()?;
+fn against(table: &Table) -> Vec<String> {
+    let Some(defense) = table.look.against.as_deref() else {
+        return Vec::new();
+    };
     let seeds = if several(table) {
         " for every seed, always in one direction"
     } else {
         ""
     };
-    let none = if table.entries().any(|entry| entry.different) {
-        ""
-    } else {
-        " No number does."
+    let mut notes = Vec::new();
+    if table.entries().any(|entry| entry.different.is_some()) {
+        let any = table.entries().any(|entry| entry.different == Some(true));
+        notes.push(format!(
+            "* differs from {defense} by more than chance: McNemar's exact test on the same images has p < 0.05{seeds}, \
+             adjusted by Holm for the lines of a column.{}",
+            if any { "" } else { " No number does." }
+        ));
+    }
+    notes.extend(untested(table, |entry| entry.different));
+    notes
+}
+
+/// The columns of which no number was tested.
+fn untested(table: &Table, tested: fn(&Entry) -> Option<bool>) -> Option<String> {
+    let column = |column: &usize| {
+        let lines = || table.blocks.iter().flat_map(|block| &block.lines);
+        let entries = || lines().map(|line| &line.entries[*column]);
+        entries().any(|entry| entry.highest) && entries().all(|entry| tested(entry).is_none())
     };
-    Some(format!(
-        "* differs from {defense} by more than chance: McNemar's exact test on the same images has p < 0.05{seeds}, \
-         adjusted by Holm for the lines of a column.{none}"
-    ))
+    let columns: Vec<usize> = (0..table.columns.len()).filter(column).collect();
+    let labels = columns.iter().map(|&column| table.columns[column].label.clone());
+    let of = match columns.len() {
+        0 => return None,
+        all if all == table.columns.len() => String::new(),
+        _ => format!(" for {}", labels.collect::<Vec<_>>().join("; ")),
+    };
+    Some(format!("Whether a difference is more than chance was not tested{of}."))
 }
 
 fn several(table: &Table) -> bool {

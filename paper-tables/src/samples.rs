@@ -72,7 +72,14 @@ fn build(spec: &TableSpec, planned: &[Planned], rows: &[Row]) -> Table {
 
 /// All of them.
 pub(crate) fn all() -> Vec<Table> {
-    vec![white_box(), wide(), black_box(), long(), marked()]
+    vec![
+        white_box(),
+        wide(),
+        black_box(),
+        long(),
+        marked(None),
+        marked(Some("Standard")),
+    ]
 }
 
 /// Three seeds on CIFAR-10 with a failure, a gap and half-done cells; one seed on unverified data.
@@ -229,9 +236,9 @@ pub(crate) fn pair(names: [&str; 2], seed: u64, difference: f64, p: f64, p_holm:
     }
 }
 
-/// Two seeds with intervals, compared with Standard. MART is the highest; TRADES differs from it for one seed alone,
+/// Two seeds with intervals, compared with the highest or with a defense. MART is the highest; TRADES differs from it for one seed alone,
 /// Standard for both, and Dynamic has not been compared.
-pub(crate) fn marked() -> Table {
+pub(crate) fn marked(against: Option<&str>) -> Table {
     let comparisons: Vec<results::Comparison> = [0, 1]
         .into_iter()
         .flat_map(|seed| {
@@ -243,13 +250,13 @@ pub(crate) fn marked() -> Table {
             ]
         })
         .collect();
-    marked_by(&comparisons)
+    marked_by(&comparisons, against)
 }
 
 /// The same with other comparisons.
-pub(crate) fn marked_by(comparisons: &[results::Comparison]) -> Table {
+pub(crate) fn marked_by(comparisons: &[results::Comparison], against: Option<&str>) -> Table {
     let spec = TableSpec {
-        id: "marked".to_string(),
+        id: if against.is_some() { "against" } else { "tied" }.to_string(),
         title: "Intervals and marks".to_string(),
         kind: TableKind::WhiteBox,
         blocks: vec![block("mnist", "lenet")],
@@ -263,7 +270,7 @@ pub(crate) fn marked_by(comparisons: &[results::Comparison]) -> Table {
         checkpoints: vec![Checkpoint::Best],
         look: Look {
             style: Style::Interval,
-            against: Some("Standard".to_string()),
+            against: against.map(str::to_string),
             ..Look::default()
         },
     };

@@ -199,7 +199,8 @@ impl Chart {
             let bars = match curve.deviations.is_empty() {
                 true => "mark=none",
                 false => {
-                    "mark=*, mark size=1.2pt, mark options={solid}, error bars/.cd, y dir=both, y explicit, error bar style={solid}"
+                    "mark=*, mark size=1.2pt, mark options={solid}, error bars/.cd, y dir=both, y explicit, \
+                     error bar style={solid}"
                 }
             };
             writeln!(

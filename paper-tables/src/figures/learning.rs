@@ -65,7 +65,8 @@ const QUANTITIES: [Quantity; 3] = [
 /// the loss, with a curve for each defense: the mean over those seeds that measured the epoch. A mark is the best epoch of
 /// a seed, at the value of that seed. Trainings of fewer than two measured epochs are left out.
 pub fn learning_charts(histories: &[History]) -> Vec<Chart> {
-    let mut networks: Vec<(_, Vec<(String, Vec<&History>)>)> = Vec::new();
+    type Seeds<'a> = Vec<&'a History>;
+    let mut networks: Vec<(_, Vec<(String, Seeds<'_>)>)> = Vec::new();
     for history in histories {
         let defenses = known(&mut networks, (history.dataset.as_str(), history.network.as_str()));
         known(defenses, label(history, histories)).push(history);

@@ -7,8 +7,10 @@ use super::{HeatMap, apart, known, name, place};
 /// Accuracy by source and target: a map for each data set, network, checkpoint and attack that came from two networks at
 /// least, the mean over seeds.
 pub fn transfer_maps(rows: &[Row]) -> Vec<HeatMap> {
+    type Pair<'a> = (&'a str, &'a str);
+    type Seeds = Vec<f64>;
     // By attack; then by source and target.
-    let mut attacks: Vec<(_, Vec<((&str, &str), Vec<f64>)>)> = Vec::new();
+    let mut attacks: Vec<(_, Vec<(Pair<'_>, Seeds)>)> = Vec::new();
     for row in rows.iter().filter(|row| row.status == Status::Done) {
         let (Some(source), Some(accuracy)) = (row.source.as_deref(), row.accuracy) else {
             continue;
@@ -18,7 +20,7 @@ pub fn transfer_maps(rows: &[Row]) -> Vec<HeatMap> {
     }
     let mut maps = Vec::new();
     for (((dataset, network, checkpoint), attack), pairs) in attacks {
-        let names = |pick: fn(&(&str, &str)) -> String| {
+        let names = |pick: fn(&Pair<'_>) -> String| {
             let mut names: Vec<String> = pairs.iter().map(|(pair, _)| pick(pair)).collect();
             names.sort();
             names.dedup();

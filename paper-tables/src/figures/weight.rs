@@ -24,8 +24,9 @@ pub struct Weight {
 /// gives a row's, if its defense has one.
 pub fn weight_charts(rows: &[Row], weight: impl Fn(&Row) -> Option<Weight>) -> Vec<Chart> {
     type Values = BTreeMap<u64, Vec<f64>>;
+    type Family = (Option<Weight>, Values);
     // By attack, then family.
-    let mut attacks: Vec<(_, Vec<(String, (Option<Weight>, Values))>)> = Vec::new();
+    let mut attacks: Vec<(_, Vec<(String, Family)>)> = Vec::new();
     for row in rows.iter().filter(|row| row.status == Status::Done) {
         let (Some(accuracy), Some(weight)) = (row.accuracy, weight(row)) else {
             continue;

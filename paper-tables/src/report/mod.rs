@@ -291,10 +291,13 @@ fn shown_cell(entry: &Entry, mark: &impl Fn(Flag) -> String) -> ShownCell {
         _ => String::new(),
     };
     // Flags have marks of their own on the page.
-    let significance: String = [(entry.tied == Some(true), TIED), (entry.different, DIFFERENT)]
-        .iter()
-        .filter_map(|(there, mark)| there.then_some(*mark))
-        .collect();
+    let significance: String = [
+        (entry.tied == Some(true), TIED),
+        (entry.different == Some(true), DIFFERENT),
+    ]
+    .iter()
+    .filter_map(|(there, mark)| there.then_some(*mark))
+    .collect();
     ShownCell {
         text,
         value: measured.map_or_else(String::new, |it| it.mean.to_string()),

@@ -121,7 +121,7 @@ impl<'e> Filler<'_, 'e> {
             }),
             highest: false,
             tied: None,
-            different: false,
+            different: None,
             threat: (!threats.is_empty()).then(|| threats.into_iter().collect::<Vec<_>>().join("; ")),
             // Where seeds differ, the choice that flatters most.
             selection: selections

@@ -30,15 +30,17 @@ pub(super) fn mark(lines: &mut [Line], spec: &TableSpec, block: &BlockSpec, evid
             };
             let entries: Vec<&Entry> = of_checkpoint.iter().map(|&at| &lines[at].entries[column]).collect();
             let highest = highest(&entries);
-            let tied = judge.tied(&entries, &highest);
-            let different = match spec.look.against.as_deref() {
-                Some(defense) => judge.different(&entries, defense),
-                None => vec![false; entries.len()],
+            let none = || vec![None; entries.len()];
+            // One question for a table: two adjustments of one p-value side by side would contradict each other.
+            let (tied, different) = match spec.look.against.as_deref() {
+                Some(defense) => (none(), judge.different(&entries, defense)),
+                None if spec.look.bold => (judge.tied(&entries, &highest), none()),
+                None => (none(), none()),
             };
             for (place, &at) in of_checkpoint.iter().enumerate() {
                 let entry = &mut lines[at].entries[column];
                 entry.highest = highest[place];
-                entry.tied = tied[place].filter(|_| spec.look.bold);
+                entry.tied = tied[place];
                 entry.different = different[place];
             }
         }
@@ -101,8 +103,9 @@ impl Judge<'_> {
         (0..entries.len()).map(tied).collect()
     }
 
-    fn different(&self, entries: &[&Entry], defense: &str) -> Vec<bool> {
-        let mut different = vec![false; entries.len()];
+    /// Whether each differs from a defense. `None`: it is that defense, or there is no test.
+    fn different(&self, entries: &[&Entry], defense: &str) -> Vec<Option<bool>> {
+        let mut different = vec![None; entries.len()];
         let Some(base) = self.rows.iter().position(|row| row.defense == defense) else {
             return different;
         };
@@ -125,7 +128,7 @@ impl Judge<'_> {
             }
         }
         for (other, seeds) in adjusted {
-            different[other] = differ(&seeds);
+            different[other] = Some(differ(&seeds));
         }
         different
     }

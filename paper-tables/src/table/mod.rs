@@ -49,7 +49,7 @@ impl Table {
             .filter(|(flag, _)| entry.flags.contains(flag))
             .map(|(_, letter)| letter);
         let tied = (entry.tied == Some(true)).then_some(TIED);
-        let different = entry.different.then_some(DIFFERENT);
+        let different = (entry.different == Some(true)).then_some(DIFFERENT);
         letters.chain(tied).chain(different).collect()
     }
 
@@ -121,8 +121,9 @@ pub struct Entry {
     pub highest: bool,
     /// Whether it lies below the highest by no more than chance may put it. `None`: it is the highest, or was not tested.
     pub tied: Option<bool>,
-    /// Whether it differs by more than chance from that of the line with which the table compares.
-    pub different: bool,
+    /// Whether it differs by more than chance from that of the line with which the table compares. `None`: it is that line,
+    /// there is none, or it was not tested.
+    pub different: Option<bool>,
     /// Why ours may be too high: the flags of any of its seeds.
     pub flags: Vec<Flag>,
     /// The adversary's bound, such as `L∞, ε = 8/255`. `None` on clean images, and where nothing ran.

@@ -300,70 +300,96 @@ fn what_is_not_clearly_below_the_highest_is_tied() {
         let it = entry(table, 0, defense, column);
         (it.highest, it.tied, it.different)
     };
-    let table = marked();
-    assert_eq!(of(&table, "MART", "PGD-20"), (true, None, true));
-    // p is small for one seed of two: tied. Against Standard it is small for both.
-    assert_eq!(of(&table, "TRADES", "PGD-20"), (false, Some(true), true));
-    assert_eq!(of(&table, "Standard", "PGD-20"), (false, Some(false), false));
-    assert_eq!(of(&table, "Dynamic", "PGD-20"), (false, None, false));
-    assert_eq!(of(&table, "TRADES", "worst of PGD-20, CW"), (false, None, false));
+    let table = marked(None);
+    assert_eq!(of(&table, "MART", "PGD-20"), (true, None, None));
+    // p is small for one seed of two: tied.
+    assert_eq!(of(&table, "TRADES", "PGD-20"), (false, Some(true), None));
+    assert_eq!(of(&table, "Standard", "PGD-20"), (false, Some(false), None));
+    assert_eq!(of(&table, "Dynamic", "PGD-20"), (false, None, None));
+    assert_eq!(of(&table, "TRADES", "worst of PGD-20, CW"), (false, None, None));
 
-    // Two seeds that point in opposite directions, one seed missing, and Holm for the pairs of the baseline alone.
+    // Small and large p, two seeds that point in opposite directions, and one seed that was not compared.
     let both = |p: f64, directions: [f64; 2]| {
         let seed = |seed| pair(["MART", "TRADES"], seed, directions[seed as usize], p, 3.0 * p);
-        marked_by(&[seed(0), seed(1)])
+        marked_by(&[seed(0), seed(1)], None)
     };
     let trades = |table: &Table| of(table, "TRADES", "PGD-20").1;
     assert_eq!(trades(&both(0.01, [2.0, 2.0])), Some(false));
     assert_eq!(trades(&both(0.02, [2.0, 2.0])), Some(true));
     assert_eq!(trades(&both(0.001, [2.0, -2.0])), Some(true));
-    assert_eq!(
-        trades(&marked_by(&[pair(["MART", "TRADES"], 0, 2.0, 0.001, 0.003)])),
-        None
-    );
-    let against = |p: f64| {
+    let one_seed = [pair(["MART", "TRADES"], 0, 2.0, 0.001, 0.003)];
+    assert_eq!(trades(&marked_by(&one_seed, None)), None);
+}
+
+#[test]
+fn a_chosen_line_has_its_own_adjustment() {
+    let different = |table: &Table, defense: &str| entry(table, 0, defense, "PGD-20").different;
+    let table = marked(Some("Standard"));
+    let found = ["Standard", "TRADES", "MART", "Dynamic"].map(|it| different(&table, it));
+    assert_eq!(found, [None, Some(true), Some(true), None]);
+    assert!(table.entries().all(|entry| entry.tied.is_none()));
+    // Holm over the two pairs of Standard: the larger p stands as it is, the smaller is doubled.
+    let against = |p: [f64; 2]| {
         let pairs = [0, 1].map(|seed| {
             [
-                pair(["Standard", "TRADES"], seed, -4.0, p, 1.0),
-                pair(["MART", "Standard"], seed, 6.0, 0.001, 1.0),
+                pair(["Standard", "TRADES"], seed, -4.0, p[0], 1.0),
+                pair(["MART", "Standard"], seed, 6.0, p[1], 1.0),
             ]
         });
-        of(&marked_by(&pairs.concat()), "TRADES", "PGD-20").2
+        let table = marked_by(&pairs.concat(), Some("Standard"));
+        [different(&table, "TRADES"), different(&table, "MART")]
     };
-    assert!(against(0.04) && !against(0.06));
+    assert_eq!(against([0.04, 0.001]), [Some(true), Some(true)]);
+    assert_eq!(against([0.06, 0.001]), [Some(false), Some(true)]);
+    assert_eq!(against([0.06, 0.03]), [Some(false), Some(false)]);
 }
 
 #[test]
 fn marks_are_explained_where_they_stand() {
-    let table = marked();
-    for (text, marked) in [
-        (Markdown::default().export(&table), "94.10 [92.8, 95.4] †\\*"),
-        (Latex::Fragment.export(&table), "\\textsuperscript{$\\dagger$*}"),
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (against, markdown, latex, parts) in [
+        (
+            None,
+            "94.10 [92.8, 95.4] †",
+            "\\textsuperscript{$\\dagger$}",
+            ["Bold: the highest", "lies below the highest by no more than chance"],
+        ),
+        (
+            Some("Standard"),
+            "94.10 [92.8, 95.4] \\*",
+            "\\textsuperscript{*}",
+            ["Bold: the highest", "* differs from Standard by more than chance"],
+        ),
     ] {
-        assert!(text.contains(marked), "{text}");
-        for part in [
-            "Bold: the highest",
-            "McNemar",
-            "differs from Standard",
-            "was not tested for worst of PGD-20, CW.",
+        let table = marked(against);
+        for (text, mark) in [
+            (Markdown::default().export(&table), markdown),
+            (Latex::Fragment.export(&table), latex),
         ] {
-            assert!(
-                text.split_whitespace().collect::<Vec<_>>().join(" ").contains(part),
-                "{part}: {text}"
-            );
+            assert!(text.contains(mark), "{text}");
+            for part in parts.into_iter().chain(["was not tested for worst of PGD-20, CW."]) {
+                assert!(words(&text).contains(part), "{part}: {text}");
+            }
         }
     }
-    let csv = Csv.export(&table);
-    assert!(csv.contains("false,true,true") && csv.contains("true,,true"), "{csv}");
-    let plain = Table {
-        look: Look {
-            bold: false,
-            ..Look::default()
-        },
-        notes: Vec::new(),
-        ..table
+    assert!(Csv.export(&marked(None)).contains("validation,false,true,\n"));
+    assert!(
+        Csv.export(&marked(Some("Standard")))
+            .contains("validation,false,,true\n")
+    );
+}
+
+#[test]
+fn nothing_is_bold_unless_wanted() {
+    let table = white_box();
+    assert!(Markdown::default().export(&table).contains("**87.20**"));
+    let look = Look {
+        bold: false,
+        ..Look::default()
     };
+    let plain = Table { look, ..table };
     assert!(!Markdown::default().export(&plain).contains("**"));
+    assert!(!Latex::Fragment.export(&plain).contains("textbf"));
 }
 
 #[test]
