@@ -136,14 +136,14 @@ pub(crate) fn derive(root: &Path, into: &Path, changes: &Changes) -> Result<Stri
     results::write_flags(&folder.join("flags.csv"), &results::flags(&rows))?;
     let comparisons = run.comparisons(&rows)?;
     results::write_comparisons(&folder.join("significance.csv"), &comparisons)?;
-    files::write(
+    files::write_part(
         &folder.join("significance.md"),
         paper_tables::significance(&comparisons).as_bytes(),
     )?;
     for figure in figures::all(&run, &rows)? {
         for (extension, text) in [("csv", figure.csv()), ("svg", figure.svg()), ("tex", figure.tex())] {
             let name = format!("{}.{extension}", figure.id());
-            files::write(&folder.join(name), text.as_bytes())?;
+            files::write_part(&folder.join(name), text.as_bytes())?;
         }
     }
     let mut texts = Vec::new();
@@ -151,10 +151,11 @@ pub(crate) fn derive(root: &Path, into: &Path, changes: &Changes) -> Result<Stri
         let exporters: [&dyn Exporter; 3] = [&Csv, &Latex::Document, &Markdown::default()];
         for exporter in exporters {
             let file = folder.join(&table.id).with_extension(exporter.extension());
-            files::write(&file, exporter.export(&table).as_bytes())?;
+            files::write_part(&file, exporter.export(&table).as_bytes())?;
         }
         texts.push(Markdown::default().export(&table));
     }
+    files::force(&folder)?;
     // So that whoever derives them again finds the same.
     if run.spec != before {
         files::write_sealed(&into.join(SPEC), &run.spec)?;
