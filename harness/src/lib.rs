@@ -22,8 +22,10 @@ mod external;
 mod checkpoint;
 mod claims;
 mod compare;
+mod figures;
 mod files;
 mod folder;
+mod look;
 mod manifest;
 mod tables;
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(crate) use self::read::from_value;
+use crate::look::{Form, Style};
 use crate::suggest::with_suggestion;
 use crate::yaml::{self, Path, Place};
 
@@ -225,6 +226,18 @@ pub(crate) struct TableEntry {
     /// that is transferred.
     #[serde(default)]
     pub(crate) worst_of: Vec<Vec<String>>,
+    /// What stands beside a mean; the deviation over seeds unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) style: Option<Style>,
+    /// A line for each defense, or for each number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) form: Option<Form>,
+    /// Whether the highest number of a column is bold, and those tied with it are marked; so unless `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bold: Option<bool>,
+    /// Label of a defense: numbers that differ from its own by more than chance are marked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) against: Option<String>,
 }
 
 /// The tables of the paper, and two more.

@@ -153,6 +153,7 @@ impl Plan {
             }
         }
         plan.check_worst(matrix)?;
+        crate::look::check(&plan, matrix)?;
         Ok(plan)
     }
 

@@ -3,6 +3,8 @@
 use results::{Checkpoint, Kind, Row};
 use serde::{Deserialize, Serialize};
 
+use crate::look::Look;
+
 /// Which of the paper's tables a table mirrors. It decides what it is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -49,6 +51,9 @@ pub struct TableSpec {
     pub columns: Vec<ColumnSpec>,
     /// The checkpoints to show of every defense.
     pub checkpoints: Vec<Checkpoint>,
+    /// How it looks.
+    #[serde(default, skip_serializing_if = "Look::is_default")]
+    pub look: Look,
 }
 
 /// A part of a table.

@@ -48,7 +48,7 @@ fn report(root: &Path) -> Result<Report> {
     let flags = results::flags(&rows);
     let mut charts = learning_curves(&histories);
     charts.extend(run.charts(&rows)?);
-    let tables = run.tables(rows.clone(), &[])?;
+    let tables = run.tables(&rows, &run.comparisons(&rows)?)?;
     let title = rows.first().map_or_else(
         || root.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         |row| row.run.clone(),
@@ -170,6 +170,7 @@ fn learning_curves(histories: &Histories) -> Vec<Chart> {
             let curve = Curve {
                 label: defense.clone(),
                 points: epochs.into_iter().map(point).collect(),
+                ..Curve::default()
             };
             let title = format!("{dataset}, {network}: {what} accuracy in training, where checkpoints are chosen");
             if curve.points.len() < 2 {
@@ -184,6 +185,7 @@ fn learning_curves(histories: &Histories) -> Vec<Chart> {
                     y: "accuracy in %".into(),
                     logarithmic: false,
                     curves: vec![curve],
+                    ..Chart::default()
                 }),
             }
         }

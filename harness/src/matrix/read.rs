@@ -75,6 +75,10 @@ impl Matrix {
                 datasets: None,
                 title: None,
                 worst_of: Vec::new(),
+                style: None,
+                form: None,
+                bold: None,
+                against: None,
             }],
             Some(mut value) => {
                 names_to_maps(&mut value);

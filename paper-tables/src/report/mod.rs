@@ -7,7 +7,7 @@ use results::Flag;
 use serde::Serialize;
 
 use crate::shown::{percent, signed};
-use crate::table::{Cell, Entry, Spread, Table};
+use crate::table::{Cell, DIFFERENT, Entry, Spread, TIED, Table};
 
 const PAGE: &str = include_str!("page.html");
 
@@ -290,6 +290,14 @@ fn shown_cell(entry: &Entry, mark: &impl Fn(Flag) -> String) -> ShownCell {
         Cell::Partial { planned, .. } => format!(" ({} of {planned} seeds)", measured.map_or(0, |it| it.seeds)),
         _ => String::new(),
     };
+    // Flags have marks of their own on the page.
+    let significance: String = [
+        (entry.tied == Some(true), TIED),
+        (entry.different == Some(true), DIFFERENT),
+    ]
+    .iter()
+    .filter_map(|(there, mark)| there.then_some(*mark))
+    .collect();
     ShownCell {
         text,
         value: measured.map_or_else(String::new, |it| it.mean.to_string()),
@@ -299,7 +307,7 @@ fn shown_cell(entry: &Entry, mark: &impl Fn(Flag) -> String) -> ShownCell {
             _ if entry.highest => "best",
             _ => "",
         },
-        spread: spread + &incomplete,
+        spread: spread + &incomplete + &significance,
         why: entry.cell.reason().unwrap_or_default().to_string(),
         flags: entry.flags.iter().map(|flag| mark(*flag)).collect(),
         published: entry
