@@ -8,9 +8,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::commands::attack::AttackArgs;
 use crate::commands::check::CheckArgs;
 use crate::commands::compare::CompareArgs;
+use crate::commands::completions::CompletionsArgs;
 use crate::commands::export::ExportArgs;
+use crate::commands::man::ManArgs;
 use crate::commands::verify::VerifyRunArgs;
 use crate::commands::verify_examples::VerifyArgs;
+use crate::commands::watch::WatchArgs;
 use crate::look::{Form, Style};
 
 /// Benchmark of adversarial training: trains every network of a matrix, attacks it, stores every
@@ -31,6 +34,13 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
+    /// The program with every command, as help, manual pages and shells see it.
+    pub(crate) fn program() -> clap::Command {
+        let mut program = Self::command();
+        program.build();
+        program
+    }
+
     /// Reads arguments. What does not begin with a subcommand means `run`.
     pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -54,6 +64,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// How a run gets on: what is done, who works at what, what failed, and the time left.
     Status(StatusArgs),
+    /// Follow a run in the terminal while it is at work, here or elsewhere.
+    Watch(WatchArgs),
     /// Hand what is not finished to a cluster's scheduler.
     Submit(SubmitArgs),
     /// Check a matrix without reading data or computing anything.
@@ -70,7 +82,7 @@ pub(crate) enum Command {
     Schema,
     /// Typeset the tables of a run again.
     Tables(TablesArgs),
-    /// Write a run as one HTML page: tables, curves, flags, every cell, and where it comes from.
+    /// Write a run as one HTML page: tables, flags, curves, images, every cell, and where it comes from.
     Report(ReportArgs),
     /// Compare results with earlier ones; exit code 5 if they moved further than they may.
     Compare(CompareArgs),
@@ -92,6 +104,10 @@ pub(crate) enum Command {
         #[command(flatten)]
         data: DataArgs,
     },
+    /// Print a script with which a shell completes commands and options.
+    Completions(CompletionsArgs),
+    /// Write manual pages of the program and every command into a folder.
+    Man(ManArgs),
 }
 
 #[derive(Debug, Clone, Args)]

@@ -20,6 +20,18 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Stop;
 use crate::files;
 
+/// The file of the images that a white-box evaluation keeps for people to look at, in its folder.
+pub(crate) const FILE: &str = "examples.safetensors";
+
+/// Of how many test images, from the first, an evaluation keeps clean and attacked pixels: four, but no more than 128 KiB
+/// hold. Nothing of what became of them chooses them.
+pub(crate) fn kept(image: [usize; 3]) -> usize {
+    const MOST: usize = 4;
+    const BYTES: usize = 128 * 1024;
+    let pair = 2 * size_of::<f32>() * image.iter().product::<usize>();
+    MOST.min(BYTES / pair.max(1))
+}
+
 /// The metadata entry that describes a file of ours.
 const METADATA: &str = "rampart_examples";
 
@@ -166,6 +178,12 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+
+    #[test]
+    fn what_is_kept_is_small() {
+        let images = [[1, 8, 8], [1, 28, 28], [3, 32, 32], [3, 64, 64], [3, 224, 224]];
+        assert_eq!(images.map(kept), [4, 4, 4, 1, 0]);
+    }
 
     #[test]
     fn what_is_written_is_read_and_nonsense_is_refused() {

@@ -79,6 +79,7 @@ fn dispatch(cli: &Cli, methods: &Methods, out: &mut dyn Write) -> anyhow::Result
         Command::Run(args) => commands::run::main(args, methods, out),
         Command::Plan(args) => commands::plan::main(args, methods, out),
         Command::Status(args) => commands::status::main(args, out),
+        Command::Watch(args) => commands::watch::main(args, out),
         Command::Submit(args) => commands::submit::main(args, methods, out),
         Command::Validate(args) => commands::validate::main(args, methods, out),
         Command::Ls { kind, json } => commands::ls::main(*kind, *json, methods, out),
@@ -92,6 +93,8 @@ fn dispatch(cli: &Cli, methods: &Methods, out: &mut dyn Write) -> anyhow::Result
         Command::Attack(args) => commands::attack::main(args, methods, out),
         Command::VerifyExamples(args) => commands::verify_examples::main(args, methods, out),
         Command::Fetch { names, data } => commands::fetch::main(names, data, out),
+        Command::Completions(args) => commands::completions::main(args, out),
+        Command::Man(args) => commands::man::main(args, out),
     }
 }
 

@@ -229,6 +229,13 @@ impl Run {
         &self.spec.planned
     }
 
+    /// Everything the matrix asks for, with the name of its cell's folder.
+    pub(crate) fn planned(&self) -> impl Iterator<Item = (&Planned, &str)> {
+        let trainings = self.spec.cells.len().saturating_sub(self.spec.planned.len());
+        let names = self.spec.cells[trainings..].iter().map(|it| it.to_str().unwrap_or(""));
+        self.spec.planned.iter().zip(names)
+    }
+
     /// What became of every image in an evaluation.
     fn outcomes(&self, row: &Row) -> Result<Vec<results::Outcome>> {
         let key = row.cell.get(..SHORT_KEY).and_then(|key| self.by_key.get(key));

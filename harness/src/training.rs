@@ -169,7 +169,7 @@ pub(crate) fn train(
             .schedule
             .rate(recipe.optimizer.rate(), epoch, step, steps_per_epoch, recipe.length)
     };
-    bar.start(total_steps, at.step);
+    bar.start(total_steps, at.step, recipe.batch as u64);
     let mut saved = Instant::now();
     let mut trained = 0;
     // A training stopped after an epoch's last step has that epoch still to close.
@@ -440,7 +440,7 @@ fn select(
         bar,
         scrutiny: Scrutiny::Count,
         saves: Some(saves),
-        keep_images: false,
+        keep_images: 0,
     })?;
     Ok(Some(Selected {
         natural: judged.clean_accuracy(),

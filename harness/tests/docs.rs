@@ -79,3 +79,25 @@ fn pages_show_what_is_there() {
     }
     assert!(blocks > 0, "no page has a block that could be checked");
 }
+
+/// Every command that the program lists has its help on the page of commands.
+#[test]
+fn no_command_lacks_its_help() {
+    let output = Command::cargo_bin("harness").unwrap().arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<&str> = listed
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(commands.len() > 15 && commands.contains(&"watch"), "{commands:?}");
+    let page = std::fs::read_to_string(root().join("docs/commands.md")).unwrap();
+    for command in commands {
+        assert!(
+            page.contains(&format!("<!-- run: harness help {command} -->")),
+            "docs/commands.md says nothing of `harness {command}`"
+        );
+    }
+}

@@ -50,7 +50,10 @@ pub use latex::Latex;
 pub use look::{Form, Look, Style};
 pub use markdown::Markdown;
 pub use published::{Citation, Number, Published, Query, Tag};
-pub use report::{Doubt, Gallery, Heat, Item, Pair, Picture, Report, Shown, Value};
+pub use report::{
+    Attacked, CellLine, Clean, Doubt, Gallery, Heat, Image, Item, Pair, Picture, Record, Report, Shown, Value,
+    magnification,
+};
 pub use significance::significance;
 pub use spec::{BlockSpec, ColumnSpec, Planned, RowSpec, TableKind, TableSpec};
 pub use table::{Ambiguous, Block, Cell, Comparison, Entry, Heading, Line, Measurement, Spread, Table};

@@ -3,9 +3,11 @@
 pub(crate) mod attack;
 pub(crate) mod check;
 pub(crate) mod compare;
+pub(crate) mod completions;
 pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod ls;
+pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod run;
@@ -16,6 +18,7 @@ pub(crate) mod tables;
 pub(crate) mod validate;
 pub(crate) mod verify;
 pub(crate) mod verify_examples;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::path::Path;

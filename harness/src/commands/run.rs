@@ -83,6 +83,7 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     // Only the first handler counts; tests in one process may come here twice.
     let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
     let progress = Progress::new(cells.len(), stop);
+    let _publisher = progress.publish(run_folder.process().progress_file())?;
     let options = Options {
         jobs,
         device,

@@ -5,15 +5,16 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use models::{Classifier, Network};
 use random::{Purpose, Stream};
 use results::{Row, Timing, TimingKind};
 
 use super::{AllData, Cell, Ended, Options, Others, data_key, tidy_temporary};
 use crate::claims::{Attempt, Claim, Note, Process, Published};
-use crate::data::Data;
-use crate::evaluation::{Saves, Scrutiny, Task, judge, query_budget, untouched};
+use crate::data::{Data, plain_batch};
+use crate::evaluation::{Judged, Saves, Scrutiny, Task, judge, query_budget, untouched};
+use crate::examples::{self, About, Examples};
 use crate::failure::Failure;
 use crate::folder::{self, FailedCell, State};
 use crate::host;
@@ -21,7 +22,7 @@ use crate::matrix::{Checkpoint, SelectionSplit};
 use crate::plan::{Evaluation, Plan, Training};
 use crate::progress::Progress;
 use crate::tables::{kind, stored};
-use crate::training::{RESUME, batch_that_fits, clean_up, load_network, train};
+use crate::training::{RESUME, batch_that_fits, checkpoint_file, clean_up, load_network, train};
 
 /// How a claimed cell was found.
 enum Prepared {
@@ -206,7 +207,7 @@ impl Runner<'_> {
         let data = &self.data[&data_key(&cell.dataset)];
         let random = Stream::new(training.seed).of(Purpose::Evaluation);
         let saves = folder.join(RESUME);
-        bar.start(data.test.len() as u64, 0);
+        bar.start(data.test.len() as u64, 0, 1);
         let task = Task {
             source: source.as_ref().map(|it| it as &dyn Classifier),
             target: &target,
@@ -226,7 +227,10 @@ impl Runner<'_> {
                 key: &cell.key,
                 every: self.options.checkpoint_every,
             }),
-            keep_images: false,
+            keep_images: match kind(cell) {
+                results::Kind::WhiteBox => examples::kept(data.dataset.test.image()),
+                _ => 0,
+            },
         };
         let networks: Vec<&Network> = [&target].into_iter().chain(&source).collect();
         let judged = untouched(&networks, || judge(&task))?;
@@ -238,9 +242,46 @@ impl Runner<'_> {
         let outcomes = judged.stored(&cell.key);
         let timing = self.timing(&cell.key, TimingKind::Evaluate, started, clock, outcomes.len() as u64);
         results::write_cell(folder, &[row], &outcomes, &[timing]).context("cannot store an evaluation")?;
-        folder::finish(folder, &cell.key, &self.options.invocation, RESULT_FILES)?;
+        let mut names = RESULT_FILES.to_vec();
+        if !judged.images.is_empty() {
+            self.examples(cell, data, &judged)?
+                .write(&folder.join(examples::FILE))?;
+            names.push(examples::FILE);
+        }
+        folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
         clean_up(folder);
         Ok(())
+    }
+
+    /// The first images of an evaluation, before and after, as `harness verify-examples` reads them.
+    fn examples(&self, cell: &Evaluation, data: &Data, judged: &Judged) -> Result<Examples> {
+        let training = self.plan.target(cell);
+        let adversarial = Tensor::cat(&judged.images, 0)?;
+        let count = adversarial.dim(0)?;
+        let clean = plain_batch(&data.dataset.test, &data.test[..count], &Device::Cpu)?;
+        let name = checkpoint_file(cell.checkpoint);
+        let trained = folder::status(&self.plan.folder(self.root, Cell::Training(cell.target)))?;
+        let mark = trained.and_then(|mut it| it.files.remove(&name));
+        let correct = judged.outcomes[..count].iter().filter(|it| it.predicted == it.label);
+        Ok(Examples {
+            adversarial,
+            clean: Some(clean.images),
+            labels: clean.labels.to_vec1()?,
+            ids: Some(clean.ids),
+            about: Some(About {
+                dataset: training.dataset.name.clone(),
+                dataset_digest: data.dataset.digest.clone(),
+                model: training.network.clone(),
+                checkpoint: mark
+                    .with_context(|| format!("{name} is not recorded as finished"))?
+                    .blake3,
+                threat: cell.threat,
+                attack: cell.attack.name.to_string(),
+                config: cell.attack.config.clone(),
+                seed: training.seed,
+                correct: correct.count() as u64,
+            }),
+        })
     }
 
     /// A failed evaluation has a row as well, without a number.
