@@ -70,10 +70,12 @@ pub(crate) enum Command {
     Submit(SubmitArgs),
     /// Check a matrix without reading data or computing anything.
     Validate(MatrixArgs),
-    /// List what a matrix can name.
+    /// List what a matrix can name, or tell one of them in full: fields, defaults, the authors' recipe.
     Ls {
         /// Of which kind.
         kind: Listing,
+        /// One of them, as in `harness ls defenses mart`.
+        name: Option<String>,
         /// As JSON.
         #[arg(long)]
         json: bool,

@@ -82,7 +82,7 @@ fn dispatch(cli: &Cli, methods: &Methods, out: &mut dyn Write) -> anyhow::Result
         Command::Watch(args) => commands::watch::main(args, out),
         Command::Submit(args) => commands::submit::main(args, methods, out),
         Command::Validate(args) => commands::validate::main(args, methods, out),
-        Command::Ls { kind, json } => commands::ls::main(*kind, *json, methods, out),
+        Command::Ls { kind, name, json } => commands::ls::main(*kind, name.as_deref(), *json, methods, out),
         Command::Schema => commands::schema::main(methods, out),
         Command::Report(args) => commands::report::main(args, out),
         Command::Tables(args) => commands::tables::main(args, out),

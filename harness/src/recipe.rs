@@ -86,6 +86,17 @@ pub(crate) fn marks(recipe: &Recipe) -> Vec<&'static str> {
         .collect()
 }
 
+/// A recipe as a matrix writes it: its length as `epochs` or `steps`, and nothing that is off.
+pub(crate) fn written_recipe(recipe: &Recipe) -> Value {
+    let mut written = serde_json::to_value(recipe).expect("a recipe is plain data");
+    let map = written.as_object_mut().expect("a map");
+    if let Some(Value::Object(length)) = map.remove("length") {
+        map.extend(length);
+    }
+    map.retain(|_, value| !value.is_null());
+    written
+}
+
 fn unknown_field(message: &str) -> String {
     let unknown = message
         .strip_prefix("unknown field `")

@@ -8,6 +8,7 @@ pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod ls;
 pub(crate) mod man;
+pub(crate) mod method;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod run;
