@@ -71,6 +71,8 @@ impl Counter {
             let (probe, batch) = probe(setting.image, setting.classes)?;
             let mut memory: Memory = defense.method.memory(2);
             let mut step = Step::new(&probe, &batch, &setting.threat, Stream::new(0), 0, &mut memory);
+            // Which examples a teacher sets apart is not known yet, so none is.
+            step.taught.groups = Some(vec![None; 2]);
             defense.method.objective(&mut step)?;
             Ok(Cost {
                 forwards: step.cost.forwards,
@@ -78,7 +80,7 @@ impl Counter {
             })
         })?;
         let examples = match cell.recipe.length {
-            Length::Epochs(epochs) => epochs * data.train.len() as u64,
+            Length::Epochs(epochs) => epochs * data.epoch(cell.schooling.unlabeled) as u64,
             Length::Steps(steps) => steps * cell.recipe.batch as u64,
         };
         Ok(Cost {

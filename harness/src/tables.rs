@@ -234,7 +234,10 @@ impl From<results::NotThere> for Worst {
 }
 
 const fn has_worst(kind: TableKind) -> bool {
-    matches!(kind, TableKind::WhiteBox | TableKind::WideNetwork | TableKind::Summary)
+    matches!(
+        kind,
+        TableKind::WhiteBox | TableKind::WideNetwork | TableKind::Unlabeled | TableKind::Summary
+    )
 }
 
 fn worst_label(names: &[String]) -> String {
@@ -276,6 +279,7 @@ fn table_specs(plan: &Plan, entry: &TableEntry) -> Vec<TableSpec> {
         TableName::WhiteBox => (TableKind::WhiteBox, "White-box robustness"),
         TableName::BlackBox => (TableKind::BlackBox, "Black-box robustness (transfer)"),
         TableName::WideNetwork => (TableKind::WideNetwork, "White-box robustness of wide networks"),
+        TableName::Unlabeled => (TableKind::Unlabeled, "White-box robustness with unlabeled data"),
         TableName::Summary => (TableKind::Summary, "Robustness"),
         TableName::Transfer => (TableKind::Transfer, "Transfer from column to line"),
     };
@@ -284,7 +288,7 @@ fn table_specs(plan: &Plan, entry: &TableEntry) -> Vec<TableSpec> {
         let training = plan.target(evaluation);
         let kind = match entry.name {
             TableName::BlackBox => evaluation.source.is_some() || evaluation.label == NATURAL,
-            TableName::WhiteBox | TableName::WideNetwork => evaluation.source.is_none(),
+            TableName::WhiteBox | TableName::WideNetwork | TableName::Unlabeled => evaluation.source.is_none(),
             TableName::Summary => true,
             TableName::Transfer => evaluation.source.is_some(),
         };
@@ -325,7 +329,7 @@ fn table_spec(plan: &Plan, kind: TableKind, id: String, title: String, shown: &[
     for evaluation in shown {
         let training = plan.target(evaluation);
         add(&mut spec.blocks, block(training));
-        add(&mut spec.rows, row(training));
+        add(&mut spec.rows, row(training, kind));
         add(&mut spec.columns, column(plan, kind, evaluation, shown));
         add(&mut spec.checkpoints, stored(evaluation.checkpoint));
     }
@@ -354,11 +358,14 @@ fn block(training: &Training) -> BlockSpec {
     }
 }
 
-fn row(training: &Training) -> RowSpec {
+fn row(training: &Training, table: TableKind) -> RowSpec {
+    // What the paper trained on labels alone is no comparison for the rest, and the other way round.
+    let as_published = (table == TableKind::Unlabeled) == training.schooling.unlabeled.is_some();
+    let as_published = as_published && training.defense.method.treats().is_none();
     RowSpec {
         defense: training.label.clone(),
         recipe: None,
-        published: Some(training.defense.name.to_string()),
+        published: as_published.then(|| training.defense.name.to_string()),
     }
 }
 

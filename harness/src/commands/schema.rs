@@ -24,7 +24,12 @@ fn schema(methods: &Methods) -> Value {
     let table_name = generator.subschema_for::<TableName>().to_value();
     let recipe = recipe(&mut generator);
     let attack = named(&methods.attacks, &["label", "epsilon"], &mut generator, &recipe);
-    let defense = named(&methods.defenses, &["label", "recipe"], &mut generator, &recipe);
+    let defense = named(
+        &methods.defenses,
+        &["label", "recipe", "teacher", "unlabeled"],
+        &mut generator,
+        &recipe,
+    );
     let definitions = generator.take_definitions(true);
 
     let mut keys = block["properties"].take();
@@ -43,7 +48,7 @@ fn schema(methods: &Methods) -> Value {
     );
     // Entries of these two are attacks and defenses as well.
     map["Transfer"]["properties"]["attacks"]["items"] = json!({ "$ref": "#/$defs/attack" });
-    map["TransferSource"]["properties"]["defense"] = json!({ "$ref": "#/$defs/defense" });
+    map["OtherNetwork"]["properties"]["defense"] = json!({ "$ref": "#/$defs/defense" });
 
     let mut top = keys;
     top["name"] = json!({ "type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$",
@@ -108,6 +113,9 @@ fn named<T: ?Sized + 'static>(
         for key in harness_keys {
             properties[*key] = match *key {
                 "recipe" => recipe.clone(),
+                "teacher" => json!({ "anyOf": [{ "$ref": "#/$defs/OtherNetwork" }, { "const": "none" }],
+                                     "description": "In place of the comparison's teacher." }),
+                "unlabeled" => json!({ "$ref": "#/$defs/Unlabeled" }),
                 "label" => json!({ "type": "string", "description": "The heading in tables." }),
                 _ => json!({ "anyOf": [
                         { "type": ["number", "string"] },
