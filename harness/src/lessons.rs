@@ -66,8 +66,8 @@ impl Said {
     }
 }
 
-/// Asks a teacher, with `epoch` epochs behind it, about the examples of a training. Its answers do not depend on how many
-/// it is asked about at once.
+/// Asks a teacher, with `epoch` epochs behind it, about the examples of a training. Its answers do not depend on how
+/// many it is asked about at once.
 pub(crate) fn ask(
     cell: &Training,
     teacher: &Network,
@@ -274,8 +274,8 @@ impl Lessons {
         order
     }
 
-    /// The draws for augmenting a step's images. Where an example may come several times in an epoch, they are the step's
-    /// own.
+    /// The draws for augmenting a step's images. Where an example may come several times in an epoch, they are the
+    /// step's own.
     pub(crate) fn augmentation(&self, random: &Stream, epoch: u64, step_in_epoch: u64) -> Stream {
         let epoch = random.of(Purpose::Augmentation).at(epoch);
         match self.share {

@@ -452,7 +452,8 @@ impl Board {
         }
     }
 
-    /// An evaluation of a network that could not be trained has failed as well, and a training whose teacher could not be.
+    /// An evaluation of a network that could not be trained has failed as well, and a training whose teacher could not
+    /// be.
     fn fail_child(&mut self, cell: Cell, parent: Cell, cause: &FailedCell, runner: &Runner<'_>) -> FailedCell {
         let failed = FailedCell {
             error: format!("{} failed: {}", runner.plan.identity(parent).1, cause.error),

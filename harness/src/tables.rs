@@ -359,8 +359,13 @@ fn block(training: &Training) -> BlockSpec {
 }
 
 fn row(training: &Training, table: TableKind) -> RowSpec {
-    // What the paper trained on labels alone is no comparison for the rest, and the other way round.
-    let as_published = (table == TableKind::Unlabeled) == training.schooling.unlabeled.is_some();
+    // Of what is trained with unlabeled images the paper has all labels, and images more.
+    let data = &training.dataset;
+    let with_more = training.schooling.unlabeled.is_some() && data.labeled.is_none();
+    let as_published = match table {
+        TableKind::Unlabeled => with_more,
+        _ => !data.has_unlabeled(),
+    };
     let as_published = as_published && training.defense.method.treats().is_none();
     RowSpec {
         defense: training.label.clone(),

@@ -174,6 +174,55 @@ fn who_asks_no_teacher_keeps_its_key() {
     }
 }
 
+/// Images of a file of one's own are labeled by the teacher too, and the digest of the data names them.
+#[test]
+fn a_file_of_images_is_trained_on() {
+    let matrix = UNLABELED
+        .replace("labeled: 40, ", "extra: more.safetensors, ")
+        .replace("share: 0.5", "share: 0.25");
+    let place = Place::new(&matrix);
+    place.expect(0, &["validate", "m.yaml"]);
+    let (_, err) = place.expect(2, &["m.yaml"]);
+    assert!(err.contains("more.safetensors") && err.contains("`extra`"), "{err}");
+    std::fs::create_dir(place.path("data")).unwrap();
+    let pixels: Vec<u8> = (0..30 * 64).map(|it| (it * it % 17) as u8).collect();
+    let images = safetensors::tensor::TensorView::new(safetensors::Dtype::U8, vec![30, 1, 8, 8], &pixels).unwrap();
+    let file = safetensors::serialize([("images", images)], None).unwrap();
+    std::fs::write(place.path("data/more.safetensors"), &file).unwrap();
+    place.expect(0, &["m.yaml"]);
+    let said = said(&place, "trades");
+    let examples = numbers(&said["examples"]);
+    assert_eq!(examples.len(), 130, "100 labeled ones and 30 of the file");
+    let official = datasets::load("digits", &place.path(""), datasets::Verify::Yes).unwrap();
+    let official_length = official.train.len() as u64;
+    assert!(
+        examples[100..]
+            .iter()
+            .eq((official_length..official_length + 30).collect::<Vec<_>>().iter())
+    );
+    let rows = results::read_rows(&place.path("runs/small/results.parquet")).unwrap();
+    assert!(
+        rows.iter()
+            .all(|row| row.dataset_digest.starts_with(&format!("{}+", official.digest)))
+    );
+    place.expect(0, &["check", "runs/small"]);
+    // An epoch is as long as the labeled images are many: the file makes it no longer.
+    let (plan, _) = place.expect(0, &["plan", "m.yaml", "--json"]);
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let forwards = |name: &str| {
+        let cell = plan.as_array().unwrap().iter().find(|it| it["name"] == name).unwrap();
+        cell["forwards"].as_u64().unwrap()
+    };
+    assert_eq!(forwards("digits-tiny-cnn-natural-s1000"), 2 * 100);
+    let pupil = forwards("digits-tiny-cnn-trades-unlabeled-s0");
+    // Other images are other data.
+    let mut other = file;
+    *other.last_mut().unwrap() ^= 1;
+    std::fs::write(place.path("data/more.safetensors"), other).unwrap();
+    let (again, _) = place.expect(0, &["plan", "m.yaml", "--json"]);
+    assert!(!again.contains("\"done\"") && pupil % 200 == 0, "{pupil} {again}");
+}
+
 /// Stopped in the middle, a training with a teacher goes on to the same bits.
 #[test]
 #[cfg(unix)]

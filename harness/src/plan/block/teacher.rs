@@ -10,8 +10,8 @@ use crate::plan::{Plan, Schooling, Teacher};
 
 /// In a defense's entry, in place of a teacher: it has none.
 const NONE: &str = "none";
-const ALL_LABELED: &str = "every example has its label; set `labeled: 1000` or so in `dataset`, or name a file of `extra` \
-                           images there";
+const ALL_LABELED: &str = "every example has its label; set `labeled: 1000` or so in `dataset`, or name a file of \
+                           `extra` images there";
 
 impl Schooling {
     /// Adds what it decides to a training's configuration; a training that learns from nobody keeps the key it has.
@@ -40,8 +40,8 @@ impl BlockResolver<'_> {
         let left = all.saturating_sub(dataset.validation);
         if labeled == 0 || labeled >= left {
             let message = format!(
-                "{labeled} of {left} training examples cannot be the labeled ones; write a number from 1 to {}, or leave it \
-                 out if all are to keep their labels",
+                "{labeled} of {left} training examples cannot be the labeled ones; write a number from 1 to {}, or \
+                 leave it out if all are to keep their labels",
                 left.saturating_sub(1)
             );
             return Err(self.error("dataset.labeled", message));
@@ -137,8 +137,8 @@ impl BlockResolver<'_> {
     /// labeled examples alone.
     fn check_alone(&self, field: &str, treats: Option<Group>, hidden: bool) -> Result<(), MatrixError> {
         if treats.is_some() {
-            let message = "this defense treats some examples otherwise, and a teacher must say which: name a `teacher`, \
-                           such as `teacher: { defense: standard }`";
+            let message = "this defense treats some examples otherwise, and a teacher must say which: name a \
+                           `teacher`, such as `teacher: { defense: standard }`";
             return Err(self.error(field, message));
         }
         if !hidden {
@@ -148,11 +148,15 @@ impl BlockResolver<'_> {
         match someone_has {
             true => Err(self.error(
                 field,
-                "nobody gives the unlabeled examples labels for this defense: name a `teacher`, or write `teacher: none` \
-                 to train on the labeled ones alone",
+                "nobody gives the unlabeled examples labels for this defense: name a `teacher`, or write \
+                 `teacher: none` to train on the labeled ones alone",
             )),
             false => Err(self.error(
-                if self.block.dataset.labeled.is_some() { "dataset.labeled" } else { "dataset.extra" },
+                if self.block.dataset.labeled.is_some() {
+                    "dataset.labeled"
+                } else {
+                    "dataset.extra"
+                },
                 "nobody gives the unlabeled examples labels: name a `teacher`, such as `teacher: { defense: natural }`",
             )),
         }
@@ -215,7 +219,8 @@ impl BlockResolver<'_> {
         match &self.block.teacher {
             Some(_) if !asked => Err(self.error(
                 TEACHER,
-                "no defense asks this teacher anything: give a defense `treat`, or set `labeled: 1000` or so in `dataset`",
+                "no defense asks this teacher anything: give a defense `treat`, or set `labeled: 1000` or so in \
+                 `dataset`",
             )),
             _ => Ok(()),
         }
