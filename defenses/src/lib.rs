@@ -10,6 +10,7 @@ mod recipe;
 mod schedule;
 
 mod inner;
+mod taught;
 
 mod natural;
 mod standard;
@@ -51,7 +52,8 @@ pub use natural::Natural;
 pub use optimizer::{Adam, Descent, Sgd, clip_gradients};
 pub use recipe::{Augmentation, Decay, Length, Optimizer, Recipe, shared_recipe};
 pub use schedule::Schedule;
-pub use standard::Standard;
+pub use standard::{Standard, Treat, Treatment};
+pub use taught::{Group, Taught};
 pub use trades::Trades;
 
 /// One training step as a defense sees it.
@@ -68,6 +70,8 @@ pub struct Step<'a> {
     pub epoch: u64,
     /// What the defense remembers of each training example. Kept in checkpoints.
     pub memory: &'a mut Memory,
+    /// What a teacher says of the batch.
+    pub taught: Taught,
     /// Passes made so far in this step.
     pub cost: Cost,
     /// The images of the last inner attack, for the log.
@@ -77,6 +81,7 @@ pub struct Step<'a> {
     crafted: Vec<Vec<Tensor>>,
     /// Which of them comes next, once they are used again.
     next: Option<usize>,
+    weighed: bool,
 }
 
 impl<'a> Step<'a> {
@@ -96,11 +101,13 @@ impl<'a> Step<'a> {
             random,
             epoch,
             memory,
+            taught: Taught::default(),
             cost: Cost::default(),
             perturbed: None,
             forwards: 0,
             crafted: Vec::new(),
             next: None,
+            weighed: false,
         }
     }
 
@@ -117,6 +124,18 @@ impl<'a> Step<'a> {
         self.cost.forwards += images.dim(0)? as u64;
         let dropout = Dropout { random: &random, ids };
         self.model.logits(images, Mode::Train(Some(dropout)))
+    }
+
+    /// The scalar of one loss per example `[B]`: their mean, in which an example weighs what a teacher's word is worth
+    /// ([`Taught::weights`]). Every defense ends with it.
+    pub fn mean(&mut self, losses: &Tensor) -> Result<Tensor> {
+        self.weighed = true;
+        self.taught.mean(losses)
+    }
+
+    /// Whether the objective took the weights of the examples for nothing: it never asked for [`mean`](Self::mean).
+    pub fn ignores_weights(&self) -> bool {
+        self.taught.weights.is_some() && !self.weighed
     }
 
     /// The batch's images as an attack leaves them. They are kept in [`perturbed`](Self::perturbed).
@@ -171,6 +190,11 @@ pub trait Defense: std::fmt::Debug + Send + Sync {
     fn memory(&self, examples: usize) -> Memory {
         let _ = examples;
         Memory::default()
+    }
+
+    /// The examples that it treats otherwise than the rest, which a teacher must name.
+    fn treats(&self) -> Option<Group> {
+        None
     }
 
     /// How the method's authors train in this setting, with where they say so in the

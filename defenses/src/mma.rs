@@ -140,7 +140,8 @@ pub struct MmaLoss {
 }
 
 impl Mma {
-    /// The loss from both passes. `correct` and `radii` `[B]`: which images were correct, and their ε.
+    /// The loss from both passes. `correct` and `radii` `[B]`: which images were correct, and their ε. `mean` makes a
+    /// scalar of one loss per example.
     pub fn loss(
         &self,
         clean: &Tensor,
@@ -148,6 +149,7 @@ impl Mma {
         labels: &Tensor,
         correct: &[bool],
         radii: &[f64],
+        mut mean: impl FnMut(&Tensor) -> Result<Tensor>,
     ) -> Result<MmaLoss> {
         let d_max = crate::resolved("d_max", self.d_max)?.value();
         let kept = correct
@@ -155,8 +157,8 @@ impl Mma {
             .zip(radii)
             .map(|(&correct, &radius)| f64::from(u8::from(!correct || radius < d_max)));
         let kept = Tensor::new(kept.collect::<Vec<_>>(), labels.device())?.to_dtype(second.dtype())?;
-        let margin = (cross_entropy(second, labels)? * kept)?.mean_all()?;
-        let clean = cross_entropy(clean, labels)?.mean_all()?;
+        let margin = mean(&(cross_entropy(second, labels)? * kept)?)?;
+        let clean = mean(&cross_entropy(clean, labels)?)?;
         let total = ((&margin * (1.0 - self.clean_weight))? + (&clean * self.clean_weight)?)?;
         Ok(MmaLoss { margin, clean, total })
     }
@@ -223,8 +225,9 @@ impl Defense for Mma {
         let radii = radii.to_vec1::<f64>()?;
         let second_logits = step.train_logits(images)?;
         step.perturbed = Some(images.clone());
+        let mean = |losses: &Tensor| step.mean(losses);
         Ok(self
-            .loss(&clean_logits, &second_logits, &batch.labels, &correct, &radii)?
+            .loss(&clean_logits, &second_logits, &batch.labels, &correct, &radii, mean)?
             .total)
     }
 

@@ -88,8 +88,9 @@ impl Defense for Trades {
         let clean_logits = step.train_logits(&step.batch.images)?;
         let robust_logits = step.train_logits(&adversarial)?;
         let clean_logits_again = step.train_logits(&step.batch.images)?;
-        self.loss(&clean_logits, &robust_logits, &clean_logits_again, &step.batch.labels)?
-            .mean_all()
+        let labels = &step.batch.labels;
+        let losses = self.loss(&clean_logits, &robust_logits, &clean_logits_again, labels)?;
+        step.mean(&losses)
     }
 
     /// `train_trades_cifar10.py` and `train_trades_mnist.py` of yaodongyu/TRADES (6e8e11b). CIFAR stops one

@@ -60,11 +60,13 @@ impl Counter {
     /// The passes of a whole training, without the choice of its best checkpoint.
     pub(crate) fn training(&mut self, cell: &Training, data: &Data) -> Result<Cost> {
         let examples = match cell.recipe.length {
-            Length::Epochs(epochs) => epochs * data.train.len() as u64,
+            Length::Epochs(epochs) => epochs * data.epoch(cell.schooling.unlabeled) as u64,
             Length::Steps(steps) => steps * cell.recipe.batch as u64,
         };
         let warmup = cell.recipe.awp.map_or(u64::MAX, |awp| awp.warmup);
-        let plain = warmup.saturating_mul(data.train.len() as u64).min(examples);
+        let plain = warmup
+            .saturating_mul(data.epoch(cell.schooling.unlabeled) as u64)
+            .min(examples);
         let mut total = Cost::default();
         for (examples, evaluations) in [(plain, 1), (examples - plain, 2)] {
             if examples > 0 {
@@ -93,6 +95,8 @@ impl Counter {
             let (probe, batch) = probe(setting.image, setting.classes)?;
             let mut memory: Memory = defense.method.memory(2);
             let mut step = Step::new(&probe, &batch, &setting.threat, Stream::new(0), 0, &mut memory);
+            // Which examples a teacher sets apart is not known yet, so none is.
+            step.taught.groups = Some(vec![None; 2]);
             for _ in 0..evaluations {
                 defense.method.objective(&mut step)?;
                 step.again();

@@ -13,6 +13,7 @@ mod yaml;
 mod cost;
 mod data;
 mod evaluation;
+mod lessons;
 mod run;
 mod training;
 

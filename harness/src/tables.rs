@@ -230,7 +230,7 @@ impl Run {
     }
 
     /// Everything the matrix asks for, with the name of its cell's folder.
-    pub(crate) fn planned(&self) -> impl Iterator<Item = (&Planned, &str)> {
+    pub(crate) fn planned_cells(&self) -> impl Iterator<Item = (&Planned, &str)> {
         let trainings = self.spec.cells.len().saturating_sub(self.spec.planned.len());
         let names = self.spec.cells[trainings..].iter().map(|it| it.to_str().unwrap_or(""));
         self.spec.planned.iter().zip(names)
@@ -301,7 +301,10 @@ impl From<results::NotThere> for Worst {
 }
 
 const fn has_worst(kind: TableKind) -> bool {
-    matches!(kind, TableKind::WhiteBox | TableKind::WideNetwork | TableKind::Summary)
+    matches!(
+        kind,
+        TableKind::WhiteBox | TableKind::WideNetwork | TableKind::Unlabeled | TableKind::Summary
+    )
 }
 
 fn worst_label(names: &[String]) -> String {
@@ -343,6 +346,7 @@ pub(crate) fn table_specs(plan: &Plan, entry: &TableEntry) -> Vec<TableSpec> {
         TableName::WhiteBox => (TableKind::WhiteBox, "White-box robustness"),
         TableName::BlackBox => (TableKind::BlackBox, "Black-box robustness (transfer)"),
         TableName::WideNetwork => (TableKind::WideNetwork, "White-box robustness of wide networks"),
+        TableName::Unlabeled => (TableKind::Unlabeled, "White-box robustness with unlabeled data"),
         TableName::Summary => (TableKind::Summary, "Robustness"),
         TableName::Transfer => (TableKind::Transfer, "Transfer from column to line"),
     };
@@ -351,7 +355,7 @@ pub(crate) fn table_specs(plan: &Plan, entry: &TableEntry) -> Vec<TableSpec> {
         let training = plan.target(evaluation);
         let kind = match entry.name {
             TableName::BlackBox => evaluation.source.is_some() || evaluation.label == NATURAL,
-            TableName::WhiteBox | TableName::WideNetwork => evaluation.source.is_none(),
+            TableName::WhiteBox | TableName::WideNetwork | TableName::Unlabeled => evaluation.source.is_none(),
             TableName::Summary => true,
             TableName::Transfer => evaluation.source.is_some(),
         };
@@ -395,7 +399,7 @@ fn table_spec(plan: &Plan, kind: TableKind, id: String, title: String, shown: &[
     for evaluation in shown {
         let training = plan.target(evaluation);
         add(&mut spec.blocks, block(training));
-        add(&mut spec.rows, row(training));
+        add(&mut spec.rows, row(training, kind));
         add(&mut spec.columns, column(plan, kind, evaluation, shown));
         add(&mut spec.checkpoints, stored(evaluation.checkpoint));
     }
@@ -424,13 +428,21 @@ fn block(training: &Training) -> BlockSpec {
     }
 }
 
-fn row(training: &Training) -> RowSpec {
+fn row(training: &Training, table: TableKind) -> RowSpec {
+    // A variant with a name of its own is not what was published.
     let is_usual = training.label == defense_label(training.defense.name);
+    // Of what is trained with unlabeled images the paper has all labels, and images more.
+    let data = &training.dataset;
+    let with_more = training.schooling.unlabeled.is_some() && data.labeled.is_none();
+    let as_published = match table {
+        TableKind::Unlabeled => with_more,
+        _ => is_usual && !data.has_unlabeled(),
+    };
+    let as_published = as_published && training.defense.method.treats().is_none();
     RowSpec {
         defense: training.label.clone(),
         recipe: None,
-        // A variant with a name of its own is not what was published.
-        published: is_usual.then(|| training.defense.name.to_string()),
+        published: as_published.then(|| training.defense.name.to_string()),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::data::{Data, Resident};
 use crate::evaluation::{Saves, Scrutiny, Task, judge};
 use crate::failure::Failure;
 use crate::files;
+use crate::lessons::Lessons;
 use crate::matrix::Checkpoint;
 use crate::plan::Training;
 use crate::progress::Bar;
@@ -133,6 +134,7 @@ pub(crate) struct Trained {
 pub(crate) fn train(
     cell: &Training,
     data: &Data,
+    lessons: &Lessons,
     device: &Device,
     folder: &Path,
     every: Duration,
@@ -158,7 +160,7 @@ pub(crate) fn train(
     }
 
     let resident = Resident::new(&data.dataset.train, device)?;
-    let examples = data.train.len();
+    let examples = lessons.epoch();
     let steps_per_epoch = examples.div_ceil(recipe.batch) as u64;
     let total_steps = match recipe.length {
         Length::Epochs(epochs) => epochs * steps_per_epoch,
@@ -174,17 +176,24 @@ pub(crate) fn train(
     let mut trained = 0;
     // A training stopped after an epoch's last step has that epoch still to close.
     while at.step < total_steps || at.step_in_epoch > 0 {
-        let order = root.of(Purpose::Order).at(at.epoch).permutation(examples);
-        let augmentation = root.of(Purpose::Augmentation).at(at.epoch);
+        let order = lessons.order(&root.of(Purpose::Order).at(at.epoch), recipe.batch);
         let last_of_epoch = |at: &Position| at.step_in_epoch == steps_per_epoch || at.step == total_steps;
         while !last_of_epoch(&at) {
             let start = at.step_in_epoch as usize * recipe.batch;
-            let rows = &order[start..(start + recipe.batch).min(examples)];
-            let indices: Vec<usize> = rows.iter().map(|&row| data.train[row]).collect();
-            let batch = data.training_batch(&indices, &recipe.augment, &augmentation, device, resident.as_ref())?;
+            let indices = &order[start..(start + recipe.batch).min(examples)];
+            let augmentation = lessons.augmentation(&root, at.epoch, at.step_in_epoch);
+            let augment = &recipe.augment;
+            let batch = data.training_batch(lessons, indices, augment, &augmentation, device, resident.as_ref())?;
 
             let random = root.of(Purpose::Training).at(at.step);
-            let made = learner.step(cell, &batch, random, at.epoch, rate(at.epoch, at.step))?;
+            let made = learner.step(
+                cell,
+                &batch,
+                lessons.taught(indices),
+                random,
+                at.epoch,
+                rate(at.epoch, at.step),
+            )?;
             at.forwards += made.cost.forwards;
             at.backwards += made.cost.backwards;
             let loss = made.loss;
@@ -295,15 +304,15 @@ pub(crate) fn clean_up(folder: &Path) {
 }
 
 /// The largest batch, halving the recipe's, of which a step fits into the device's memory now.
-pub(crate) fn batch_that_fits(cell: &Training, data: &Data, device: &Device) -> Option<usize> {
+pub(crate) fn batch_that_fits(cell: &Training, data: &Data, lessons: &Lessons, device: &Device) -> Option<usize> {
     halve_until_it_fits(cell.recipe.batch, |batch| {
-        let indices = &data.train[..batch.min(data.train.len())];
+        let indices = lessons.some(batch);
         let random = Stream::new(cell.seed);
-        let images = data.training_batch(indices, &cell.recipe.augment, &random, device, None)?;
+        let images = data.training_batch(lessons, indices, &cell.recipe.augment, &random, device, None)?;
         let mut learner = Learner::new(cell, data.dataset.train.len(), device)?;
         // An epoch in which everything the recipe asks for happens.
         let epoch = cell.recipe.awp.map_or(0, |awp| awp.warmup);
-        learner.step(cell, &images, random, epoch, 0.0)?;
+        learner.step(cell, &images, lessons.taught(indices), random, epoch, 0.0)?;
         Ok(device.synchronize()?)
     })
 }

@@ -15,6 +15,8 @@ pub enum TableKind {
     BlackBox,
     /// Table 4: a wide network, its best and its last checkpoint side by side.
     WideNetwork,
+    /// Table 5: trained with unlabeled data.
+    Unlabeled,
     /// Every attack of a matrix in one table; none of the paper's.
     Summary,
     /// One attack from every defense to every other; none of the paper's.
@@ -28,6 +30,7 @@ impl TableKind {
             Self::WhiteBox => "white-box",
             Self::BlackBox => "black-box",
             Self::WideNetwork => "wide-network",
+            Self::Unlabeled => "unlabeled",
             Self::Summary => "summary",
             Self::Transfer => "transfer",
         }

@@ -29,7 +29,12 @@ fn schema(methods: &Methods) -> Value {
         &mut generator,
         &recipe,
     );
-    let defense = named(&methods.defenses, &["label", "recipe"], &mut generator, &recipe);
+    let defense = named(
+        &methods.defenses,
+        &["label", "recipe", "teacher", "unlabeled"],
+        &mut generator,
+        &recipe,
+    );
     let definitions = generator.take_definitions(true);
 
     let mut keys = block["properties"].take();
@@ -48,7 +53,7 @@ fn schema(methods: &Methods) -> Value {
     );
     // Entries of these two are attacks and defenses as well.
     map["Transfer"]["properties"]["attacks"]["items"] = json!({ "$ref": "#/$defs/attack" });
-    map["TransferSource"]["properties"]["defense"] = json!({ "$ref": "#/$defs/defense" });
+    map["OtherNetwork"]["properties"]["defense"] = json!({ "$ref": "#/$defs/defense" });
 
     let mut top = keys;
     top["name"] = json!({ "type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$",
@@ -117,6 +122,9 @@ fn named<T: ?Sized + 'static>(
         for key in harness_keys {
             properties[*key] = match *key {
                 "recipe" => recipe.clone(),
+                "teacher" => json!({ "anyOf": [{ "$ref": "#/$defs/OtherNetwork" }, { "const": "none" }],
+                                     "description": "In place of the comparison's teacher." }),
+                "unlabeled" => json!({ "$ref": "#/$defs/Unlabeled" }),
                 "label" => json!({ "type": "string", "description": "The heading in tables." }),
                 "limit" => json!({
                     "type": "integer", "minimum": 1,

@@ -1,11 +1,18 @@
 //! One comparison of a matrix, resolved: every combination becomes a cell, every default is filled.
 
+mod sweep;
+mod teacher;
+
 use std::collections::BTreeMap;
 
 use attacks::{Attack, Configured, Family, ParseError, Pixels, Registry, Setting, Threat};
+use defenses::Defense;
 use serde_json::{Map, Value, json};
 
-use super::{Digests, Evaluation, Methods, Plan, Select, Source, Training, attack_label, defense_label, slug};
+use self::sweep::numbers;
+use super::{
+    Digests, Evaluation, Methods, Plan, Schooling, Select, Source, Training, attack_label, defense_label, slug,
+};
 use crate::key::key_of;
 use crate::matrix::{
     Block, Checkpoint, DatasetEntry, Matrix, MatrixError, SelectionSplit, Sources, Transfer, from_value,
@@ -42,19 +49,23 @@ impl BlockResolver<'_> {
     pub(super) fn add_to(&self, plan: &mut Plan, digests: &mut Digests<'_>) -> anyhow::Result<()> {
         self.check_lists()?;
         let entry = self.dataset_entry()?;
+        self.check_labeled(entry)?;
         let digest = digests(&self.block.dataset)?;
-        for network in &self.block.networks {
-            let setting = self.setting(entry, network)?;
+        let mut teacher_asked = false;
+        for (n, network) in self.block.networks.iter().enumerate() {
+            let setting = self.setting(entry, network, &format!("networks[{n}]"))?;
             let (attacks, transferred) = self.judges(&setting)?;
             for judge in attacks.iter().chain(&transferred) {
                 digests(&judge.dataset)?;
             }
             let mut targets = Vec::new();
-            for (i, entry) in self.block.defenses.iter().enumerate() {
+            for (i, listed) in self.block.defenses.iter().enumerate() {
                 let field = format!("defenses[{i}]");
-                for (defense, value) in self.swept(&field, entry, &setting)? {
+                for (defense, value) in self.swept(&field, listed, &setting)? {
+                    let schooling = self.schooling(plan, &field, &defense, &setting, entry, &digest)?;
+                    teacher_asked |= schooling.teacher.is_some() && !defense.contains_key(TEACHER);
                     for &seed in &self.seeds {
-                        let training = self.training(&field, &defense, &value, &setting, seed, &digest)?;
+                        let training = self.training(&field, &defense, &value, &setting, seed, &digest, &schooling)?;
                         targets.push(plan.add_training(training));
                     }
                 }
@@ -78,7 +89,7 @@ impl BlockResolver<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(self.check_asked(teacher_asked)?)
     }
 
     /// The networks on which images for a target are made, each with the target's checkpoint that is judged.
@@ -108,11 +119,12 @@ impl BlockResolver<'_> {
         match (&transfer.source, transfer.sources) {
             (Some(from), None) => {
                 let setting = match &from.network {
-                    Some(network) => self.setting(entry, network)?,
+                    Some(network) => self.setting(entry, network, "transfer.source.network")?,
                     None => setting.clone(),
                 };
                 let field = "transfer.source.defense";
-                let training = self.training(field, &from.defense, "", &setting, from.seed, digest)?;
+                let schooling = self.schooling(plan, field, &from.defense, &setting, entry, digest)?;
+                let training = self.training(field, &from.defense, "", &setting, from.seed, digest, &schooling)?;
                 let training = plan.add_training(training);
                 if targets.contains(&training) {
                     let message = "the source is one of the targets itself; give it another `seed`";
@@ -212,16 +224,12 @@ impl BlockResolver<'_> {
         datasets::entry(name).map_err(|error| self.error("dataset.name", error.to_string()))
     }
 
-    fn setting(&self, entry: &datasets::Entry, network: &str) -> Result<Setting, MatrixError> {
-        let field = || {
-            let place = self.block.networks.iter().position(|it| it == network);
-            place.map_or_else(|| "transfer.source.network".to_string(), |i| format!("networks[{i}]"))
-        };
+    fn setting(&self, entry: &datasets::Entry, network: &str, field: &str) -> Result<Setting, MatrixError> {
         let found = self
             .methods
             .networks
             .find_for(network, entry.image, entry.classes.len());
-        found.map_err(|error| self.error(&field(), error.to_string()))?;
+        found.map_err(|error| self.error(field, error.to_string()))?;
         Ok(Setting {
             family: match entry.family {
                 datasets::Family::Mnist => Family::Mnist,
@@ -318,47 +326,6 @@ impl BlockResolver<'_> {
         Ok(dataset)
     }
 
-    /// A defense at each value of a list that stands where it takes one number, as in `lambda: [1, 2]`, each with what
-    /// its label ends in.
-    fn swept(
-        &self,
-        field: &str,
-        entry: &Map<String, Value>,
-        setting: &Setting,
-    ) -> Result<Vec<(Map<String, Value>, String)>, MatrixError> {
-        let lists: Vec<(&String, &Vec<Value>)> =
-            entry.iter().filter_map(|(key, it)| Some((key, numbers(it)?))).collect();
-        let own_lists = || {
-            let own = entry
-                .iter()
-                .filter(|(key, _)| !["label", "recipe"].contains(&key.as_str()));
-            let own = own.map(|(key, it)| (key.clone(), it.clone())).collect();
-            self.method(field, own, &self.methods.defenses, setting, DEFENSE_KEYS)
-                .is_ok()
-        };
-        let (key, values) = match lists[..] {
-            [(key, values)] if !own_lists() => (key, values),
-            [_, (key, _), ..] if !own_lists() => {
-                let message = "a second list; a defense goes over one list of numbers, write several entries instead";
-                return Err(self.error(&format!("{field}.{key}"), message));
-            }
-            _ => return Ok(vec![(entry.clone(), String::new())]),
-        };
-        if values.is_empty() {
-            return Err(self.error(&format!("{field}.{key}"), "an empty list: nothing would run"));
-        }
-        let twice = |(i, value): (usize, &Value)| values[..i].iter().any(|it| it.as_f64() == value.as_f64());
-        if let Some((_, value)) = values.iter().enumerate().find(|it| twice(*it)) {
-            return Err(self.error(&format!("{field}.{key}"), format!("{value} is there twice")));
-        }
-        let at = |value: &Value| {
-            let mut entry = entry.clone();
-            entry.insert(key.clone(), value.clone());
-            (entry, format!(" {}={value}", symbol(key)))
-        };
-        Ok(values.iter().map(at).collect())
-    }
-
     fn training(
         &self,
         field: &str,
@@ -367,11 +334,12 @@ impl BlockResolver<'_> {
         setting: &Setting,
         seed: u64,
         digest: &str,
+        schooling: &Schooling,
     ) -> Result<Training, MatrixError> {
         let mut entry = entry.clone();
         let label = self.take::<String>(field, &mut entry, "label")?;
         let own_recipe = entry.remove("recipe");
-        let defense = self.method(field, entry, &self.methods.defenses, setting, DEFENSE_KEYS)?;
+        let defense = self.defense(field, &entry, setting)?;
         let (recipe, recipe_label) = resolve_recipe(
             defense.method.as_ref(),
             setting,
@@ -384,18 +352,23 @@ impl BlockResolver<'_> {
         })?;
         // As the field writes it: TRADES-AWP.
         let usual = || {
-            [&[defense_label(defense.name).as_str()], &marks(&recipe)[..]]
-                .concat()
-                .join("-")
+            let name = defense_label(defense.name);
+            let name = [&[name.as_str()], &marks(&recipe)[..]].concat();
+            let more = match schooling.unlabeled {
+                Some(_) => " + unlabeled",
+                None => "",
+            };
+            name.join("-") + more
         };
         let label = label.unwrap_or_else(usual) + value;
+        self.check_share(&entry, field, schooling, recipe.batch)?;
         let selection = self.selection(setting)?;
         let networks = &self.methods.networks;
         let architecture = networks.find_for(&setting.network, setting.image, setting.classes);
         let architecture = architecture.expect("a checked network");
         let dataset = self.block.dataset.clone();
         let slug = format!("{}-{}-{}-s{seed}", dataset.name, setting.network, slug(&label));
-        let key = key_of(&json!({
+        let mut config = json!({
             "cell": "training",
             "code": TRAINING_VERSION,
             "dataset": { "digest": digest, "limit": dataset.limit.train, "validation": dataset.validation },
@@ -411,7 +384,9 @@ impl BlockResolver<'_> {
                 "test": selection.split.filter(|it| *it == SelectionSplit::Test).and(dataset.limit.test),
             },
             "seed": seed,
-        }));
+        });
+        schooling.add_to_key(&dataset, &mut config);
+        let key = key_of(&config);
         let network = setting.network.clone();
         let setting = setting.clone();
         Ok(Training {
@@ -427,7 +402,22 @@ impl BlockResolver<'_> {
             recipe_label,
             selection,
             seed,
+            schooling: schooling.clone(),
         })
+    }
+
+    /// The defense of an entry, whatever the harness itself reads there.
+    fn defense(
+        &self,
+        field: &str,
+        entry: &Map<String, Value>,
+        setting: &Setting,
+    ) -> Result<Configured<dyn Defense>, MatrixError> {
+        let mut entry = entry.clone();
+        for key in DEFENSE_KEYS.iter().filter(|key| **key != "name") {
+            entry.remove(*key);
+        }
+        self.method(field, entry, &self.methods.defenses, setting, DEFENSE_KEYS)
     }
 
     fn selection(&self, setting: &Setting) -> Result<Select, MatrixError> {
@@ -568,24 +558,12 @@ impl BlockResolver<'_> {
     }
 }
 
-/// The items of a list of numbers.
-fn numbers(value: &Value) -> Option<&Vec<Value>> {
-    value.as_array().filter(|items| items.iter().all(Value::is_number))
-}
-
-/// How papers write a weight.
-fn symbol(key: &str) -> &str {
-    const GREEK: &[(&str, &str)] = &[("lambda", "λ"), ("beta", "β"), ("alpha", "α"), ("gamma", "γ")];
-    GREEK
-        .iter()
-        .find(|(name, _)| *name == key)
-        .map_or(key, |(_, letter)| letter)
-}
-
 /// Keys of an entry that the harness itself reads.
 const METHOD_KEYS: &[&str] = &["name"];
 const ATTACK_KEYS: &[&str] = &["name", "label", "epsilon", "limit"];
-const DEFENSE_KEYS: &[&str] = &["name", "label", "recipe"];
+const DEFENSE_KEYS: &[&str] = &["name", "label", "recipe", TEACHER, UNLABELED];
+const TEACHER: &str = "teacher";
+const UNLABELED: &str = "unlabeled";
 
 /// Suggests a misspelt harness key where the method knows no such field.
 fn hint_harness_key(message: String, keys: &[&str]) -> String {

@@ -6,13 +6,14 @@ use std::path::Path;
 use anyhow::Context;
 use attacks::{Batch, Cost};
 use candle_core::{DType, Device, Tensor};
-use defenses::{Descent, Memory, Step, clip_gradients};
+use defenses::{Descent, Memory, Step, Taught, clip_gradients};
 use models::Network;
 use random::Stream;
 use serde::Serialize;
 
 use crate::checkpoint;
 use crate::failure::Failure;
+use crate::lessons;
 use crate::plan::Training;
 
 /// A network in training and everything that a step changes.
@@ -44,17 +45,19 @@ impl Learner {
         })
     }
 
-    /// One step on a batch, at this learning rate. `epoch` counts from 0.
+    /// One step on a batch, at this learning rate, with what a teacher says of it. `epoch` counts from 0.
     pub(super) fn step(
         &mut self,
         cell: &Training,
         batch: &Batch,
+        taught: Taught,
         random: Stream,
         epoch: u64,
         rate: f64,
     ) -> Result<Made, Failure> {
         let (network, recipe, defense) = (&self.network, &cell.recipe, cell.defense.method.as_ref());
         let mut step = Step::new(network, batch, &cell.setting.threat, random, epoch, &mut self.memory);
+        step.taught = taught;
         let (objective, moved) = match recipe.awp.filter(|awp| awp.moves_in(epoch)) {
             Some(awp) => {
                 let (objective, moved) = awp.objective(defense, &mut step, network)?;
@@ -62,6 +65,7 @@ impl Learner {
             }
             None => (defense.objective(&mut step)?, None),
         };
+        lessons::check_weights(cell, &step)?;
         let mut cost = step.cost;
         cost.backwards += batch.ids.len() as u64;
         let loss: f32 = objective.to_dtype(DType::F32)?.to_scalar()?;

@@ -9,8 +9,7 @@ use results::Flag;
 use serde::Serialize;
 
 pub use self::image::{Image, magnification};
-use crate::charts::Chart;
-
+use crate::figures::{Chart, Curve};
 use crate::shown::{percent, signed};
 use crate::table::{Cell, DIFFERENT, Entry, Spread, TIED, Table};
 
@@ -303,7 +302,7 @@ impl Picture {
         const LINES: usize = 60;
         let step = xs.len().div_ceil(LINES).max(1);
         let line = |x: &f64| {
-            let y = |curve: &crate::charts::Curve| {
+            let y = |curve: &Curve| {
                 let point = curve.points.iter().find(|at| at.0 == *x);
                 point.map_or_else(|| "—".to_string(), |at| percent(at.1))
             };
