@@ -60,11 +60,13 @@ impl Awp {
     /// The objective of a step at moved weights. They stay moved until [`Moved::back`], which comes after the
     /// optimizer's step.
     pub fn objective(&self, defense: &dyn Defense, step: &mut Step<'_>, network: &Network) -> Result<(Tensor, Moved)> {
-        let before = network.state()?;
-        let gradients = defense.objective(step)?.backward()?;
-        step.cost.backwards += step.batch.ids.len() as u64;
-        network.load_state(&before).map_err(candle_core::Error::wrap)?;
-        let moved = self.ascend(network.parameters(), &gradients)?;
+        let moved = {
+            let before = network.state()?;
+            let gradients = defense.objective(step)?.backward()?;
+            step.cost.backwards += step.batch.ids.len() as u64;
+            network.load_state(&before).map_err(candle_core::Error::wrap)?;
+            self.ascend(network.parameters(), &gradients)?
+        };
         step.again();
         Ok((defense.objective(step)?, moved))
     }
