@@ -174,10 +174,7 @@ fn add_fields(
             add_fields(inner, definitions, &format!("{name}."), configs, fields);
             continue;
         }
-        let value = |config: &Value| {
-            name.split('.')
-                .fold(Some(config.clone()), |at, key| at?.get(key).cloned())
-        };
+        let value = |config: &Value| config.pointer(&format!("/{}", name.replace('.', "/"))).cloned();
         let defaults = configs
             .iter()
             .filter_map(|(place, config)| Some((*place, value(config)?)));
