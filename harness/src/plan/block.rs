@@ -331,7 +331,7 @@ impl BlockResolver<'_> {
         let own_lists = || {
             let own = entry
                 .iter()
-                .filter(|(key, _)| !["label", "recipe"].contains(&key.as_str()));
+                .filter(|(key, _)| *key == "name" || !DEFENSE_KEYS.contains(&key.as_str()));
             let own = own.map(|(key, it)| (key.clone(), it.clone())).collect();
             self.method(field, own, &self.methods.defenses, setting, DEFENSE_KEYS)
                 .is_ok()
