@@ -29,7 +29,7 @@ dataset: { name: digits, validation: 20, limit: { train: 120, test: 40 } }
 threat: { norm: linf, epsilon: 0.1 }
 networks: [tiny-cnn]
 recipe: { epochs: 2, batch: 32, optimizer: { name: sgd, rate: 0.05 }, schedule: { name: constant } }
-teacher: { defense: { name: natural, recipe: { epochs: 8 } } }
+teacher: { defense: { name: natural, recipe: { epochs: 2 } } }
 seeds: [0, 1]
 defenses:
   - { name: standard, attack: { steps: 2 } }
@@ -145,7 +145,7 @@ fn who_asks_no_teacher_keeps_its_key() {
         of.map(|it| it["key"].as_str().unwrap().to_string()).collect::<Vec<_>>()
     };
     let treated = ", treat: { examples: misclassified, how: clean }";
-    let teacher = "teacher: { defense: { name: natural, recipe: { epochs: 8 } } }\n";
+    let teacher = "teacher: { defense: { name: natural, recipe: { epochs: 2 } } }\n";
     let before = TREATED.replace(teacher, "").replace(treated, "");
     let before = before.replace(", treat: { examples: correct, how: kl }", ", recipe: { epochs: 3 }");
     let before = before.replace("  - { name: standard, label: minus, attack: { steps: 2 } }\n", "");
@@ -344,7 +344,7 @@ fn mistakes_about_teachers_are_placed() {
     );
 
     treated("teacher: {", "teacher: none\nx: {", &["`x`"]);
-    let without = TREATED.replace("teacher: { defense: { name: natural, recipe: { epochs: 8 } } }\n", "");
+    let without = TREATED.replace("teacher: { defense: { name: natural, recipe: { epochs: 2 } } }\n", "");
     mistake(
         &without,
         "seeds: [0, 1]\n",
@@ -379,7 +379,11 @@ fn mistakes_about_teachers_are_placed() {
 /// The teacher misclassifies nothing, so there is nothing to treat, and nothing is reported as if there were.
 #[test]
 fn a_teacher_without_mistakes_treats_nobody() {
-    let place = Place::new(&TREATED.replace("epochs: 8", "epochs: 200").replace("[0, 1]", "[0]"));
+    let place = Place::new(
+        &TREATED
+            .replace("{ epochs: 2 }", "{ epochs: 30 }")
+            .replace("[0, 1]", "[0]"),
+    );
     let (out, _) = place.expect(3, &["m.yaml"]);
     assert!(out.contains("misclassifies 0 of its 100 training examples"), "{out}");
 }
