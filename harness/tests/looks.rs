@@ -109,7 +109,7 @@ fn looks_that_cannot_be_are_refused() {
         ),
         (
             "tables: [{ name: white-box, style: mean }]",
-            ["unknown variant `mean`", "did you mean"],
+            ["unknown variant `mean`", "`mean-sd`, `interval`, `plain`"],
         ),
     ] {
         let place = Place::new(&SMALL.replace("tables: [white-box, black-box]", tables));

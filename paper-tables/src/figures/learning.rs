@@ -26,7 +26,7 @@ pub struct Epoch {
     pub epoch: u64,
     /// Mean objective over the epoch's training examples, in nats.
     pub loss: f64,
-    /// Accuracy on the clean images on which the best checkpoint is chosen, a fraction; `None` where it was not measured.
+    /// Accuracy on the clean images on which the best checkpoint is chosen, a fraction. `None`: it was not measured.
     pub natural: Option<f64>,
     /// The same under attack.
     pub robust: Option<f64>,

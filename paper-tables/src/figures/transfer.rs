@@ -4,8 +4,8 @@ use results::{Row, Status};
 
 use super::{HeatMap, apart, known, name, place};
 
-/// Accuracy by source and target: a map for each data set, network, checkpoint and attack that came from two networks at
-/// least, the mean over seeds.
+/// Accuracy by source and target: a map for each data set, network, checkpoint and attack that came from two networks
+/// at least, the mean over seeds.
 pub fn transfer_maps(rows: &[Row]) -> Vec<HeatMap> {
     type Pair<'a> = (&'a str, &'a str);
     type Seeds = Vec<f64>;

@@ -1,3 +1,4 @@
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use results::{Checkpoint, Flag, Kind, Row};
@@ -219,21 +220,29 @@ fn ten_thousand_rows_take_no_time() {
     let spec = spec(&blocks, &defenses, &attacks);
     let exporters: [&dyn Exporter; 3] = [&Csv, &Markdown::default(), &Latex::Document];
     let once = || {
-        let start = Instant::now();
+        let start = spent();
         let evidence = Evidence::new(&planned, &rows, &comparisons, Published::embedded());
-        let indexed = start.elapsed();
+        let indexed = spent();
         let table = Table::build(&spec, &evidence).unwrap();
-        let built = start.elapsed();
+        let filled = spent();
         let length: usize = exporters.iter().map(|it| it.export(&table).len()).sum();
         assert!(length > 100_000);
-        (start.elapsed(), indexed, built - indexed, start.elapsed() - built)
+        let written = spent();
+        (written - start, indexed - start, filled - indexed, written - filled)
     };
-    // The best of five, for the machine may be busy.
-    let (taken, indexed, built, exported) = (0..5).map(|_| once()).min().unwrap();
-    eprintln!("tables of 10,000 rows: {taken:.1?} (indexed {indexed:.1?}, filled {built:.1?}, written {exported:.1?})");
-    // The goal is 200 ms. A machine that does nine other things keeps the bound; comparing every row with every other,
-    // which is what the test is there to notice, would take minutes.
-    assert!(taken < Duration::from_secs(2), "took {taken:?}");
+    let (taken, indexed, filled, written) = (0..3).map(|_| once()).min().unwrap();
+    eprintln!("tables of 10,000 rows: {taken:.1?} (indexed {indexed:.1?}, filled {filled:.1?}, written {written:.1?})");
+    // The goal is 200 ms. Five times that leaves room for slow processors and for builds that are not optimised; comparing
+    // every row with every other, which is what this is there to notice, would take minutes.
+    assert!(taken < Duration::from_secs(1), "took {taken:?}");
+}
+
+/// What the processor spent on this thread, where the system tells; else the time. A busy machine does not add to it.
+fn spent() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let spent = told.and_then(|text| text.split(' ').next()?.parse().ok());
+    spent.map_or_else(|| START.elapsed(), Duration::from_nanos)
 }
 
 /// What `results::compare` would say of rows that are complete and ordered by defense.
