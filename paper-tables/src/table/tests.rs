@@ -180,7 +180,7 @@ fn recipes_are_told_where_they_differ_or_add_something() {
             ..row(["digits", "lenet", defense, "PGD"], Kind::WhiteBox, Checkpoint::Best, 0).with_count(10, 7)
         };
         let rows: Vec<Row> = defenses.iter().zip(recipes).map(row).collect();
-        let table = Table::build(&spec, &[], &rows, &Published::none()).unwrap();
+        let table = build(&spec, &rows).unwrap();
         let note = table.notes.iter().find(|it| it.starts_with("Recipes"));
         assert_eq!(note.map(String::as_str), expected);
     };
