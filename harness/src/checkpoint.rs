@@ -15,7 +15,7 @@ use crate::files;
 /// The one metadata entry, a JSON object. One entry, so that equal content is equal bytes.
 const METADATA: &str = "rampart";
 
-/// Writes named f32 tensors and a description of them.
+/// Writes named f32 tensors and a description of them, as one of the files of a cell.
 pub(crate) fn save(file: &Path, tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<()> {
     let mut buffers = Vec::new();
     for (name, tensor) in tensors {
@@ -28,7 +28,7 @@ pub(crate) fn save(file: &Path, tensors: &BTreeMap<String, Tensor>, about: &impl
         (name.as_str(), view)
     });
     let metadata = [(METADATA.to_string(), serde_json::to_string(about)?)].into();
-    files::write(file, &safetensors::serialize(views, Some(metadata))?)
+    files::write_part(file, &safetensors::serialize(views, Some(metadata))?)
 }
 
 /// Reads what [`save`] wrote.
@@ -74,10 +74,11 @@ struct Sealed<T> {
     blake3: String,
 }
 
-/// As [`save`], for [`load_sealed`].
+/// As [`save`], for [`load_sealed`], and forced to disk at once with all that was saved before.
 pub(crate) fn save_sealed(file: &Path, tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<()> {
     let blake3 = digest(tensors, about)?;
-    save(file, tensors, &Sealed { about, blake3 })
+    save(file, tensors, &Sealed { about, blake3 })?;
+    files::force(file.parent().expect("a file lies in a folder"))
 }
 
 /// Reads what [`save_sealed`] wrote, and fails if any of it has changed since.

@@ -5,18 +5,32 @@ use std::io::{ErrorKind, Write};
 use std::path::{Component, Path};
 
 use anyhow::{Context, Result};
-use results::atomic::write_atomically;
+use results::atomic::{force_folder, write_atomically};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Writes a file under a temporary name in the same folder, forces it to disk and renames it.
+/// Writes a file whole or not at all, and forces it and its name to disk.
 pub(crate) fn write(file: &Path, bytes: &[u8]) -> Result<()> {
-    write_atomically(file, |mut it| it.write_all(bytes)).with_context(|| {
-        format!(
-            "cannot write {}; is the disk full or the folder read-only?",
-            file.display()
-        )
-    })
+    write_part(file, bytes)?;
+    let folder = file.parent().filter(|it| !it.as_os_str().is_empty());
+    force(folder.unwrap_or(Path::new(".")))
+}
+
+/// As [`write`], for one of many files in a folder that the writer gives to [`force`] at the end.
+pub(crate) fn write_part(file: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomically(file, |mut it| it.write_all(bytes)).with_context(|| refused(file))
+}
+
+/// Forces the names of a folder's files to disk.
+pub(crate) fn force(folder: &Path) -> Result<()> {
+    force_folder(folder).with_context(|| refused(folder))
+}
+
+fn refused(place: &Path) -> String {
+    format!(
+        "cannot write {}; is the disk full or the folder read-only?",
+        place.display()
+    )
 }
 
 /// The last entry of a sealed object: BLAKE3 of everything before it.
@@ -26,11 +40,16 @@ const HEX: usize = 64;
 
 /// Writes an object as indented JSON with a last entry `blake3`, the digest of all bytes before that entry.
 pub(crate) fn write_sealed(file: &Path, value: &impl Serialize) -> Result<()> {
+    write(file, to_sealed(value)?.as_bytes())
+}
+
+/// The text that [`write_sealed`] writes.
+pub(crate) fn to_sealed(value: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(value)?;
     let body = text
         .strip_suffix("\n}")
         .context("only an object with entries can be sealed")?;
-    write(file, sealed(body).as_bytes())
+    Ok(sealed(body))
 }
 
 /// An object's text without its last brace, sealed.

@@ -215,7 +215,8 @@ pub(crate) fn finish(folder: &Path, key: &str, made_by: &str, names: &[&str]) ->
         failed: None,
         files: marks(folder, names)?,
     };
-    files::write_sealed(&folder.join(STATUS), &status)
+    // The last of the cell's files. They are forced to disk together before the cell gets its name.
+    files::write_part(&folder.join(STATUS), files::to_sealed(&status)?.as_bytes())
 }
 
 /// Marks a cell as failed: `names` are the files that say so.
@@ -227,7 +228,7 @@ pub(crate) fn fail(folder: &Path, key: &str, made_by: &str, failed: FailedCell, 
         failed: Some(failed),
         files: marks(folder, names)?,
     };
-    files::write_sealed(&folder.join(STATUS), &status)
+    files::write_part(&folder.join(STATUS), files::to_sealed(&status)?.as_bytes())
 }
 
 fn marks(folder: &Path, names: &[&str]) -> Result<BTreeMap<String, FileMark>> {

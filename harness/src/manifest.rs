@@ -234,8 +234,10 @@ impl Recorder {
             .filter(|it| it.is_ascii_alphanumeric() || *it == '-')
             .collect();
         let facts = PlanFacts::of(plan);
-        let datasets = plan.trainings.iter().map(|training| {
-            let key = data_key(&training.dataset);
+        let trained = plan.trainings.iter().map(|it| &it.dataset);
+        let judged = plan.evaluations.iter().map(|it| &it.dataset);
+        let datasets = trained.chain(judged).map(|entry| {
+            let key = data_key(entry);
             let dataset = &data[&key].dataset;
             let facts = DatasetFacts {
                 digest: dataset.digest.clone(),

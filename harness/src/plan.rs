@@ -43,7 +43,12 @@ pub(crate) struct Plan {
     pub(crate) tables: Vec<TableEntry>,
     /// Index of every training and evaluation by its key.
     known: HashMap<String, usize>,
+    /// Key of the evaluation that stands in each place of the tables.
+    shown: HashMap<Place, String>,
 }
+
+/// What tables tell evaluations apart by: target, checkpoint, label, and source with its checkpoint.
+type Place = (usize, Checkpoint, String, Option<(usize, Checkpoint)>);
 
 /// One network to train.
 #[derive(Debug, Clone)]
@@ -84,6 +89,9 @@ pub(crate) struct Evaluation {
     pub(crate) slug: String,
     /// Index of the training whose network is judged.
     pub(crate) target: usize,
+    /// The cut of the data set whose test images it is judged on. Trainings do not depend on that part of a cut, so
+    /// the target's own may be another.
+    pub(crate) dataset: DatasetEntry,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) attack: Configured<dyn Attack>,
     /// How tables name the attack.
@@ -120,6 +128,7 @@ impl Plan {
             evaluations: Vec::new(),
             tables: matrix.tables.clone(),
             known: HashMap::new(),
+            shown: HashMap::new(),
         };
         for (index, block) in matrix.blocks.iter().enumerate() {
             let seeds = seed.map_or_else(|| block.seeds.clone(), |seed| vec![seed]);
@@ -187,11 +196,22 @@ impl Plan {
         self.trainings.len() - 1
     }
 
-    fn add_evaluation(&mut self, evaluation: Evaluation) {
-        if !self.known.contains_key(&evaluation.key) {
+    /// `false`: another evaluation has its place in the tables.
+    fn add_evaluation(&mut self, evaluation: Evaluation) -> bool {
+        let source = evaluation.source.as_ref().map(|it| (it.training, it.checkpoint));
+        let place = (
+            evaluation.target,
+            evaluation.checkpoint,
+            evaluation.label.clone(),
+            source,
+        );
+        let key = self.shown.entry(place).or_insert_with(|| evaluation.key.clone());
+        let alone = *key == evaluation.key;
+        if alone && !self.known.contains_key(&evaluation.key) {
             self.known.insert(evaluation.key.clone(), self.evaluations.len());
             self.evaluations.push(evaluation);
         }
+        alone
     }
 }
 

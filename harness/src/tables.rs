@@ -105,23 +105,24 @@ pub(crate) fn derive(root: &Path, into: &Path, worst_of: &[Vec<String>]) -> Resu
     results::write_flags(&folder.join("flags.csv"), &results::flags(&rows))?;
     let comparisons = results::compare(&rows, |row| run.outcomes(row))?;
     results::write_comparisons(&folder.join("significance.csv"), &comparisons)?;
-    files::write(
+    files::write_part(
         &folder.join("significance.md"),
         paper_tables::significance(&comparisons).as_bytes(),
     )?;
     for chart in run.charts(&rows)? {
-        files::write(&folder.join(&chart.id).with_extension("csv"), chart.csv().as_bytes())?;
-        files::write(&folder.join(&chart.id).with_extension("svg"), chart.svg().as_bytes())?;
+        files::write_part(&folder.join(&chart.id).with_extension("csv"), chart.csv().as_bytes())?;
+        files::write_part(&folder.join(&chart.id).with_extension("svg"), chart.svg().as_bytes())?;
     }
     let mut texts = Vec::new();
     for table in run.tables(rows, worst_of)? {
         let exporters: [&dyn Exporter; 3] = [&Csv, &Latex::Document, &Markdown::default()];
         for exporter in exporters {
             let file = folder.join(&table.id).with_extension(exporter.extension());
-            files::write(&file, exporter.export(&table).as_bytes())?;
+            files::write_part(&file, exporter.export(&table).as_bytes())?;
         }
         texts.push(Markdown::default().export(&table));
     }
+    files::force(&folder)?;
     // So that whoever derives them again finds the same.
     if !worst_of.is_empty() {
         let mut spec = run.spec.clone();

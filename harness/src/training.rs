@@ -281,7 +281,7 @@ pub(crate) fn train(
 
     let lines: Result<Vec<String>, _> = at.history.iter().map(serde_json::to_string).collect();
     let lines = lines.context("a history is plain data")?.join("\n") + "\n";
-    files::write(&folder.join(HISTORY), lines.as_bytes())?;
+    files::write_part(&folder.join(HISTORY), lines.as_bytes())?;
     let mut names = vec![checkpoint_file(Checkpoint::Last), HISTORY.to_string()];
     if at.best.is_some() {
         names.push(checkpoint_file(Checkpoint::Best));

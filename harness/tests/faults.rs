@@ -16,7 +16,7 @@ fn writes_that_fail_corrupt_nothing() {
     let expected = derived(&whole.path("runs/small"));
     let steps: Vec<u64> = match std::env::var("RAMPART_FAULTS").as_deref() {
         Ok("all") => (1..=400).collect(),
-        _ => vec![2, 33, 152, 340],
+        _ => vec![2, 33, 118, 230],
     };
     let (mut stopped, mut unhurt) = (0, 0);
     for step in steps {

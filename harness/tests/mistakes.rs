@@ -127,6 +127,13 @@ fn twice_the_same_is_refused() {
         &["FGSM", "label"],
     );
     mistake(&format!("{SMALL}name: again\n"), &["duplicate"]);
+    // The same training twice, each time judged on other images: a table has one place for both.
+    let blocks = "blocks:\n  - { attacks: [fgsm] }\n  - { attacks: [{ name: fgsm, start: uniform }] }\n";
+    mistake(&format!("{SMALL}{blocks}"), &["`FGSM`", "label", "limit"]);
+    mistake(
+        &SMALL.replace("steps: 3,", "steps: 3, limit: 0,"),
+        &["attacks[1].limit", "nothing would run"],
+    );
 }
 
 #[test]

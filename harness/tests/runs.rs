@@ -327,6 +327,31 @@ fn lists_and_schema_cover_every_method() {
 }
 
 #[test]
+fn an_attack_may_see_a_part_of_the_images() {
+    let place = Place::new(&SMALL.replace("steps: 3,", "steps: 3, limit: 15,"));
+    let (out, _) = place.expect(0, &["m.yaml"]);
+    assert!(out.contains("15 to 40 test images"), "{out}");
+    let rows = results::read_rows(&place.path("runs/small/results.parquet")).unwrap();
+    for row in &rows {
+        let n = if row.attack == "PGD-3" { 15 } else { 40 };
+        assert_eq!(row.n, Some(n), "{row:?}");
+    }
+    // Every one of them is among the images of the others.
+    let outcomes = results::read_outcomes(&place.path("runs/small/per_example.parquet")).unwrap();
+    let of = |attack: &str| {
+        let cells = rows.iter().filter(|row| row.attack == attack).map(|row| &row.cell);
+        let cells: Vec<_> = cells.collect();
+        let seen = outcomes
+            .iter()
+            .filter(|it| cells.contains(&&it.cell))
+            .map(|it| it.example);
+        seen.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(of("PGD-3").is_subset(&of("FGSM")) && of("PGD-3").len() == 15);
+    place.expect(0, &["check", "runs/small"]);
+}
+
+#[test]
 fn flags_lay_over_the_matrix() {
     let place = Place::new(SMALL);
     let (out, _) = place.expect(0, &["m.yaml", "--limit", "30", "--seed", "7", "--set", "name=other"]);

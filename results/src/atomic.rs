@@ -1,11 +1,12 @@
 //! Files that appear whole or not at all, and the faults that tests make on the way.
 //!
-//! A file is written under a temporary name beside its own, forced to disk and renamed; then the folder is forced
-//! to disk, so that the rename lasts. A reader, and whoever comes after a crash, finds the old file or the new one.
+//! A file is written under a temporary name beside its own, forced to disk and renamed. A reader, and whoever comes
+//! after a crash, finds the old file or the new one. Which of them a power cut leaves is certain once the folder is
+//! forced to disk too; whoever writes many files does that once, after the last.
 //!
-//! The environment variable `RAMPART_FAULT` breaks this on purpose. Every write has five steps, counted in the
-//! whole process from 1: before the temporary file is made, before it is filled, before it is forced to disk,
-//! before it is renamed, before its folder is forced to disk.
+//! The environment variable `RAMPART_FAULT` breaks this on purpose. It counts steps in the whole process from 1:
+//! before a temporary file is made, before it is filled, before it is forced to disk, before it is renamed; before a
+//! folder is forced to disk.
 //!
 //! | value | effect |
 //! |---|---|
@@ -25,7 +26,8 @@ const PARTIAL: &str = ".partial";
 
 static SPENT: AtomicU64 = AtomicU64::new(0);
 
-/// Writes a file whole or not at all. `write` fills it; the error is its own or the file system's.
+/// Writes a file whole or not at all. `write` fills it; the error is its own or the file system's. That it bears its
+/// name lasts through a power cut after [`force_folder`].
 pub fn write_atomically<E: From<io::Error>>(file: &Path, write: impl FnOnce(&File) -> Result<(), E>) -> Result<(), E> {
     spend(|| {
         let folder = match file.parent() {
@@ -46,6 +48,13 @@ pub fn write_atomically<E: From<io::Error>>(file: &Path, write: impl FnOnce(&Fil
         temporary.as_file().sync_all()?;
         step()?;
         temporary.persist(file).map_err(|error| error.error)?;
+        Ok(())
+    })
+}
+
+/// Forces a folder to disk: the names of the files in it.
+pub fn force_folder(folder: &Path) -> io::Result<()> {
+    spend(|| {
         step()?;
         #[cfg(unix)]
         File::open(folder)?.sync_all()?;
@@ -83,7 +92,7 @@ pub fn spend<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The time that all threads of this process have spent in [`write_atomically`] and [`spend`].
+/// The time that all threads of this process have spent in [`write_atomically`], [`force_folder`] and [`spend`].
 pub fn spent() -> Duration {
     Duration::from_nanos(SPENT.load(Ordering::Relaxed))
 }

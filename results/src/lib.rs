@@ -12,6 +12,7 @@
 
 pub mod atomic;
 
+mod bounds;
 mod flags;
 mod row;
 mod seal;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use polars::prelude::*;
 
-use crate::atomic::write_atomically;
+use crate::atomic::{force_folder, write_atomically};
+use crate::bounds;
 use crate::flags::Raised;
 use crate::row::{Outcome, Row, Timing};
 use crate::seal;
@@ -122,6 +123,10 @@ pub fn combine(run: &Path, folders: &[PathBuf], per_example: PerExample) -> Resu
     if per_example == PerExample::Combine {
         combine_outcomes(&run.join("per_example.parquet"), &folders)?;
     }
+    force_folder(run).map_err(|source| Error::Write {
+        file: run.to_path_buf(),
+        source,
+    })?;
     Ok(rows)
 }
 
@@ -311,15 +316,19 @@ fn parse_frame(bytes: Vec<u8>) -> Result<DataFrame, String> {
     if !seal::holds(&bytes) {
         return Err("it is cut short, damaged or from another program".into());
     }
+    bounds::check(&bytes)?;
+    let length = bytes.len();
     let parse = || {
         ParquetReader::new(Cursor::new(bytes))
             .read_parallel(ParallelStrategy::None)
             .finish()
     };
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(parse)) {
-        Ok(frame) => frame.map_err(|error| error.to_string()),
-        Err(_) => Err("its Parquet is damaged, although its checksum fits".into()),
-    }
+    let frame = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(parse)) {
+        Ok(frame) => frame.map_err(|error| error.to_string())?,
+        Err(_) => return Err("its Parquet is damaged, although its checksum fits".into()),
+    };
+    bounds::check_texts(&frame, length)?;
+    Ok(frame)
 }
 
 /// The rows in the bytes of a file that [`write_cell`] or [`combine`] wrote, or what is wrong with them.

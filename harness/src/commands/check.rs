@@ -406,7 +406,7 @@ fn rows(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
         }
         let these: Vec<u64> = outcomes.iter().map(|it| it.example).collect();
         let known = examples
-            .entry(data_key(&training.dataset))
+            .entry(data_key(&evaluation.dataset))
             .or_insert_with(|| these.clone());
         counted("other images than elsewhere", *known == these);
     }
@@ -482,10 +482,7 @@ fn data(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
     let plan = evidence.plan()?;
     for (evaluation, folder, found) in evidence.evaluations()? {
         let Ok((row, _)) = found else { continue };
-        let facts = evidence
-            .manifest
-            .datasets
-            .get(&data_key(&plan.target(evaluation).dataset));
+        let facts = evidence.manifest.datasets.get(&data_key(&evaluation.dataset));
         if facts.is_none_or(|it| (&it.digest, it.verified) != (&row.dataset_digest, row.verified)) {
             let name = evidence.shown(&folder);
             findings.breach(format!("{name}: the row and the manifest disagree about the data"));

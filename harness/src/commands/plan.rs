@@ -109,7 +109,7 @@ fn cost(plan: &Plan, cell: Cell, data: &AllData, counter: &mut Counter, clock: &
             let training = plan.target(evaluation);
             (
                 training,
-                counter.evaluation(evaluation, training, &data[&data_key(&training.dataset)])?,
+                counter.evaluation(evaluation, training, &data[&data_key(&evaluation.dataset)])?,
             )
         }
     };

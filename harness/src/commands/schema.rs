@@ -23,7 +23,12 @@ fn schema(methods: &Methods) -> Value {
     let table = generator.subschema_for::<TableEntry>().to_value();
     let table_name = generator.subschema_for::<TableName>().to_value();
     let recipe = recipe(&mut generator);
-    let attack = named(&methods.attacks, &["label", "epsilon"], &mut generator, &recipe);
+    let attack = named(
+        &methods.attacks,
+        &["label", "epsilon", "limit"],
+        &mut generator,
+        &recipe,
+    );
     let defense = named(&methods.defenses, &["label", "recipe"], &mut generator, &recipe);
     let definitions = generator.take_definitions(true);
 
@@ -109,6 +114,10 @@ fn named<T: ?Sized + 'static>(
             properties[*key] = match *key {
                 "recipe" => recipe.clone(),
                 "label" => json!({ "type": "string", "description": "The heading in tables." }),
+                "limit" => json!({
+                    "type": "integer", "minimum": 1,
+                    "description": "Attack only so many of the test images, with the classes' shares kept.",
+                }),
                 _ => json!({ "anyOf": [
                         { "type": ["number", "string"] },
                         { "type": "array", "items": { "type": ["number", "string"] }, "minItems": 1 },

@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Digests, Evaluation, Methods, Plan, Select, Source, Training, attack_label, defense_label, slug};
 use crate::key::key_of;
-use crate::matrix::{Block, Checkpoint, Matrix, MatrixError, SelectionSplit, Sources, Transfer, from_value};
+use crate::matrix::{
+    Block, Checkpoint, DatasetEntry, Matrix, MatrixError, SelectionSplit, Sources, Transfer, from_value,
+};
 use crate::recipe::resolve_recipe;
 use crate::suggest::nearest;
 
@@ -30,6 +32,7 @@ struct Judge {
     attack: Configured<dyn Attack>,
     label: String,
     threat: Threat,
+    dataset: DatasetEntry,
 }
 
 /// More evaluations of one block are a mistake.
@@ -43,6 +46,9 @@ impl BlockResolver<'_> {
         for network in &self.block.networks {
             let setting = self.setting(entry, network)?;
             let (attacks, transferred) = self.judges(&setting)?;
+            for judge in attacks.iter().chain(&transferred) {
+                digests(&judge.dataset)?;
+            }
             let mut targets = Vec::new();
             for (i, defense) in self.block.defenses.iter().enumerate() {
                 for &seed in &self.seeds {
@@ -54,7 +60,7 @@ impl BlockResolver<'_> {
             for &target in &targets {
                 for &checkpoint in &self.block.checkpoints {
                     for judge in &attacks {
-                        plan.add_evaluation(self.evaluation(plan, target, checkpoint, judge, None));
+                        self.add(plan, self.evaluation(plan, target, checkpoint, judge, None))?;
                     }
                 }
             }
@@ -63,8 +69,7 @@ impl BlockResolver<'_> {
                     for source in self.sources(plan, transfer, &targets, target, &setting, entry, &digest)? {
                         for judge in &transferred {
                             let (checkpoint, source) = source.clone();
-                            let evaluation = self.evaluation(plan, target, checkpoint, judge, Some(source));
-                            plan.add_evaluation(evaluation);
+                            self.add(plan, self.evaluation(plan, target, checkpoint, judge, Some(source)))?;
                         }
                     }
                 }
@@ -235,6 +240,7 @@ impl BlockResolver<'_> {
             attack: natural,
             label: "Natural".into(),
             threat: setting.threat,
+            dataset: self.block.dataset.clone(),
         }];
         for (i, entry) in self.block.attacks.iter().enumerate() {
             white_box.extend(self.judge(&format!("attacks[{i}]"), entry, setting)?);
@@ -267,6 +273,7 @@ impl BlockResolver<'_> {
             return Err(self.error(&format!("{field}.epsilon"), "an empty list: nothing would run"));
         }
         let label = self.take::<String>(field, &mut entry, "label")?;
+        let dataset = self.cut(field, &mut entry)?;
         let mut judges = Vec::new();
         for epsilon in radii {
             let threat = Threat {
@@ -285,9 +292,25 @@ impl BlockResolver<'_> {
             if many {
                 label += &format!(" @ {epsilon}");
             }
-            judges.push(Judge { attack, label, threat });
+            judges.push(Judge {
+                attack,
+                label,
+                threat,
+                dataset: dataset.clone(),
+            });
         }
         Ok(judges)
+    }
+
+    /// The block's cut of its data set, with an attack's own `limit`.
+    fn cut(&self, field: &str, entry: &mut Map<String, Value>) -> Result<DatasetEntry, MatrixError> {
+        let mut dataset = self.block.dataset.clone();
+        match self.take::<usize>(field, entry, "limit")? {
+            Some(0) => return Err(self.error(&format!("{field}.limit"), "0 images: nothing would run")),
+            Some(limit) => dataset.limit.test = Some(dataset.limit.test.map_or(limit, |most| most.min(limit))),
+            None => {}
+        }
+        Ok(dataset)
     }
 
     fn training(
@@ -405,18 +428,38 @@ impl BlockResolver<'_> {
             })),
             "attack": { "name": judge.attack.name, "version": judge.attack.version, "config": judge.attack.config },
             "threat": judge.threat,
-            "test": training.dataset.limit.test,
+            "test": judge.dataset.limit.test,
         }));
-        let Judge { attack, label, threat } = judge.clone();
+        let Judge {
+            attack,
+            label,
+            threat,
+            dataset,
+        } = judge.clone();
         Evaluation {
             key,
             slug,
             target,
+            dataset,
             checkpoint,
             attack,
             label,
             threat,
             source,
+        }
+    }
+
+    fn add(&self, plan: &mut Plan, evaluation: Evaluation) -> Result<(), MatrixError> {
+        let (label, slug) = (evaluation.label.clone(), plan.target(&evaluation).slug.clone());
+        match plan.add_evaluation(evaluation) {
+            true => Ok(()),
+            false => {
+                let message = format!(
+                    "another comparison judges the same training ({slug}) by a `{label}` of its own, on other images or \
+                     with other fields; give the attack another `label`, or cut its images by its own `limit`"
+                );
+                Err(self.error("attacks", message))
+            }
         }
     }
 
@@ -474,7 +517,7 @@ impl BlockResolver<'_> {
 
 /// Keys of an entry that the harness itself reads.
 const METHOD_KEYS: &[&str] = &["name"];
-const ATTACK_KEYS: &[&str] = &["name", "label", "epsilon"];
+const ATTACK_KEYS: &[&str] = &["name", "label", "epsilon", "limit"];
 const DEFENSE_KEYS: &[&str] = &["name", "label", "recipe"];
 
 /// Suggests a misspelt harness key where the method knows no such field.

@@ -204,7 +204,7 @@ impl Runner<'_> {
             Some(source) => Some(load(source.training, source.checkpoint)?.0),
             None => None,
         };
-        let data = &self.data[&data_key(&training.dataset)];
+        let data = &self.data[&data_key(&cell.dataset)];
         let random = Stream::new(training.seed).of(Purpose::Evaluation);
         let saves = folder.join(RESUME);
         bar.start(data.test.len() as u64, 0, 1);
@@ -290,7 +290,7 @@ impl Runner<'_> {
         if let Cell::Evaluation(i) = cell {
             names = RESULT_FILES;
             let evaluation = &self.plan.evaluations[i];
-            let data = &self.data[&data_key(&self.plan.target(evaluation).dataset)];
+            let data = &self.data[&data_key(&evaluation.dataset)];
             let row = self.row(evaluation, data).with_failure(failed.error.clone());
             results::write_cell(folder, &[row], &[], &[]).context("cannot store a failure")?;
         }
