@@ -14,6 +14,7 @@ use crate::commands::man::ManArgs;
 use crate::commands::verify::VerifyRunArgs;
 use crate::commands::verify_examples::VerifyArgs;
 use crate::commands::watch::WatchArgs;
+use crate::look::{Form, Style};
 
 /// Benchmark of adversarial training: trains every network of a matrix, attacks it, stores every
 /// outcome and typesets the tables.
@@ -69,10 +70,12 @@ pub(crate) enum Command {
     Submit(SubmitArgs),
     /// Check a matrix without reading data or computing anything.
     Validate(MatrixArgs),
-    /// List what a matrix can name.
+    /// List what a matrix can name, or tell one of them in full: fields, defaults, the authors' recipe.
     Ls {
         /// Of which kind.
         kind: Listing,
+        /// One of them, as in `harness ls defenses mart`.
+        name: Option<String>,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -276,13 +279,32 @@ pub(crate) struct SubmitArgs {
 pub(crate) struct TablesArgs {
     /// The folder of a run, such as `runs/digits`.
     pub(crate) run: PathBuf,
-    /// What to print. All forms are written to the run's folder in any case.
+    /// What to print. All formats are written to the run's folder in any case, with the looks that other options ask
+    /// for; they stay until the matrix is run again.
     #[arg(long, default_value = "markdown")]
     pub(crate) format: Format,
     /// Add a column with the worst case of each image over these attacks, such as `pgd-20,cw`; a transferred one is
     /// written `transfer/pgd-20`. Nothing runs again. May be repeated.
     #[arg(long, value_name = "ATTACK,ATTACK…")]
     pub(crate) worst_of: Vec<String>,
+    /// What stands beside a mean.
+    #[arg(long)]
+    pub(crate) style: Option<Style>,
+    /// A line for each defense, or for each defense and attack. Unless given: the first, and in CSV the second.
+    #[arg(long)]
+    pub(crate) form: Option<Form>,
+    /// Whether the highest number of a column is bold, and those that are tied with it are marked.
+    #[arg(long)]
+    pub(crate) bold: Option<Switch>,
+    /// Mark the numbers that differ from this defense's by more than chance, such as `--against standard`.
+    #[arg(long, value_name = "DEFENSE")]
+    pub(crate) against: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

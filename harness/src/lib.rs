@@ -13,6 +13,7 @@ mod yaml;
 mod cost;
 mod data;
 mod evaluation;
+mod lessons;
 mod run;
 mod training;
 
@@ -22,8 +23,10 @@ mod external;
 mod checkpoint;
 mod claims;
 mod compare;
+mod figures;
 mod files;
 mod folder;
+mod look;
 mod manifest;
 mod tables;
 
@@ -80,7 +83,7 @@ fn dispatch(cli: &Cli, methods: &Methods, out: &mut dyn Write) -> anyhow::Result
         Command::Watch(args) => commands::watch::main(args, out),
         Command::Submit(args) => commands::submit::main(args, methods, out),
         Command::Validate(args) => commands::validate::main(args, methods, out),
-        Command::Ls { kind, json } => commands::ls::main(*kind, *json, methods, out),
+        Command::Ls { kind, name, json } => commands::ls::main(*kind, name.as_deref(), *json, methods, out),
         Command::Schema => commands::schema::main(methods, out),
         Command::Report(args) => commands::report::main(args, out),
         Command::Tables(args) => commands::tables::main(args, out),

@@ -120,6 +120,8 @@ pub(crate) fn main(args: &AttackArgs, methods: &Methods, out: &mut dyn Write) ->
     let cut = DatasetEntry {
         name: args.dataset.clone(),
         validation: 0,
+        labeled: None,
+        extra: None,
         limit: Limit {
             train: None,
             test: args.limit,

@@ -5,13 +5,32 @@ use attacks::Registry;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
+use super::method::{self, unknown};
 use crate::cli::Listing;
 use crate::exit::Exit;
 use crate::plan::Methods;
 
-/// Lists what a matrix can name.
-pub(crate) fn main(kind: Listing, as_json: bool, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {
-    let items = match kind {
+/// Lists what a matrix can name, or tells one of them in full.
+pub(crate) fn main(
+    kind: Listing,
+    name: Option<&str>,
+    as_json: bool,
+    methods: &Methods,
+    out: &mut dyn Write,
+) -> Result<Exit> {
+    let method = match (kind, name) {
+        (Listing::Attacks, Some(name)) => Some(method::attack(&methods.attacks, name)?),
+        (Listing::Defenses, Some(name)) => Some(method::defense(&methods.defenses, name)?),
+        _ => None,
+    };
+    if let Some(method) = method {
+        match as_json {
+            true => writeln!(out, "{}", serde_json::to_string_pretty(&method.json())?)?,
+            false => method.write(out)?,
+        }
+        return Ok(Exit::Success);
+    }
+    let mut items: Vec<Value> = match kind {
         Listing::Attacks => of_registry(&methods.attacks),
         Listing::Defenses => of_registry(&methods.defenses),
         Listing::Models => methods
@@ -31,6 +50,14 @@ pub(crate) fn main(kind: Listing, as_json: bool, methods: &Methods, out: &mut dy
             })
             .collect(),
     };
+    if let Some(name) = name {
+        let known = items.clone();
+        items.retain(|it| it["name"] == name);
+        if items.is_empty() {
+            let kind = if kind == Listing::Models { "model" } else { "data set" };
+            return Err(unknown(kind, name, known.iter().filter_map(|it| it["name"].as_str())));
+        }
+    }
     if as_json {
         writeln!(out, "{}", serde_json::to_string_pretty(&items)?)?;
         return Ok(Exit::Success);
@@ -68,7 +95,7 @@ fn of_registry<T: ?Sized + 'static>(registry: &Registry<T>) -> Vec<Value> {
 }
 
 /// An entry as it stands in a matrix: `{ name: pgd, steps: 20 }`.
-fn example(name: &str, fields: &str) -> String {
+pub(crate) fn example(name: &str, fields: &str) -> String {
     let mut entry = serde_json::Map::from_iter([("name".to_string(), json!(name))]);
     entry.extend(serde_json::from_str::<serde_json::Map<_, _>>(fields).unwrap_or_default());
     // The name comes first whatever order the map keeps.
@@ -77,7 +104,7 @@ fn example(name: &str, fields: &str) -> String {
 }
 
 /// A map in YAML's flow form.
-fn flow(fields: impl IntoIterator<Item = (String, Value)>) -> String {
+pub(crate) fn flow(fields: impl IntoIterator<Item = (String, Value)>) -> String {
     let field = |(key, value): (String, Value)| match value {
         Value::String(text) => format!("{key}: {text}"),
         Value::Object(map) => format!("{key}: {}", flow(map)),

@@ -8,6 +8,7 @@ pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod ls;
 pub(crate) mod man;
+pub(crate) mod method;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod run;
@@ -47,6 +48,8 @@ pub(crate) fn read_matrix(args: &MatrixArgs) -> Result<Matrix> {
             block.dataset.limit.test = smaller(block.dataset.limit.test);
             // The subset must still hold the validation examples.
             block.dataset.validation = block.dataset.validation.min(limit / 4);
+            // And some examples with labels, some without.
+            block.dataset.labeled = block.dataset.labeled.map(|labeled| labeled.min((limit / 2).max(1)));
         }
     }
     Ok(matrix)

@@ -50,7 +50,7 @@ fn report(root: &Path) -> Result<Report> {
     let doubts = Doubts::of(&flags);
     let mut charts = learning_curves(&histories);
     charts.extend(run.charts(&rows)?);
-    let tables = run.tables(rows.clone(), &[])?;
+    let tables = run.tables(&rows, &run.comparisons(&rows)?)?;
     let title = rows.first().map_or_else(
         || root.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         |row| row.run.clone(),
@@ -212,6 +212,7 @@ fn learning_curves(histories: &Histories) -> Vec<Chart> {
             let curve = Curve {
                 label: defense.clone(),
                 points: epochs.into_iter().map(point).collect(),
+                ..Curve::default()
             };
             let title = format!("{dataset}, {network}: {what} accuracy in training, where checkpoints are chosen");
             if curve.points.len() < 2 {
@@ -226,6 +227,7 @@ fn learning_curves(histories: &Histories) -> Vec<Chart> {
                     y: "accuracy in %".into(),
                     logarithmic: false,
                     curves: vec![curve],
+                    ..Chart::default()
                 }),
             }
         }

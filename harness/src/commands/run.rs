@@ -122,7 +122,8 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
         return Ok(exit);
     };
     tidy(&plan, &run_folder)?;
-    let text = tables::write(root, &[]).context("the cells are stored, but the tables could not be written")?;
+    let text = tables::write(root, &tables::Changes::default())
+        .context("the cells are stored, but the tables could not be written")?;
     let digest = recorder
         .end(exit, report.ended)
         .context("the cells are stored, but not the manifest")?;

@@ -18,11 +18,12 @@ use crate::examples::{self, About, Examples};
 use crate::failure::Failure;
 use crate::folder::{self, FailedCell, State};
 use crate::host;
+use crate::lessons::{self, Lessons, Said};
 use crate::matrix::{Checkpoint, SelectionSplit};
 use crate::plan::{Evaluation, Plan, Training};
-use crate::progress::Progress;
+use crate::progress::{Bar, Progress};
 use crate::tables::{kind, stored};
-use crate::training::{RESUME, batch_that_fits, checkpoint_file, clean_up, load_network, train};
+use crate::training::{About as Trained, RESUME, batch_that_fits, checkpoint_file, clean_up, load_network, train};
 
 /// How a claimed cell was found.
 enum Prepared {
@@ -167,41 +168,67 @@ impl Runner<'_> {
         let (started, clock) = (host::now(), Instant::now());
         let bar = self.progress.cell("train", &cell.slug);
         let data = &self.data[&data_key(&cell.dataset)];
-        let trained =
-            train(cell, data, device, folder, self.options.checkpoint_every, &bar).map_err(
-                |failure| match &failure {
-                    Failure::Other(error) if kernels::device::is_out_of_memory(error) => Failure::Memory {
-                        batch: cell.recipe.batch,
-                        fits: batch_that_fits(cell, data, device),
-                    },
-                    _ => failure,
-                },
-            )?;
+        let lessons = self.lessons(cell, data, folder, device, &bar)?;
+        let every = self.options.checkpoint_every;
+        let trained = train(cell, data, &lessons, device, folder, every, &bar).map_err(|failure| match &failure {
+            Failure::Other(error) if kernels::device::is_out_of_memory(error) => Failure::Memory {
+                batch: cell.recipe.batch,
+                fits: batch_that_fits(cell, data, &lessons, device),
+            },
+            _ => failure,
+        })?;
         let timing = self.timing(&cell.key, TimingKind::Train, started, clock, trained.examples);
         results::write_cell(folder, &[], &[], &[timing]).context("cannot store a training's timings")?;
         let mut names: Vec<&str> = trained.files.iter().map(String::as_str).collect();
         names.extend(RESULT_FILES);
+        names.extend(cell.schooling.teacher.as_ref().map(|_| lessons::TEACHER));
         folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
         clean_up(folder);
         Ok(())
+    }
+
+    /// What a training learns from. A teacher is asked once: what it said is kept in the folder.
+    fn lessons(
+        &self,
+        cell: &Training,
+        data: &Data,
+        folder: &Path,
+        device: &Device,
+        bar: &Bar,
+    ) -> Result<Lessons, Failure> {
+        let Some(teacher) = &cell.schooling.teacher else {
+            return Ok(Lessons::without_teacher(data));
+        };
+        let before = Said::read(folder, &cell.key).unwrap_or_else(|error| {
+            // Asked again it says the same.
+            bar.say(&format!("warning: {error:#}; the teacher is asked again"));
+            None
+        });
+        let said = match before {
+            Some(said) => said,
+            None => {
+                let (network, about) = self.load(teacher.training, teacher.checkpoint, device)?;
+                let said = lessons::ask(cell, &network, about.epoch, data, device, bar)?;
+                said.write(folder)?;
+                said
+            }
+        };
+        Lessons::with_teacher(cell, data, &said)
+    }
+
+    /// The network of a finished training.
+    fn load(&self, index: usize, checkpoint: Checkpoint, device: &Device) -> Result<(Network, Trained), Failure> {
+        let folder = self.plan.folder(self.root, Cell::Training(index));
+        load_network(&self.plan.trainings[index], checkpoint, &folder, device)
     }
 
     fn run_evaluation(&self, cell: &Evaluation, folder: &Path, device: &Device) -> Result<(), Failure> {
         let (started, clock) = (host::now(), Instant::now());
         let bar = self.progress.cell("attack", &cell.slug);
         let training = self.plan.target(cell);
-        let load = |index: usize, checkpoint| {
-            let training = &self.plan.trainings[index];
-            load_network(
-                training,
-                checkpoint,
-                &self.plan.folder(self.root, Cell::Training(index)),
-                device,
-            )
-        };
-        let (target, about) = load(cell.target, cell.checkpoint)?;
+        let (target, about) = self.load(cell.target, cell.checkpoint, device)?;
         let source = match &cell.source {
-            Some(source) => Some(load(source.training, source.checkpoint)?.0),
+            Some(source) => Some(self.load(source.training, source.checkpoint, device)?.0),
             None => None,
         };
         let data = &self.data[&data_key(&cell.dataset)];

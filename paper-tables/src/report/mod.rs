@@ -9,10 +9,9 @@ use results::Flag;
 use serde::Serialize;
 
 pub use self::image::{Image, magnification};
-use crate::charts::Chart;
-
+use crate::figures::{Chart, Curve};
 use crate::shown::{percent, signed};
-use crate::table::{Cell, Entry, Spread, Table};
+use crate::table::{Cell, DIFFERENT, Entry, Spread, TIED, Table};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -303,7 +302,7 @@ impl Picture {
         const LINES: usize = 60;
         let step = xs.len().div_ceil(LINES).max(1);
         let line = |x: &f64| {
-            let y = |curve: &crate::charts::Curve| {
+            let y = |curve: &Curve| {
                 let point = curve.points.iter().find(|at| at.0 == *x);
                 point.map_or_else(|| "—".to_string(), |at| percent(at.1))
             };
@@ -444,6 +443,14 @@ fn shown_cell(entry: &Entry, mark: &impl Fn(Flag) -> String, place: &str) -> Sho
         Cell::Partial { planned, .. } => format!(" ({} of {planned} seeds)", measured.map_or(0, |it| it.seeds)),
         _ => String::new(),
     };
+    // Flags have marks of their own on the page.
+    let significance: String = [
+        (entry.tied == Some(true), TIED),
+        (entry.different == Some(true), DIFFERENT),
+    ]
+    .iter()
+    .filter_map(|(there, mark)| there.then_some(*mark))
+    .collect();
     ShownCell {
         text,
         value: measured.map_or_else(String::new, |it| it.mean.to_string()),
@@ -453,7 +460,7 @@ fn shown_cell(entry: &Entry, mark: &impl Fn(Flag) -> String, place: &str) -> Sho
             _ if entry.highest => "best",
             _ => "",
         },
-        spread: spread + &incomplete,
+        spread: spread + &incomplete + &significance,
         why: entry.cell.reason().unwrap_or_default().to_string(),
         flags: entry
             .flags

@@ -122,9 +122,10 @@ fn a_gallery_says_what_became_of_every_image() {
 
 #[test]
 fn a_chart_is_numbers_as_well() {
-    let curve = |label: &str, points: &[(f64, f64)]| crate::charts::Curve {
+    let curve = |label: &str, points: &[(f64, f64)]| Curve {
         label: label.into(),
         points: points.to_vec(),
+        ..Curve::default()
     };
     let chart = Chart {
         id: "c".into(),
@@ -136,6 +137,8 @@ fn a_chart_is_numbers_as_well() {
             curve("a", &[(1.0, 10.0), (2.0, 20.0)]),
             curve("b", &[(2.0, 30.0), (3.0, 40.0)]),
         ],
+        range: None,
+        marked: String::new(),
     };
     let picture = Picture::new(&chart);
     assert_eq!(picture.heads, ["epoch", "a", "b"]);
