@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use common::{Place, SMALL, bytes};
 
-/// What a browser makes of a page, after `script` ran in it.
+/// What a browser makes of a page, after `script` ran in it, in a block of its own.
 fn opened(page: &Path, script: &str) -> Option<String> {
     let browser = ["chromium", "chromium-browser", "google-chrome"]
         .into_iter()
@@ -17,7 +17,7 @@ fn opened(page: &Path, script: &str) -> Option<String> {
     let with_script = page.with_file_name("opened.html");
     std::fs::write(
         &with_script,
-        html.replace("</body>", &format!("<script>{script}</script></body>")),
+        html.replace("</body>", &format!("<script>{{{script}}}</script></body>")),
     )
     .unwrap();
     let profile = tempfile::tempdir().unwrap();
@@ -77,15 +77,17 @@ fn a_run_is_one_page_that_sorts_its_tables() {
         const shown = document.getElementById('shown').textContent;
         // Every image is one, in a row for each defense and a column for each image.
         const images = [...document.querySelectorAll('.images img')];
-        const drawn = images.filter(it => it.src.startsWith('data:image/png') && it.complete && it.naturalWidth === 8).length;
+        const drawn = Promise.all(images.map(it => it.decode().then(() => it.naturalWidth === 8, () => false)));
         const gallery = document.querySelector('.images');
         const shape = [gallery.tBodies[0].rows.length, gallery.tHead.rows[0].cells.length];
         const unnamed = [...document.querySelectorAll('img')].filter(it => !it.alt).length;
         const ids = [...document.querySelectorAll('[id]')].map(it => it.id);
         const lost = [...document.querySelectorAll('a[href^=\"#\"]')].filter(it => !document.getElementById(it.hash.slice(1))).length;
-        document.title = JSON.stringify([sorted, down.length, table.tHead.rows[0].cells[1].getAttribute('aria-sort'), left,
-            document.documentElement.scrollWidth <= window.innerWidth, shown, drawn === images.length, shape, unnamed,
-            ids.length - new Set(ids).size, lost]);";
+        const wide = document.documentElement.scrollWidth <= window.innerWidth;
+        const sort = table.tHead.rows[0].cells[1].getAttribute('aria-sort');
+        const twice = ids.length - new Set(ids).size;
+        drawn.then(drawn => document.title = JSON.stringify([sorted, down.length, sort, left, wide, shown,
+            drawn.length > 0 && drawn.every(Boolean), shape, unnamed, twice, lost]));";
     match opened(&page, script) {
         Some(dom) => assert!(
             dom.contains("<title>[true,2,\"ascending\",1,true,\"0 of 8 cells\",true,[2,5],0,0,0]</title>"),
@@ -103,8 +105,11 @@ fn images_are_those_of_the_evaluation() {
     let place = Place::new(SMALL);
     place.expect(0, &["m.yaml"]);
     let cell = place.cells("small", "standard-s0-best-pgd-3").remove(0);
-    let network = place.cells("small", "-digits-tiny-cnn-standard-s0").remove(0);
-    let network = network.join("best.safetensors");
+    let trained = place.cells("small", "-digits-tiny-cnn-standard-s0").into_iter();
+    let network = trained
+        .map(|it| it.join("best.safetensors"))
+        .find(|it| it.exists())
+        .unwrap();
     let examples = cell.join("examples.safetensors");
     let (out, _) = place.expect(
         0,

@@ -21,7 +21,10 @@ pub(crate) fn main(args: &ManArgs, out: &mut dyn Write) -> Result<Exit> {
     files::make_folder(&args.folder)?;
     let program = Cli::program();
     write(&args.folder, "harness", program.clone(), out)?;
-    for command in program.get_subcommands().filter(|it| !it.is_hide_set()) {
+    for command in program
+        .get_subcommands()
+        .filter(|it| it.get_name() != "help" && !it.is_hide_set())
+    {
         write(
             &args.folder,
             &format!("harness-{}", command.get_name()),

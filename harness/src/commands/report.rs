@@ -56,7 +56,13 @@ fn report(root: &Path) -> Result<Report> {
         |row| row.run.clone(),
     );
     let cells = cells::list(&run, &rows, &timings, &doubts);
-    let (examples, left_out) = gallery::galleries(&run.folders, &rows)?;
+    let mut defenses: Vec<&str> = Vec::new();
+    for (planned, _) in run.planned() {
+        if !defenses.contains(&planned.defense.as_str()) {
+            defenses.push(&planned.defense);
+        }
+    }
+    let (examples, left_out) = gallery::galleries(&run.folders, &rows, &defenses)?;
     let origin = origin::of(root, &rows, &timings)?;
     Ok(Report {
         title,

@@ -29,9 +29,9 @@ pub(super) fn about(left_out: usize) -> String {
     )
 }
 
-/// One for each white-box attack on each network, in the order in which they find room, and how many did not. Evaluations
-/// of earlier programs kept no images, and have none here.
-pub(super) fn galleries(folders: &[PathBuf], rows: &[Row]) -> Result<(Vec<Gallery>, usize)> {
+/// One for each white-box attack on each network, in the order in which they find room, and how many did not. Lines are in
+/// the order of `defenses`. Evaluations of earlier programs kept no images, and have none here.
+pub(super) fn galleries(folders: &[PathBuf], rows: &[Row], defenses: &[&str]) -> Result<(Vec<Gallery>, usize)> {
     let by_key: HashMap<String, &Path> = folders
         .iter()
         .filter_map(|folder| {
@@ -44,7 +44,8 @@ pub(super) fn galleries(folders: &[PathBuf], rows: &[Row]) -> Result<(Vec<Galler
         lines: LINES,
     };
     let (mut galleries, mut left_out) = (Vec::new(), 0);
-    for group in groups(rows) {
+    for mut group in groups(rows) {
+        group.sort_by_key(|row| defenses.iter().position(|it| *it == row.defense));
         let mut kept = Vec::new();
         for row in &group {
             let folder = row.cell.get(..KEY_DIGITS).and_then(|key| by_key.get(key));
