@@ -66,8 +66,17 @@ pub(crate) struct Examples {
 }
 
 impl Examples {
-    /// Writes a file whole or not at all.
+    /// Writes a file whole or not at all, and forces it to disk.
     pub(crate) fn write(&self, file: &Path) -> Result<()> {
+        files::write(&std::path::absolute(file)?, &self.bytes()?)
+    }
+
+    /// The same for one of a cell's files, which are forced to disk together.
+    pub(crate) fn write_part(&self, file: &Path) -> Result<()> {
+        files::write_part(file, &self.bytes()?)
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>> {
         let floats = |tensor: &Tensor| -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
             let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
             let bytes = values.iter().flat_map(|it| it.to_le_bytes()).collect();
@@ -94,7 +103,7 @@ impl Examples {
         });
         let about = self.about.as_ref().map(serde_json::to_string).transpose()?;
         let metadata = about.map(|text| [(METADATA.to_string(), text)].into());
-        files::write(&std::path::absolute(file)?, &safetensors::serialize(views, metadata)?)
+        Ok(safetensors::serialize(views, metadata)?)
     }
 
     /// Reads a file.

@@ -272,7 +272,7 @@ impl Runner<'_> {
         let mut names = RESULT_FILES.to_vec();
         if !judged.images.is_empty() {
             self.examples(cell, data, &judged)?
-                .write(&folder.join(examples::FILE))?;
+                .write_part(&folder.join(examples::FILE))?;
             names.push(examples::FILE);
         }
         folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
