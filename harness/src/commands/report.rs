@@ -57,7 +57,7 @@ fn report(root: &Path) -> Result<Report> {
     );
     let cells = cells::list(&run, &rows, &timings, &doubts);
     let mut defenses: Vec<&str> = Vec::new();
-    for (planned, _) in run.planned() {
+    for planned in run.planned() {
         if !defenses.contains(&planned.defense.as_str()) {
             defenses.push(&planned.defense);
         }
