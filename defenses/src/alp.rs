@@ -82,7 +82,8 @@ impl Defense for Alp {
         let adversarial = self.attack.perturb(step)?;
         let clean_logits = step.train_logits(&step.batch.images)?;
         let robust_logits = step.train_logits(&adversarial)?;
-        self.loss(&clean_logits, &robust_logits, &step.batch.labels)?.mean_all()
+        let losses = self.loss(&clean_logits, &robust_logits, &step.batch.labels)?;
+        step.mean(&losses)
     }
 }
 

@@ -86,9 +86,8 @@ impl Clp {
         cross_entropy(clean, labels)? + (distance? * crate::resolved("lambda", self.lambda)?)?
     }
 
-    /// The scalar of the form `pair`.
-    pub fn pair_loss(&self, clean: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let natural = cross_entropy(clean, labels)?.mean_all()?;
+    /// The scalar of the form `pair`, from the mean of the cross entropy.
+    pub fn pair_loss(&self, clean: &Tensor, natural: Tensor) -> Result<Tensor> {
         let half = clean.dim(0)? / 2;
         if half == 0 {
             return Ok(natural);
@@ -102,11 +101,13 @@ impl Defense for Clp {
     fn objective(&self, step: &mut Step<'_>) -> Result<Tensor> {
         if self.form == ClpForm::Pair {
             let clean_logits = step.train_logits(&step.batch.images)?;
-            return self.pair_loss(&clean_logits, &step.batch.labels);
+            let natural = step.mean(&cross_entropy(&clean_logits, &step.batch.labels)?)?;
+            return self.pair_loss(&clean_logits, natural);
         }
         let adversarial = self.attack.perturb(step)?;
         let clean_logits = step.train_logits(&step.batch.images)?;
         let robust_logits = step.train_logits(&adversarial)?;
-        self.loss(&clean_logits, &robust_logits, &step.batch.labels)?.mean_all()
+        let losses = self.loss(&clean_logits, &robust_logits, &step.batch.labels)?;
+        step.mean(&losses)
     }
 }

@@ -110,7 +110,7 @@ impl Defense for Dynamic {
         if self.weighted_by_loss && step.epoch > 0 {
             losses = (&losses * losses.detach())?;
         }
-        losses.mean_all()
+        step.mean(&losses)
     }
 
     /// The training script of YisenWang/dynamic_adv_training (470210e). Its L2 penalty of 2e-3 · ‖w‖² on the
@@ -135,6 +135,8 @@ impl Defense for Dynamic {
             },
             clip_gradient: None,
             augment: vec![Augmentation::Crop4, Augmentation::Flip],
+            awp: None,
+            averaging: None,
         })
     }
 }

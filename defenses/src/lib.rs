@@ -3,11 +3,14 @@
 //! A defense turns a batch into the objective of one training step. It does no I/O and reads no
 //! clock and no global random state.
 
+mod averaging;
+mod awp;
 mod optimizer;
 mod recipe;
 mod schedule;
 
 mod inner;
+mod taught;
 
 mod natural;
 mod standard;
@@ -38,6 +41,8 @@ use models::{Classifier, Dropout, Mode};
 use random::{Purpose, Stream};
 
 pub use alp::{Alp, AlpForm};
+pub use averaging::Averaging;
+pub use awp::{Awp, Moved};
 pub use clp::{Clp, ClpForm};
 pub use dynamic::Dynamic;
 pub use inner::InnerAttack;
@@ -47,7 +52,8 @@ pub use natural::Natural;
 pub use optimizer::{Adam, Descent, Sgd, clip_gradients};
 pub use recipe::{Augmentation, Decay, Length, Optimizer, Recipe, shared_recipe};
 pub use schedule::Schedule;
-pub use standard::Standard;
+pub use standard::{Standard, Treat, Treatment};
+pub use taught::{Group, Taught};
 pub use trades::Trades;
 
 /// One training step as a defense sees it.
@@ -64,11 +70,18 @@ pub struct Step<'a> {
     pub epoch: u64,
     /// What the defense remembers of each training example. Kept in checkpoints.
     pub memory: &'a mut Memory,
+    /// What a teacher says of the batch.
+    pub taught: Taught,
     /// Passes made so far in this step.
     pub cost: Cost,
     /// The images of the last inner attack, for the log.
     pub perturbed: Option<Tensor>,
     forwards: u64,
+    /// What inner attacks found, in the order of their calls.
+    crafted: Vec<Vec<Tensor>>,
+    /// Which of them comes next, once they are used again.
+    next: Option<usize>,
+    weighed: bool,
 }
 
 impl<'a> Step<'a> {
@@ -88,9 +101,13 @@ impl<'a> Step<'a> {
             random,
             epoch,
             memory,
+            taught: Taught::default(),
             cost: Cost::default(),
             perturbed: None,
             forwards: 0,
+            crafted: Vec::new(),
+            next: None,
+            weighed: false,
         }
     }
 
@@ -109,12 +126,50 @@ impl<'a> Step<'a> {
         self.model.logits(images, Mode::Train(Some(dropout)))
     }
 
+    /// The scalar of one loss per example `[B]`: their mean, in which an example weighs what a teacher's word is worth
+    /// ([`Taught::weights`]). Every defense ends with it.
+    pub fn mean(&mut self, losses: &Tensor) -> Result<Tensor> {
+        self.weighed = true;
+        self.taught.mean(losses)
+    }
+
+    /// Whether the objective took the weights of the examples for nothing: it never asked for [`mean`](Self::mean).
+    pub fn ignores_weights(&self) -> bool {
+        self.taught.weights.is_some() && !self.weighed
+    }
+
     /// The batch's images as an attack leaves them. They are kept in [`perturbed`](Self::perturbed).
     pub fn attack(&mut self, attack: &dyn Attack, threat: &Threat) -> Result<Tensor> {
-        let found = attack.perturb(self.model, self.batch, threat, &self.random)?;
-        self.cost += found.cost;
-        self.perturbed = Some(found.images.clone());
-        Ok(found.images)
+        let found = self.craft(|step| {
+            let found = attack.perturb(step.model, step.batch, threat, &step.random)?;
+            step.cost += found.cost;
+            Ok(vec![found.images])
+        })?;
+        let images = found[0].clone();
+        self.perturbed = Some(images.clone());
+        Ok(images)
+    }
+
+    /// What an inner search finds. In an objective's second evaluation it is what the search found in the first, and
+    /// nothing is searched: see [`again`](Self::again). So whatever an attack leaves behind, such as memory of an
+    /// example, belongs into `search`. The tensors must be detached.
+    pub fn craft(&mut self, search: impl FnOnce(&mut Self) -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> {
+        if let Some(next) = &mut self.next {
+            let Some(found) = self.crafted.get(*next) else {
+                candle_core::bail!("the objective attacks oftener in its second evaluation than in its first");
+            };
+            *next += 1;
+            return Ok(found.clone());
+        }
+        let found = search(self)?;
+        self.crafted.push(found.clone());
+        Ok(found)
+    }
+
+    /// From here on inner attacks give what they gave in this step before, in the same order: for another evaluation
+    /// of the objective at other parameters.
+    pub fn again(&mut self) {
+        self.next = Some(0);
     }
 }
 
@@ -135,6 +190,11 @@ pub trait Defense: std::fmt::Debug + Send + Sync {
     fn memory(&self, examples: usize) -> Memory {
         let _ = examples;
         Memory::default()
+    }
+
+    /// The examples that it treats otherwise than the rest, which a teacher must name.
+    fn treats(&self) -> Option<Group> {
+        None
     }
 
     /// How the method's authors train in this setting, with where they say so in the

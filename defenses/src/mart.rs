@@ -141,8 +141,8 @@ impl Defense for Mart {
         let clean_logits = step.train_logits(&step.batch.images)?;
         let robust_logits = step.train_logits(&adversarial)?;
         let regularized = self.regularized(&step.batch.ids, &clean_logits)?;
-        self.loss(&clean_logits, &robust_logits, &step.batch.labels, &regularized)?
-            .mean_all()
+        let losses = self.loss(&clean_logits, &robust_logits, &step.batch.labels, &regularized)?;
+        step.mean(&losses)
     }
 
     /// `train_resnet.py` and, for wide networks, `train_wideresnet.py` of YisenWang/MART (2d83e17). The code
@@ -172,6 +172,8 @@ impl Defense for Mart {
             },
             clip_gradient: None,
             augment: vec![Augmentation::Crop4, Augmentation::Flip],
+            awp: None,
+            averaging: None,
         })
     }
 }

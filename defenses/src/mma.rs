@@ -15,7 +15,7 @@
 
 use attacks::losses::{cross_entropy, soft_margin};
 use attacks::{AnPgd, BatchNorm, Family, Invalid, Method, Norm, Pixels, Setting, replace_rows};
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -140,7 +140,8 @@ pub struct MmaLoss {
 }
 
 impl Mma {
-    /// The loss from both passes. `correct` and `radii` `[B]`: which images were correct, and their ε.
+    /// The loss from both passes. `correct` and `radii` `[B]`: which images were correct, and their ε. `mean` makes a
+    /// scalar of one loss per example.
     pub fn loss(
         &self,
         clean: &Tensor,
@@ -148,6 +149,7 @@ impl Mma {
         labels: &Tensor,
         correct: &[bool],
         radii: &[f64],
+        mut mean: impl FnMut(&Tensor) -> Result<Tensor>,
     ) -> Result<MmaLoss> {
         let d_max = crate::resolved("d_max", self.d_max)?.value();
         let kept = correct
@@ -155,8 +157,8 @@ impl Mma {
             .zip(radii)
             .map(|(&correct, &radius)| f64::from(u8::from(!correct || radius < d_max)));
         let kept = Tensor::new(kept.collect::<Vec<_>>(), labels.device())?.to_dtype(second.dtype())?;
-        let margin = (cross_entropy(second, labels)? * kept)?.mean_all()?;
-        let clean = cross_entropy(clean, labels)?.mean_all()?;
+        let margin = mean(&(cross_entropy(second, labels)? * kept)?)?;
+        let clean = mean(&cross_entropy(clean, labels)?)?;
         let total = ((&margin * (1.0 - self.clean_weight))? + (&clean * self.clean_weight)?)?;
         Ok(MmaLoss { margin, clean, total })
     }
@@ -169,13 +171,11 @@ impl Mma {
             batch_norm: self.batch_norm,
         })
     }
-}
 
-impl Defense for Mma {
-    fn objective(&self, step: &mut Step<'_>) -> Result<Tensor> {
+    /// x′ `[B, C, H, W]`, which images were correct `[B]`, and their ε `[B]`, which are remembered.
+    fn search(&self, step: &mut Step<'_>, clean_logits: &Tensor) -> Result<Vec<Tensor>> {
         let batch = step.batch;
-        let clean_logits = step.train_logits(&batch.images)?;
-        let correct = is_correct(&clean_logits, &batch.labels)?;
+        let correct = is_correct(clean_logits, &batch.labels)?;
         let rows: Vec<usize> = (0..correct.len()).filter(|&row| correct[row]).collect();
 
         let mut images = batch.images.clone();
@@ -207,10 +207,27 @@ impl Defense for Mma {
                 column[id as usize] = radius as f32;
             }
         }
-        let second_logits = step.train_logits(&images)?;
-        step.perturbed = Some(images);
+        let correct: Vec<u8> = correct.into_iter().map(u8::from).collect();
+        let (correct, radii) = (Tensor::new(correct, &Device::Cpu)?, Tensor::new(radii, &Device::Cpu)?);
+        Ok(vec![images, correct, radii])
+    }
+}
+
+impl Defense for Mma {
+    fn objective(&self, step: &mut Step<'_>) -> Result<Tensor> {
+        let batch = step.batch;
+        let clean_logits = step.train_logits(&batch.images)?;
+        let found = step.craft(|step| self.search(step, &clean_logits))?;
+        let [images, correct, radii] = &found[..] else {
+            candle_core::bail!("a search gives images, which of them were correct, and radii");
+        };
+        let correct: Vec<bool> = correct.to_vec1::<u8>()?.into_iter().map(|flag| flag == 1).collect();
+        let radii = radii.to_vec1::<f64>()?;
+        let second_logits = step.train_logits(images)?;
+        step.perturbed = Some(images.clone());
+        let mean = |losses: &Tensor| step.mean(losses);
         Ok(self
-            .loss(&clean_logits, &second_logits, &batch.labels, &correct, &radii)?
+            .loss(&clean_logits, &second_logits, &batch.labels, &correct, &radii, mean)?
             .total)
     }
 
@@ -240,6 +257,8 @@ impl Defense for Mma {
                 },
                 clip_gradient: None,
                 augment: vec![Augmentation::Crop4Reflect, Augmentation::Flip],
+                awp: None,
+                averaging: None,
             }),
             (Norm::Linf, Family::Mnist) => Some(Recipe {
                 length: Length::Steps(100_000),
@@ -248,6 +267,8 @@ impl Defense for Mma {
                 schedule: Schedule::Constant {},
                 clip_gradient: None,
                 augment: vec![],
+                awp: None,
+                averaging: None,
             }),
         }
     }
@@ -266,7 +287,6 @@ mod tests {
     use super::*;
     use crate::testing::{Linear, tensor};
     use attacks::{Batch, Threat};
-    use candle_core::Device;
     use random::Stream;
 
     #[test]

@@ -32,6 +32,6 @@ impl Method for Natural {
 impl Defense for Natural {
     fn objective(&self, step: &mut Step<'_>) -> Result<Tensor> {
         let logits = step.train_logits(&step.batch.images)?;
-        cross_entropy(&logits, &step.batch.labels)?.mean_all()
+        step.mean(&cross_entropy(&logits, &step.batch.labels)?)
     }
 }

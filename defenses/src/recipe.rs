@@ -4,7 +4,7 @@ use attacks::{Family, Invalid, Setting};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Schedule;
+use crate::{Averaging, Awp, Schedule};
 
 /// A training recipe, complete.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +24,12 @@ pub struct Recipe {
     /// What is done to each training image, in this order.
     #[serde(default)]
     pub augment: Vec<Augmentation>,
+    /// Adversarial weight perturbation, of any defense.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awp: Option<Awp>,
+    /// Averaged weights, of any defense: they are judged and kept in place of the last ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub averaging: Option<Averaging>,
 }
 
 /// How long to train.
@@ -127,7 +133,9 @@ impl Recipe {
             return Err(Invalid::new("clip_gradient", message));
         }
         self.optimizer.check()?;
-        self.schedule.check()
+        self.schedule.check()?;
+        self.awp.as_ref().map_or(Ok(()), Awp::check)?;
+        self.averaging.as_ref().map_or(Ok(()), Averaging::check)
     }
 }
 
@@ -203,6 +211,8 @@ pub fn shared_recipe(setting: &Setting) -> Recipe {
             },
             clip_gradient: None,
             augment: vec![Augmentation::Crop4, Augmentation::Flip],
+            awp: None,
+            averaging: None,
         },
         Family::Mnist => Recipe {
             length: Length::Epochs(100),
@@ -214,6 +224,8 @@ pub fn shared_recipe(setting: &Setting) -> Recipe {
             },
             clip_gradient: None,
             augment: vec![],
+            awp: None,
+            averaging: None,
         },
     }
 }
@@ -291,6 +303,39 @@ mod tests {
         check(&sgd(1.0, false, 0.0), "optimizer.momentum");
         check(&sgd(0.0, true, 0.0), "optimizer.nesterov");
         check(&sgd(0.9, false, -1.0), "optimizer.weight_decay");
+        for gamma in [0.0, -0.1, f64::NAN] {
+            check(&|recipe| recipe.awp = Some(Awp { gamma, warmup: 0 }), "awp.gamma");
+        }
+        for decay in [1.0, -0.1, f64::NAN] {
+            check(
+                &|recipe| recipe.averaging = Some(Averaging { decay, start: 0 }),
+                "averaging.decay",
+            );
+        }
+    }
+
+    /// Keys of cells are hashes of this text.
+    #[test]
+    fn options_that_are_not_used_do_not_show() {
+        let setting = crate::testing::setting(Family::Mnist, attacks::Norm::Linf);
+        let text = serde_json::to_string(&shared_recipe(&setting)).unwrap();
+        assert_eq!(
+            text,
+            r#"{"length":{"epochs":100},"batch":128,"optimizer":{"name":"sgd","rate":0.01,"momentum":0.9,"nesterov":false,"weight_decay":0.0,"decay":"all"},"schedule":{"name":"steps","at":[55,75,90],"factor":0.1},"clip_gradient":null,"augment":[]}"#
+        );
+        let more = text.replace("\"augment\"", r#""awp":{},"averaging":{"start":3},"augment""#);
+        let recipe: Recipe = serde_json::from_str(&more).unwrap();
+        assert_eq!(
+            recipe.awp,
+            Some(Awp {
+                gamma: 0.005,
+                warmup: 0
+            })
+        );
+        assert_eq!(recipe.averaging, Some(Averaging { decay: 0.995, start: 3 }));
+        assert!(
+            serde_json::from_str::<Recipe>(&text.replace("\"augment\"", r#""awp":{"speed":1},"augment""#)).is_err()
+        );
     }
 
     #[test]

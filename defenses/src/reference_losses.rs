@@ -1,6 +1,6 @@
 //! Every training loss against the authors' code, in both precisions.
 
-use attacks::losses::{cross_entropy, kl, prediction, soft_margin};
+use attacks::losses::{cross_entropy, prediction, soft_margin};
 use candle_core::{DType, Tensor, Var};
 use reference::{Case, doubles};
 
@@ -58,7 +58,7 @@ fn training_loss(case: &Case, name: &str, pair: &Pair) -> Result<Tensor> {
         "alp_logit" => alp(AlpForm::Logits, "alp_logit_weight").loss(clean, robust, labels),
         "clp_prob" => clp(ClpForm::Probabilities, "clp_prob_lambda").loss(clean, robust, labels),
         "clp_logit" => clp(ClpForm::Logits, "clp_logit_weight").loss(clean, robust, labels),
-        "clp_pair" => clp(ClpForm::Pair, "clp_pair_weight").pair_loss(clean, labels),
+        "clp_pair" => clp(ClpForm::Pair, "clp_pair_weight").pair_loss(clean, cross_entropy(clean, labels)?.mean_all()?),
         "trades" | "trades_author" => {
             let trades = Trades {
                 beta: Some(case.hyper("trades_beta")),
@@ -88,11 +88,14 @@ fn training_loss(case: &Case, name: &str, pair: &Pair) -> Result<Tensor> {
         }
         .loss(clean, robust, labels, &everyone),
         "mart_subset" => mart.loss(clean, robust, labels, subset),
-        // Two losses of the MART paper that no defense here trains with, out of the same parts.
-        "ce_kl_subset" => {
-            let divergence = (kl(clean, robust)? * subset)?;
-            cross_entropy(robust, labels)? + (divergence * case.hyper("ce_kl_lambda"))?
+        // Figure 1c of the MART paper.
+        "ce_kl_subset" => Treat {
+            examples: Group::Misclassified,
+            how: Treatment::Kl,
+            lambda: Some(case.hyper("ce_kl_lambda")),
         }
+        .loss(clean, robust, labels, subset),
+        // A loss of the MART paper that no defense here trains with, out of the same parts.
         "mma_table1" => {
             let correct = prediction(clean)?.eq(labels)?;
             correct.where_cond(&cross_entropy(robust, labels)?, &cross_entropy(clean, labels)?)
@@ -181,7 +184,9 @@ fn check_mma(case: &Case, dtype: DType) {
         ..Mma::default()
     };
     let radii = doubles(case.raw("eps"));
-    let loss = mma.loss(&clean, &second, &labels, &correct, &radii).unwrap();
+    let loss = mma
+        .loss(&clean, &second, &labels, &correct, &radii, Tensor::mean_all)
+        .unwrap();
     let allowed = tolerance(dtype, 2e-5, 1e-9);
     let check = |name: &str, actual: &Tensor| {
         assert_near(
@@ -211,7 +216,14 @@ fn check_mma(case: &Case, dtype: DType) {
         let row_of = |tensor: &Tensor| tensor.narrow(0, row, 1).unwrap();
         let (clean, second, labels) = (row_of(&clean), row_of(&second), row_of(&labels));
         let alone = mma
-            .loss(&clean, &second, &labels, &correct[row..=row], &radii[row..=row])
+            .loss(
+                &clean,
+                &second,
+                &labels,
+                &correct[row..=row],
+                &radii[row..=row],
+                Tensor::mean_all,
+            )
             .unwrap();
         let what = format!("{} row {row}", case.path.display());
         let expected = case.result("mma.per_example").get(row).unwrap();

@@ -65,6 +65,7 @@ fn trained_by(case: &Case) -> Box<dyn Defense> {
     match method {
         "at" => Box::new(Standard {
             attack: attack(step_size, Loss::CrossEntropy),
+            treat: None,
         }),
         "trades" => Box::new(Trades {
             beta: weight("trades_beta"),
@@ -239,7 +240,7 @@ fn check_training(case: &Case, dtype: DType) {
                 what(index, "correct")
             );
             let parts = mma_of(case)
-                .loss(clean, second, &batch.labels, &correct, &radii)
+                .loss(clean, second, &batch.labels, &correct, &radii, Tensor::mean_all)
                 .unwrap();
             assert_near(
                 &what(index, "margin"),

@@ -88,8 +88,9 @@ impl Defense for Trades {
         let clean_logits = step.train_logits(&step.batch.images)?;
         let robust_logits = step.train_logits(&adversarial)?;
         let clean_logits_again = step.train_logits(&step.batch.images)?;
-        self.loss(&clean_logits, &robust_logits, &clean_logits_again, &step.batch.labels)?
-            .mean_all()
+        let labels = &step.batch.labels;
+        let losses = self.loss(&clean_logits, &robust_logits, &clean_logits_again, labels)?;
+        step.mean(&losses)
     }
 
     /// `train_trades_cifar10.py` and `train_trades_mnist.py` of yaodongyu/TRADES (6e8e11b). CIFAR stops one
@@ -114,6 +115,8 @@ impl Defense for Trades {
                 },
                 clip_gradient: None,
                 augment: vec![Augmentation::Crop4, Augmentation::Flip],
+                awp: None,
+                averaging: None,
             }),
             (Norm::Linf, Family::Mnist) => Some(Recipe {
                 length: Length::Epochs(100),
@@ -125,6 +128,8 @@ impl Defense for Trades {
                 },
                 clip_gradient: None,
                 augment: vec![],
+                awp: None,
+                averaging: None,
             }),
         }
     }

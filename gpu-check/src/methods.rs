@@ -223,6 +223,7 @@ fn training_vector(context: &Context, case: &Case) -> Result<Found> {
         }),
         _ => Box::new(Standard {
             attack: attack(step_size, Loss::CrossEntropy),
+            treat: None,
         }),
     };
     let threat = Threat {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! processes/<token>.json    a process: host, number, since when; locked and touched while it lives
+//! processes/<token>.progress  how far its cells are, for those who watch
 //! claims/<key>.<n>          the n-th claim on a cell: by which process, and where it works
 //! cells/<cell>.<token>/     where the owner of a claim works, alone
 //! cells/<cell>/             a cell that ended, renamed to this name with everything in it
@@ -41,6 +42,8 @@ const BEATS: f64 = 12.0;
 /// Looks that it takes to see that span pass.
 const LOOKS: f64 = 4.0;
 
+/// The end of the name of what a process says of its cells.
+const PROGRESS: &str = ".progress";
 const PROCESSES: &str = "processes";
 const CLAIMS: &str = "claims";
 
@@ -194,6 +197,12 @@ impl Process {
         })
     }
 
+    /// Where this process says how far its cells are.
+    pub(crate) fn progress_file(&self) -> impl Fn() -> PathBuf + Send + 'static {
+        let shared = self.shared.clone();
+        move || progress_file(&shared.root, &shared.token())
+    }
+
     /// The other processes that live, as far as one look can tell.
     pub(crate) fn others(&self) -> Result<Vec<About>> {
         let own = self.shared.token();
@@ -312,6 +321,11 @@ pub(crate) fn watch(root: &Path) -> Result<BTreeMap<String, Note>> {
     Ok(notes)
 }
 
+/// Where a process says how far its cells are.
+pub(crate) fn progress_file(root: &Path, token: &str) -> PathBuf {
+    root.join(PROCESSES).join(format!("{token}{PROGRESS}"))
+}
+
 /// The names of the cells that somebody has begun and not ended.
 pub(crate) fn begun(root: &Path) -> Result<HashSet<String>> {
     let names = names(&root.join("cells"))?;
@@ -329,6 +343,14 @@ pub(crate) fn tidy(process: &Process, ended: &dyn Fn(&str) -> bool) -> Result<()
                 remove(&process.shared.claim_file(&key, number));
             }
             remove_folder(&root.join("cells").join(note.work));
+        }
+    }
+    // Left by whoever was killed.
+    let living = tokens(root)?;
+    for name in names(&root.join(PROCESSES))? {
+        let token = name.strip_suffix(PROGRESS);
+        if token.is_some_and(|token| !living.iter().any(|it| it == token)) {
+            remove(&root.join(PROCESSES).join(name));
         }
     }
     // Killed before it had a name.
@@ -381,6 +403,7 @@ impl Shared {
         let dead = about.is_dead_here(&self.root, token) || self.is_silent(token, &about);
         if dead {
             remove(&process_file(&self.root, token));
+            remove(&progress_file(&self.root, token));
         }
         !dead
     }

@@ -8,9 +8,13 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::commands::attack::AttackArgs;
 use crate::commands::check::CheckArgs;
 use crate::commands::compare::CompareArgs;
+use crate::commands::completions::CompletionsArgs;
 use crate::commands::export::ExportArgs;
+use crate::commands::man::ManArgs;
 use crate::commands::verify::VerifyRunArgs;
 use crate::commands::verify_examples::VerifyArgs;
+use crate::commands::watch::WatchArgs;
+use crate::look::{Form, Style};
 
 /// Benchmark of adversarial training: trains every network of a matrix, attacks it, stores every
 /// outcome and typesets the tables.
@@ -30,6 +34,13 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
+    /// The program with every command, as help, manual pages and shells see it.
+    pub(crate) fn program() -> clap::Command {
+        let mut program = Self::command();
+        program.build();
+        program
+    }
+
     /// Reads arguments. What does not begin with a subcommand means `run`.
     pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -53,6 +64,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// How a run gets on: what is done, who works at what, what failed, and the time left.
     Status(StatusArgs),
+    /// Follow a run in the terminal while it is at work, here or elsewhere.
+    Watch(WatchArgs),
     /// Hand what is not finished to a cluster's scheduler.
     Submit(SubmitArgs),
     /// Check a matrix without reading data or computing anything.
@@ -71,7 +84,7 @@ pub(crate) enum Command {
     Schema,
     /// Typeset the tables of a run again.
     Tables(TablesArgs),
-    /// Write a run as one HTML page: tables, curves, flags, every cell, and where it comes from.
+    /// Write a run as one HTML page: tables, flags, curves, images, every cell, and where it comes from.
     Report(ReportArgs),
     /// Compare results with earlier ones; exit code 5 if they moved further than they may.
     Compare(CompareArgs),
@@ -93,6 +106,10 @@ pub(crate) enum Command {
         #[command(flatten)]
         data: DataArgs,
     },
+    /// Print a script with which a shell completes commands and options.
+    Completions(CompletionsArgs),
+    /// Write manual pages of the program and every command into a folder.
+    Man(ManArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -262,13 +279,32 @@ pub(crate) struct SubmitArgs {
 pub(crate) struct TablesArgs {
     /// The folder of a run, such as `runs/digits`.
     pub(crate) run: PathBuf,
-    /// What to print. All forms are written to the run's folder in any case.
+    /// What to print. All formats are written to the run's folder in any case, with the looks that other options ask
+    /// for; they stay until the matrix is run again.
     #[arg(long, default_value = "markdown")]
     pub(crate) format: Format,
     /// Add a column with the worst case of each image over these attacks, such as `pgd-20,cw`; a transferred one is
     /// written `transfer/pgd-20`. Nothing runs again. May be repeated.
     #[arg(long, value_name = "ATTACK,ATTACK…")]
     pub(crate) worst_of: Vec<String>,
+    /// What stands beside a mean.
+    #[arg(long)]
+    pub(crate) style: Option<Style>,
+    /// A line for each defense, or for each defense and attack. Unless given: the first, and in CSV the second.
+    #[arg(long)]
+    pub(crate) form: Option<Form>,
+    /// Whether the highest number of a column is bold, and those that are tied with it are marked.
+    #[arg(long)]
+    pub(crate) bold: Option<Switch>,
+    /// Mark the numbers that differ from this defense's by more than chance, such as `--against standard`.
+    #[arg(long, value_name = "DEFENSE")]
+    pub(crate) against: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -59,6 +59,29 @@ pub(crate) struct Counter {
 impl Counter {
     /// The passes of a whole training, without the choice of its best checkpoint.
     pub(crate) fn training(&mut self, cell: &Training, data: &Data) -> Result<Cost> {
+        let examples = match cell.recipe.length {
+            Length::Epochs(epochs) => epochs * data.epoch(cell.schooling.unlabeled) as u64,
+            Length::Steps(steps) => steps * cell.recipe.batch as u64,
+        };
+        let warmup = cell.recipe.awp.map_or(u64::MAX, |awp| awp.warmup);
+        let plain = warmup
+            .saturating_mul(data.epoch(cell.schooling.unlabeled) as u64)
+            .min(examples);
+        let mut total = Cost::default();
+        for (examples, evaluations) in [(plain, 1), (examples - plain, 2)] {
+            if examples > 0 {
+                let two = self.two_trained(cell, evaluations)?;
+                total += Cost {
+                    forwards: two.forwards * examples / 2,
+                    backwards: two.backwards * examples / 2,
+                };
+            }
+        }
+        Ok(total)
+    }
+
+    /// The passes of a training step on two examples that evaluates its objective so often.
+    fn two_trained(&mut self, cell: &Training, evaluations: u64) -> Result<Cost> {
         let (setting, defense) = (&cell.setting, &cell.defense);
         let what = (
             defense.name,
@@ -66,24 +89,22 @@ impl Counter {
             setting.threat,
             setting.image,
             setting.classes,
+            evaluations,
         );
-        let two = self.two(&what, || {
+        self.two(&what, || {
             let (probe, batch) = probe(setting.image, setting.classes)?;
             let mut memory: Memory = defense.method.memory(2);
             let mut step = Step::new(&probe, &batch, &setting.threat, Stream::new(0), 0, &mut memory);
-            defense.method.objective(&mut step)?;
+            // Which examples a teacher sets apart is not known yet, so none is.
+            step.taught.groups = Some(vec![None; 2]);
+            for _ in 0..evaluations {
+                defense.method.objective(&mut step)?;
+                step.again();
+            }
             Ok(Cost {
                 forwards: step.cost.forwards,
-                backwards: step.cost.backwards + 2,
+                backwards: step.cost.backwards + 2 * evaluations,
             })
-        })?;
-        let examples = match cell.recipe.length {
-            Length::Epochs(epochs) => epochs * data.train.len() as u64,
-            Length::Steps(steps) => steps * cell.recipe.batch as u64,
-        };
-        Ok(Cost {
-            forwards: two.forwards * examples / 2,
-            backwards: two.backwards * examples / 2,
         })
     }
 

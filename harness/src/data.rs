@@ -1,5 +1,7 @@
 //! A data set as a matrix cuts it, and batches out of it.
 
+mod extra;
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -11,23 +13,46 @@ use kernels::resident::Cut;
 use random::{Purpose, Stream};
 
 use crate::exit::Stop;
-use crate::matrix::{DatasetEntry, SelectionSplit};
+use crate::lessons::Lessons;
+use crate::matrix::{DatasetEntry, SelectionSplit, Unlabeled};
+
+/// Index of the draw of labeled examples among those of [`Purpose::Subset`], after the limits of both splits.
+const LABELED: u64 = 2;
+/// And of that of a limited file of unlabeled images; 3 is S⁺'s.
+const EXTRA: u64 = 4;
 
 /// A data set with the indices that each use of it sees. Indices count in the official splits, so
 /// that an example keeps its identity, and with it its draws, whatever subset it is in.
 #[derive(Debug)]
 pub(crate) struct Data {
     pub(crate) dataset: Dataset,
+    /// Examples of the official training split, which come first.
+    official: usize,
+    /// To train on, with their labels.
     pub(crate) train: Vec<usize>,
+    /// To train on if a teacher labels them. Those of a file of its own follow the official split.
+    pub(crate) unlabeled: Vec<usize>,
     pub(crate) validation: Vec<usize>,
     pub(crate) test: Vec<usize>,
 }
 
 impl Data {
+    /// Examples of an epoch of a training that learns from a teacher or not. With a share of unlabeled ones, those of a
+    /// file of its own do not make it longer.
+    pub(crate) fn epoch(&self, unlabeled: Option<Unlabeled>) -> usize {
+        let official = |it: &&usize| **it < self.official;
+        self.train.len()
+            + match unlabeled {
+                None => 0,
+                Some(Unlabeled { share: None, .. }) => self.unlabeled.len(),
+                Some(Unlabeled { share: Some(_), .. }) => self.unlabeled.iter().filter(official).count(),
+            }
+    }
+
     /// Reads and cuts a data set. The cut is the same for every seed of a matrix.
     pub(crate) fn load(entry: &DatasetEntry, root: &Path) -> Result<Self> {
         let verify = if entry.verify { Verify::Yes } else { Verify::No };
-        let dataset = datasets::load(&entry.name, root, verify).map_err(|error| Stop::usage(error.to_string()))?;
+        let mut dataset = datasets::load(&entry.name, root, verify).map_err(|error| Stop::usage(error.to_string()))?;
         let fixed = Stream::new(0);
         let kept = |split: &Split, n: Option<usize>, which: u64| {
             let all: Vec<usize> = (0..split.len()).collect();
@@ -42,24 +67,53 @@ impl Data {
         let held_out = datasets::hold_out(&labels, entry.validation, &fixed.of(Purpose::Split))
             .map_err(|error| Stop::usage(format!("data set {}: {error}", entry.name)))?;
         let pick = |indices: &[usize]| indices.iter().map(|&i| train[i]).collect::<Vec<_>>();
-        let (rest, validation) = (pick(&held_out.train), pick(&held_out.validation));
+        let (mut rest, validation) = (pick(&held_out.train), pick(&held_out.validation));
+        let mut unlabeled = Vec::new();
+        if let Some(labeled) = entry.labeled {
+            if labeled >= rest.len() {
+                return Err(Stop::usage(format!(
+                    "data set {}: `labeled` is {labeled}, and there are only {} examples to train on",
+                    entry.name,
+                    rest.len()
+                )));
+            }
+            let random = fixed.of(Purpose::Subset).at(LABELED);
+            let kept = datasets::limit(dataset.train.labels(), &rest, labeled, &random);
+            unlabeled = rest
+                .iter()
+                .copied()
+                .filter(|it| kept.binary_search(it).is_err())
+                .collect();
+            rest = kept;
+        }
         if rest.is_empty() || test.is_empty() {
             return Err(Stop::usage(format!(
                 "data set {}: no examples are left to train or test on",
                 entry.name
             )));
         }
+        let official = dataset.train.len();
+        if let Some(file) = &entry.extra {
+            extra::append(&mut dataset, &root.join(file)).map_err(|error| Stop::usage(format!("{error:#}")))?;
+            let more: Vec<usize> = (official..dataset.train.len()).collect();
+            let random = fixed.of(Purpose::Subset).at(EXTRA);
+            let most = entry.limit.train.unwrap_or(more.len());
+            unlabeled.extend(datasets::limit(dataset.train.labels(), &more, most, &random));
+        }
         Ok(Self {
+            official,
             train: rest,
+            unlabeled,
             validation,
             test,
             dataset,
         })
     }
 
-    /// Examples of the training split, augmented with draws from `random`.
+    /// Examples of the training split with the labels of a lesson, augmented with draws from `random`.
     pub(crate) fn training_batch(
         &self,
+        lessons: &Lessons,
         indices: &[usize],
         augment: &[Augmentation],
         random: &Stream,
@@ -71,14 +125,14 @@ impl Data {
         if let Some(Resident(bytes)) = resident
             && let Some(images) = cut_on_card(bytes, split, &augmenter(augment), random, &ids)?
         {
-            let labels = Tensor::from_vec(split.labels_at(indices), indices.len(), device)?;
+            let labels = Tensor::from_vec(lessons.labels(indices), indices.len(), device)?;
             return Ok(Batch { images, labels, ids });
         }
         let mut pixels = Vec::new();
         split.fill(indices, &mut pixels);
         let mut augmented = vec![0.0; pixels.len()];
         augmenter(augment).apply_all(random, &ids, split.image(), &pixels, &mut augmented);
-        batch(split, indices, augmented, device)
+        batch(split, indices, augmented, lessons.labels(indices), device)
     }
 
     /// Examples as they are, of the split on which checkpoints are chosen.
@@ -132,14 +186,14 @@ fn cut_on_card(
 pub(crate) fn plain_batch(split: &Split, indices: &[usize], device: &Device) -> Result<Batch> {
     let mut pixels = Vec::new();
     split.fill(indices, &mut pixels);
-    batch(split, indices, pixels, device)
+    batch(split, indices, pixels, split.labels_at(indices), device)
 }
 
-fn batch(split: &Split, indices: &[usize], pixels: Vec<f32>, device: &Device) -> Result<Batch> {
+fn batch(split: &Split, indices: &[usize], pixels: Vec<f32>, labels: Vec<u32>, device: &Device) -> Result<Batch> {
     let [channels, height, width] = split.image();
     Ok(Batch {
         images: Tensor::from_vec(pixels, (indices.len(), channels, height, width), device)?,
-        labels: Tensor::from_vec(split.labels_at(indices), indices.len(), device)?,
+        labels: Tensor::from_vec(labels, indices.len(), device)?,
         ids: indices.iter().map(|&index| index as u64).collect(),
     })
 }

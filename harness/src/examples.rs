@@ -20,6 +20,18 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Stop;
 use crate::files;
 
+/// The file of the images that a white-box evaluation keeps for people to look at, in its folder.
+pub(crate) const FILE: &str = "examples.safetensors";
+
+/// Of how many test images, from the first, an evaluation keeps clean and attacked pixels: four, but no more than 128 KiB
+/// hold. Nothing of what became of them chooses them.
+pub(crate) fn kept(image: [usize; 3]) -> usize {
+    const MOST: usize = 4;
+    const BYTES: usize = 128 * 1024;
+    let pair = 2 * size_of::<f32>() * image.iter().product::<usize>();
+    MOST.min(BYTES / pair.max(1))
+}
+
 /// The metadata entry that describes a file of ours.
 const METADATA: &str = "rampart_examples";
 
@@ -54,8 +66,17 @@ pub(crate) struct Examples {
 }
 
 impl Examples {
-    /// Writes a file whole or not at all.
+    /// Writes a file whole or not at all, and forces it to disk.
     pub(crate) fn write(&self, file: &Path) -> Result<()> {
+        files::write(&std::path::absolute(file)?, &self.bytes()?)
+    }
+
+    /// The same for one of a cell's files, which are forced to disk together.
+    pub(crate) fn write_part(&self, file: &Path) -> Result<()> {
+        files::write_part(file, &self.bytes()?)
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>> {
         let floats = |tensor: &Tensor| -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
             let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
             let bytes = values.iter().flat_map(|it| it.to_le_bytes()).collect();
@@ -82,7 +103,7 @@ impl Examples {
         });
         let about = self.about.as_ref().map(serde_json::to_string).transpose()?;
         let metadata = about.map(|text| [(METADATA.to_string(), text)].into());
-        files::write(&std::path::absolute(file)?, &safetensors::serialize(views, metadata)?)
+        Ok(safetensors::serialize(views, metadata)?)
     }
 
     /// Reads a file.
@@ -166,6 +187,12 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+
+    #[test]
+    fn what_is_kept_is_small() {
+        let images = [[1, 8, 8], [1, 28, 28], [3, 32, 32], [3, 64, 64], [3, 224, 224]];
+        assert_eq!(images.map(kept), [4, 4, 4, 1, 0]);
+    }
 
     #[test]
     fn what_is_written_is_read_and_nonsense_is_refused() {

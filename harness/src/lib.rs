@@ -13,6 +13,7 @@ mod yaml;
 mod cost;
 mod data;
 mod evaluation;
+mod lessons;
 mod run;
 mod training;
 
@@ -22,8 +23,10 @@ mod external;
 mod checkpoint;
 mod claims;
 mod compare;
+mod figures;
 mod files;
 mod folder;
+mod look;
 mod manifest;
 mod tables;
 
@@ -77,6 +80,7 @@ fn dispatch(cli: &Cli, methods: &Methods, out: &mut dyn Write) -> anyhow::Result
         Command::Run(args) => commands::run::main(args, methods, out),
         Command::Plan(args) => commands::plan::main(args, methods, out),
         Command::Status(args) => commands::status::main(args, out),
+        Command::Watch(args) => commands::watch::main(args, out),
         Command::Submit(args) => commands::submit::main(args, methods, out),
         Command::Validate(args) => commands::validate::main(args, methods, out),
         Command::Ls { kind, name, json } => commands::ls::main(*kind, name.as_deref(), *json, methods, out),
@@ -90,6 +94,8 @@ fn dispatch(cli: &Cli, methods: &Methods, out: &mut dyn Write) -> anyhow::Result
         Command::Attack(args) => commands::attack::main(args, methods, out),
         Command::VerifyExamples(args) => commands::verify_examples::main(args, methods, out),
         Command::Fetch { names, data } => commands::fetch::main(names, data, out),
+        Command::Completions(args) => commands::completions::main(args, out),
+        Command::Man(args) => commands::man::main(args, out),
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(crate) use self::read::from_value;
+use crate::look::{Form, Style};
 use crate::suggest::with_suggestion;
 use crate::yaml::{self, Path, Place};
 
@@ -54,6 +55,14 @@ pub(crate) struct Block {
     /// Accuracy on clean images is always measured as well.
     #[serde(default)]
     pub(crate) attacks: Vec<Map<String, Value>>,
+    /// Another network that is trained first: the training examples without labels get its classes as labels, and
+    /// defenses with `treat` ask it which examples it misclassifies. A defense's own `teacher` stands for it, and
+    /// `teacher: none` is none.
+    #[serde(default)]
+    pub(crate) teacher: Option<OtherNetwork>,
+    /// What the examples without labels count (`labeled` in `dataset`). A defense's own `unlabeled` stands for it.
+    #[serde(default)]
+    pub(crate) unlabeled: Option<Unlabeled>,
     /// Black-box evaluation by transfer.
     #[serde(default)]
     pub(crate) transfer: Option<Transfer>,
@@ -85,6 +94,14 @@ pub(crate) struct DatasetEntry {
     /// Deterministic subsets, with the classes' shares kept.
     #[serde(default)]
     pub(crate) limit: Limit,
+    /// So many of the training examples keep their labels, with the classes' shares kept; a `teacher` labels the
+    /// others. All keep them unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) labeled: Option<usize>,
+    /// Unlabeled images more, which a `teacher` labels: a safetensors file with `images`, bytes `[N, C, H, W]`, by its
+    /// name in the data folder or its whole path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) extra: Option<PathBuf>,
     /// `false` accepts files whose checksums are not the official ones. Every table then says so.
     #[serde(default = "yes")]
     pub(crate) verify: bool,
@@ -114,6 +131,13 @@ pub(crate) enum Checkpoint {
     Best,
     /// The end of training.
     Last,
+}
+
+impl DatasetEntry {
+    /// Whether there are training examples without labels.
+    pub(crate) fn has_unlabeled(&self) -> bool {
+        self.labeled.is_some() || self.extra.is_some()
+    }
 }
 
 impl fmt::Display for Checkpoint {
@@ -165,7 +189,7 @@ pub(crate) enum SelectionSplit {
 pub(crate) struct Transfer {
     /// The source: one network that is trained for this alone.
     #[serde(default)]
-    pub(crate) source: Option<TransferSource>,
+    pub(crate) source: Option<OtherNetwork>,
     /// In its place: which of the matrix's own networks are sources, each with the seed and checkpoint of its target.
     #[serde(default)]
     pub(crate) sources: Option<Sources>,
@@ -181,29 +205,49 @@ pub(crate) enum Sources {
     Defenses,
 }
 
-/// The network that transferred attacks are made on.
+/// A network beside those that are compared: what transferred attacks are made on, or a teacher.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct TransferSource {
+pub(crate) struct OtherNetwork {
     /// How it was trained: a name, or a map as in `defenses`.
     pub(crate) defense: Map<String, Value>,
-    /// Its architecture; each target's own unless given.
+    /// Its architecture; that of the network it serves unless given.
     #[serde(default)]
     pub(crate) network: Option<String>,
-    /// Its seed. Not one of the targets' seeds, or a target would be attacked through itself.
-    #[serde(default = "default_source_seed")]
+    /// Its seed, one for all seeds of the comparison. As a source not one of the targets' seeds, or a target would be
+    /// attacked through itself.
+    #[serde(default = "default_other_seed")]
     pub(crate) seed: u64,
     /// Its checkpoint.
-    #[serde(default = "default_source_checkpoint")]
+    #[serde(default = "default_other_checkpoint")]
     pub(crate) checkpoint: Checkpoint,
 }
 
-fn default_source_seed() -> u64 {
+fn default_other_seed() -> u64 {
     1000
 }
 
-fn default_source_checkpoint() -> Checkpoint {
+fn default_other_checkpoint() -> Checkpoint {
     Checkpoint::Last
+}
+
+/// What training examples without labels count, which a teacher labels.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Unlabeled {
+    /// The weight of the loss of one of them, where a labeled example's is 1.
+    pub(crate) weight: f64,
+    /// The share of each batch that is taken from them. `null`: every example, labeled or not, comes once an epoch.
+    pub(crate) share: Option<f64>,
+}
+
+impl Default for Unlabeled {
+    fn default() -> Self {
+        Self {
+            weight: 1.0,
+            share: None,
+        }
+    }
 }
 
 /// A table to typeset.
@@ -225,9 +269,21 @@ pub(crate) struct TableEntry {
     /// that is transferred.
     #[serde(default)]
     pub(crate) worst_of: Vec<Vec<String>>,
+    /// What stands beside a mean; the deviation over seeds unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) style: Option<Style>,
+    /// A line for each defense, or for each number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) form: Option<Form>,
+    /// Whether the highest number of a column is bold, and those tied with it are marked; so unless `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bold: Option<bool>,
+    /// Label of a defense: numbers that differ from its own by more than chance are marked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) against: Option<String>,
 }
 
-/// The tables of the paper, and two more.
+/// The tables of the paper, and some more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum TableName {
@@ -237,6 +293,8 @@ pub(crate) enum TableName {
     BlackBox,
     /// White-box robustness of wide networks, best and last checkpoint.
     WideNetwork,
+    /// White-box robustness of networks trained with unlabeled data.
+    Unlabeled,
     /// Every attack of the matrix side by side: white-box, by transfer and by queries.
     Summary,
     /// For every transferred attack a table of sources × targets.

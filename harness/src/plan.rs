@@ -10,7 +10,7 @@ use defenses::{Defense, Recipe};
 use models::{Architecture, Networks};
 
 use self::block::BlockResolver;
-use crate::matrix::{Checkpoint, DatasetEntry, Matrix, MatrixError, SelectionSplit, TableEntry};
+use crate::matrix::{Checkpoint, DatasetEntry, Matrix, MatrixError, SelectionSplit, TableEntry, Unlabeled};
 
 /// The methods a matrix can name.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Methods {
     }
 }
 
-/// All cells of a matrix. Evaluations refer to trainings by index.
+/// All cells of a matrix. Evaluations refer to trainings by index, trainings to earlier ones.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) name: String,
@@ -69,6 +69,25 @@ pub(crate) struct Training {
     pub(crate) recipe_label: String,
     pub(crate) selection: Select,
     pub(crate) seed: u64,
+    pub(crate) schooling: Schooling,
+}
+
+/// What a training learns from another network. Empty for most.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Schooling {
+    pub(crate) teacher: Option<Teacher>,
+    /// What the examples without labels count. `None`: they take no part.
+    pub(crate) unlabeled: Option<Unlabeled>,
+}
+
+/// A trained network that is asked about the training examples.
+#[derive(Debug, Clone)]
+pub(crate) struct Teacher {
+    /// Index of its training.
+    pub(crate) training: usize,
+    /// The key of that.
+    pub(crate) key: String,
+    pub(crate) checkpoint: Checkpoint,
 }
 
 /// How the best checkpoint is chosen.
@@ -153,6 +172,7 @@ impl Plan {
             }
         }
         plan.check_worst(matrix)?;
+        crate::look::check(&plan, matrix)?;
         Ok(plan)
     }
 
@@ -227,7 +247,7 @@ pub(crate) fn attack_label(attack: &Configured<dyn Attack>) -> String {
 }
 
 /// How tables name a defense: `TRADES`, `Standard`.
-fn defense_label(name: &str) -> String {
+pub(crate) fn defense_label(name: &str) -> String {
     const ACRONYMS: &[&str] = &["alp", "clp", "trades", "mma", "mart"];
     match name.split_at_checked(1) {
         _ if ACRONYMS.contains(&name) => name.to_uppercase(),

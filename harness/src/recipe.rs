@@ -25,7 +25,7 @@ pub(crate) fn resolve_recipe(
     let block = Layer::read(block, false)?;
     let own = Layer::read(own, true)?;
     let base = own.from.clone().or(block.from.clone());
-    let (base, mut label) = match base.as_deref() {
+    let (base, label) = match base.as_deref() {
         Some("authors") => match defense.authors_recipe(setting) {
             Some(recipe) => (recipe, "authors"),
             // Natural training, say, has no authors. The label tells the reader.
@@ -37,7 +37,8 @@ pub(crate) fn resolve_recipe(
     for layer in [&block, &own] {
         lay_over(&mut recipe, &Value::Object(layer.changes.clone()));
     }
-    let changed = !block.changes.is_empty() || !own.changes.is_empty();
+    let changes = block.changes.keys().chain(own.changes.keys());
+    let changed = changes.into_iter().any(|key| !OPTIONS.contains(&key.as_str()));
     let in_own = |field: &str| {
         let key = field.split(['.', '[']).next().unwrap_or("");
         let key = if key == "length" {
@@ -62,14 +63,27 @@ pub(crate) fn resolve_recipe(
         field: invalid.field.replace("length.", ""),
         message: invalid.message,
     })?;
+    let mut label = label.to_string();
     if changed {
-        label = if label == "authors" {
-            "authors, changed"
-        } else {
-            "shared, changed"
-        };
+        label += ", changed";
     }
-    Ok((recipe, label.to_string()))
+    for mark in marks(&recipe) {
+        label += &format!(", {mark}");
+    }
+    Ok((recipe, label))
+}
+
+/// The keys of a recipe that add something to training, whatever else the recipe is.
+const OPTIONS: &[&str] = &["awp", "averaging"];
+
+/// What a recipe adds to training, as labels show it.
+pub(crate) fn marks(recipe: &Recipe) -> Vec<&'static str> {
+    let marks = [(recipe.awp.is_some(), "AWP"), (recipe.averaging.is_some(), "EMA")];
+    marks
+        .into_iter()
+        .filter(|(used, _)| *used)
+        .map(|(_, mark)| mark)
+        .collect()
 }
 
 /// A recipe as a matrix writes it: its length as `epochs` or `steps`, and nothing that is off.
@@ -169,5 +183,55 @@ mod tests {
         lay_over(&mut recipe, &json!({"optimizer": {"name": "adam", "rate": 0.001}}));
         assert_eq!(recipe["optimizer"], json!({"name": "adam", "rate": 0.001}));
         assert_eq!(recipe["batch"], 128);
+    }
+
+    #[test]
+    fn labels_say_what_a_recipe_adds() {
+        let (methods, setting) = (defenses::builtin(), setting());
+        let mart = methods.parse("mart", json!({}), &setting).unwrap().method;
+        let check = |block: Value, own: Value, expected: &str| {
+            let (recipe, label) = resolve_recipe(mart.as_ref(), &setting, Some(&block), Some(&own))
+                .ok()
+                .unwrap();
+            assert_eq!(label, expected);
+            recipe
+        };
+        let plain = check(json!("authors"), Value::Null, "authors");
+        let awp = json!({"from": "authors", "awp": {"gamma": 0.01}});
+        let recipe = check(awp.clone(), Value::Null, "authors, AWP");
+        assert_eq!(recipe.awp, Some(defenses::Awp { gamma: 0.01, warmup: 0 }));
+        assert_eq!(Recipe { awp: None, ..recipe }, plain);
+        let recipe = check(
+            awp.clone(),
+            json!({"awp": {"warmup": 5}, "averaging": {}}),
+            "authors, AWP, EMA",
+        );
+        assert_eq!(recipe.awp, Some(defenses::Awp { gamma: 0.01, warmup: 5 }));
+        // A defense may leave out what its block adds.
+        assert_eq!(check(awp.clone(), json!({"awp": null}), "authors"), plain);
+        check(awp, json!({"batch": 64}), "authors, changed, AWP");
+        check(json!({"averaging": {"start": 3}}), Value::Null, "shared, EMA");
+
+        let wrong = |own: Value, field: &str, part: &str| {
+            let problem = resolve_recipe(mart.as_ref(), &setting, None, Some(&own)).err().unwrap();
+            assert!(
+                problem.in_own && problem.field == field && problem.message.contains(part),
+                "{}",
+                problem.message
+            );
+        };
+        wrong(json!({"awp": {"gamma": -1}}), "awp.gamma", "above 0");
+        wrong(json!({"awp": {"rho": 1}}), "awp.rho", "unknown field `rho`");
+        wrong(json!({"averaging": {"decay": 1}}), "averaging.decay", "[0, 1)");
+    }
+
+    fn setting() -> Setting {
+        Setting {
+            family: attacks::Family::Cifar,
+            threat: serde_json::from_value(json!({"norm": "linf", "epsilon": "8/255"})).unwrap(),
+            network: "resnet18".into(),
+            image: [3, 32, 32],
+            classes: 10,
+        }
     }
 }

@@ -83,7 +83,10 @@ impl Plan {
     /// The cells that must be there before this one.
     pub(crate) fn parents(&self, cell: Cell) -> Vec<Cell> {
         match cell {
-            Cell::Training(_) => Vec::new(),
+            Cell::Training(i) => {
+                let teacher = self.trainings[i].schooling.teacher.as_ref();
+                teacher.map(|it| Cell::Training(it.training)).into_iter().collect()
+            }
             Cell::Evaluation(i) => {
                 let evaluation = &self.evaluations[i];
                 let source = evaluation.source.as_ref().map(|it| it.training);
@@ -134,15 +137,14 @@ impl Plan {
     /// The selected evaluations and the trainings they need, parents first. A training whose
     /// evaluations are all finished is not needed.
     pub(crate) fn needed(&self, selected: &[usize]) -> Vec<Cell> {
-        let evaluations = selected.iter().map(|&i| Cell::Evaluation(i));
-        let mut cells: Vec<Cell> = evaluations
-            .clone()
-            .flat_map(|it| self.parents(it))
-            .chain(evaluations)
-            .collect();
-        cells.sort();
-        cells.dedup();
-        cells
+        let mut cells: BTreeSet<Cell> = selected.iter().map(|&i| Cell::Evaluation(i)).collect();
+        let mut children: Vec<Cell> = cells.iter().copied().collect();
+        while let Some(child) = children.pop() {
+            let new = self.parents(child).into_iter().filter(|&parent| cells.insert(parent));
+            children.extend(new);
+        }
+        // Trainings come before evaluations, and a teacher's before those that ask it.
+        cells.into_iter().collect()
     }
 }
 
@@ -423,14 +425,15 @@ impl Board {
     fn close(&mut self, cell: Cell, failed: Option<FailedCell>, runner: &Runner<'_>) {
         runner.progress.ended();
         self.ended.insert(cell, failed.clone());
+        if let Some(cause) = failed {
+            self.fail_children(cell, &cause, runner);
+            return;
+        }
         for child in self.children.remove(&cell).unwrap_or_default() {
             let Some(waits) = self.blocked.get_mut(&child) else {
                 continue;
             };
-            if let Some(cause) = &failed {
-                self.blocked.remove(&child);
-                self.fail_child(child, cell, cause, runner);
-            } else if *waits == 1 {
+            if *waits == 1 {
                 self.blocked.remove(&child);
                 self.ready.insert(child);
             } else {
@@ -439,8 +442,19 @@ impl Board {
         }
     }
 
-    /// An evaluation of a network that could not be trained has failed as well.
-    fn fail_child(&mut self, cell: Cell, parent: Cell, cause: &FailedCell, runner: &Runner<'_>) {
+    /// Fails the cells that waited for a failed one, and those that waited for them.
+    fn fail_children(&mut self, cell: Cell, cause: &FailedCell, runner: &Runner<'_>) {
+        for child in self.children.remove(&cell).unwrap_or_default() {
+            if self.blocked.remove(&child).is_some() {
+                let cause = self.fail_child(child, cell, cause, runner);
+                self.fail_children(child, &cause, runner);
+            }
+        }
+    }
+
+    /// An evaluation of a network that could not be trained has failed as well, and a training whose teacher could not
+    /// be.
+    fn fail_child(&mut self, cell: Cell, parent: Cell, cause: &FailedCell, runner: &Runner<'_>) -> FailedCell {
         let failed = FailedCell {
             error: format!("{} failed: {}", runner.plan.identity(parent).1, cause.error),
             integrity: false,
@@ -455,8 +469,9 @@ impl Board {
             self.stopped = true;
         }
         self.report.failed.push((slug, failed.clone()));
-        self.ended.insert(cell, Some(failed));
+        self.ended.insert(cell, Some(failed.clone()));
         runner.progress.ended();
+        failed
     }
 
     /// Cells that nobody holds any longer are tried here: they have ended, or are to be taken over.

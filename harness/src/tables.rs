@@ -1,23 +1,26 @@
 //! From the cells on disk to the tables of a run.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use paper_tables::{
-    BlockSpec, Chart, ColumnSpec, Csv, Exporter, Latex, Markdown, Planned, Published, RowSpec, Table, TableKind,
-    TableSpec,
+    BlockSpec, Chart, ColumnSpec, Csv, Evidence, Exporter, Latex, Look, Markdown, Planned, Published, RowSpec, Table,
+    TableKind, TableSpec,
 };
-use results::{Checkpoint as StoredCheckpoint, Kind, PerExample, Row, is_called};
+use results::{Checkpoint as StoredCheckpoint, Comparison, Kind, PerExample, Row, is_called};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Stop;
+use crate::figures::{self, Trained};
 use crate::files;
+use crate::look::{self, Wanted};
 use crate::matrix::{Checkpoint, TableEntry, TableName};
-use crate::plan::{Evaluation, Plan, Training, slug};
+use crate::plan::{Evaluation, Plan, Training, defense_label, slug};
 use crate::run::Cell;
 
 /// What the tables of a run show, kept in its folder so that they can be typeset again.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Spec {
     tables: Vec<TableSpec>,
@@ -25,8 +28,11 @@ struct Spec {
     worst_of: Vec<Vec<String>>,
     /// Everything the matrix asks for, whether it ran or not.
     planned: Vec<Planned>,
-    /// The folders of all cells, in `cells`.
+    /// The folders of all cells, in `cells`: trainings first.
     cells: Vec<PathBuf>,
+    /// What figures must know of each training. None in runs of earlier builds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    trainings: Vec<Trained>,
 }
 
 const SPEC: &str = "tables.json";
@@ -83,38 +89,65 @@ fn spec(plan: &Plan) -> Spec {
             .expect("a cell has a folder of its own")
     };
     Spec {
-        tables: plan.tables.iter().flat_map(|entry| table_specs(plan, entry)).collect(),
+        tables: apart(plan.tables.iter().flat_map(|entry| table_specs(plan, entry)).collect()),
         worst_of: plan.tables.iter().flat_map(|entry| entry.worst_of.clone()).collect(),
         planned: plan.evaluations.iter().map(|it| planned(plan, it)).collect(),
         cells: plan.cells().map(folder).collect(),
+        trainings: plan.trainings.iter().map(Trained::of).collect(),
     }
 }
 
-/// Combines the rows of all finished cells, writes every table in every format, flags, comparisons and curves, and
-/// returns the tables in Markdown. `worst_of` adds a column to every table of attacks on the networks themselves.
-pub(crate) fn write(root: &Path, worst_of: &[Vec<String>]) -> Result<String> {
-    derive(root, root, worst_of)
+/// Numbers tables of one kind: each has files of its own.
+fn apart(mut tables: Vec<TableSpec>) -> Vec<TableSpec> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for table in &mut tables {
+        let count = seen.entry(table.id.clone()).or_insert(0);
+        *count += 1;
+        if *count > 1 {
+            table.id += &format!("-{count}");
+        }
+    }
+    tables
+}
+
+/// What tables show beyond what their run's folder says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Changes {
+    /// Columns more, in every table of attacks on the networks themselves.
+    pub(crate) worst_of: Vec<Vec<String>>,
+    /// How all tables look.
+    pub(crate) look: Wanted,
+}
+
+/// Combines the rows of all finished cells, writes every table in every format, flags, comparisons and figures, and
+/// returns the tables in Markdown.
+pub(crate) fn write(root: &Path, changes: &Changes) -> Result<String> {
+    derive(root, root, changes)
 }
 
 /// As [`write`], but with everything that follows from the cells of `root` written to the folder `into`.
-pub(crate) fn derive(root: &Path, into: &Path, worst_of: &[Vec<String>]) -> Result<String> {
-    let run = Run::read(root)?;
+pub(crate) fn derive(root: &Path, into: &Path, changes: &Changes) -> Result<String> {
+    let mut run = Run::read(root)?;
+    let before = run.spec.clone();
+    run.change(changes)?;
     let rows = results::combine(into, &run.folders, PerExample::Combine)?;
     let folder = into.join(FOLDER);
     files::make_folder(&folder)?;
     results::write_flags(&folder.join("flags.csv"), &results::flags(&rows))?;
-    let comparisons = results::compare(&rows, |row| run.outcomes(row))?;
+    let comparisons = run.comparisons(&rows)?;
     results::write_comparisons(&folder.join("significance.csv"), &comparisons)?;
     files::write_part(
         &folder.join("significance.md"),
         paper_tables::significance(&comparisons).as_bytes(),
     )?;
-    for chart in run.charts(&rows)? {
-        files::write_part(&folder.join(&chart.id).with_extension("csv"), chart.csv().as_bytes())?;
-        files::write_part(&folder.join(&chart.id).with_extension("svg"), chart.svg().as_bytes())?;
+    for figure in figures::all(&run, &rows)? {
+        for (extension, text) in [("csv", figure.csv()), ("svg", figure.svg()), ("tex", figure.tex())] {
+            let name = format!("{}.{extension}", figure.id());
+            files::write_part(&folder.join(name), text.as_bytes())?;
+        }
     }
     let mut texts = Vec::new();
-    for table in run.tables(rows, worst_of)? {
+    for table in run.tables(&rows, &comparisons)? {
         let exporters: [&dyn Exporter; 3] = [&Csv, &Latex::Document, &Markdown::default()];
         for exporter in exporters {
             let file = folder.join(&table.id).with_extension(exporter.extension());
@@ -124,10 +157,8 @@ pub(crate) fn derive(root: &Path, into: &Path, worst_of: &[Vec<String>]) -> Resu
     }
     files::force(&folder)?;
     // So that whoever derives them again finds the same.
-    if !worst_of.is_empty() {
-        let mut spec = run.spec.clone();
-        spec.add_worst_of(worst_of);
-        files::write_sealed(&into.join(SPEC), &spec)?;
+    if run.spec != before {
+        files::write_sealed(&into.join(SPEC), &run.spec)?;
     }
     Ok(texts.join("\n"))
 }
@@ -149,27 +180,73 @@ impl Spec {
 #[derive(Debug)]
 pub(crate) struct Run {
     spec: Spec,
+    /// Lists of attacks of which the command line wants the worst case.
+    asked: Vec<Vec<String>>,
     /// Of every cell.
     pub(crate) folders: Vec<PathBuf>,
+    /// The place in `folders` of each cell, by the part of its key that names the folder.
+    by_key: HashMap<String, usize>,
 }
+
+/// How much of a cell's key stands in the name of its folder.
+const SHORT_KEY: usize = 12;
 
 impl Run {
     /// Reads what a matrix left in a run's folder.
     pub(crate) fn read(root: &Path) -> Result<Self> {
         let spec = read_spec(root)?;
-        let folders = spec.cells.iter().map(|name| root.join("cells").join(name)).collect();
-        Ok(Self { spec, folders })
+        let folders: Vec<PathBuf> = spec.cells.iter().map(|name| root.join("cells").join(name)).collect();
+        let key = |name: &PathBuf| name.to_string_lossy().get(..SHORT_KEY).map(str::to_string);
+        let by_key = spec.cells.iter().map(key).enumerate();
+        Ok(Self {
+            by_key: by_key.filter_map(|(place, key)| Some((key?, place))).collect(),
+            asked: Vec::new(),
+            spec,
+            folders,
+        })
+    }
+
+    /// Shows what is asked for beyond what the folder says.
+    fn change(&mut self, changes: &Changes) -> Result<()> {
+        let has_place = self.spec.tables.iter().any(|table| has_worst(table.kind));
+        if !changes.worst_of.is_empty() && !has_place {
+            return Err(Stop::usage(
+                "--worst-of: this run has no table for it; add `summary` or `white-box` to the matrix's `tables`",
+            ));
+        }
+        self.spec.add_worst_of(&changes.worst_of);
+        self.asked.clone_from(&changes.worst_of);
+        look::change(&mut self.spec.tables, &changes.look)
+    }
+
+    /// Every training with its folder.
+    pub(crate) fn trainings(&self) -> impl Iterator<Item = (&Trained, &PathBuf)> {
+        self.spec.trainings.iter().zip(&self.folders)
+    }
+
+    /// Everything the matrix asks for.
+    pub(crate) fn planned(&self) -> &[Planned] {
+        &self.spec.planned
+    }
+
+    /// Everything the matrix asks for, with the name of its cell's folder.
+    pub(crate) fn planned_cells(&self) -> impl Iterator<Item = (&Planned, &str)> {
+        let trainings = self.spec.cells.len().saturating_sub(self.spec.planned.len());
+        let names = self.spec.cells[trainings..].iter().map(|it| it.to_str().unwrap_or(""));
+        self.spec.planned.iter().zip(names)
     }
 
     /// What became of every image in an evaluation.
     fn outcomes(&self, row: &Row) -> Result<Vec<results::Outcome>> {
-        let of_cell = |folder: &&PathBuf| {
-            let name = folder.file_name().unwrap_or_default().to_string_lossy();
-            row.cell.get(..12).is_some_and(|key| name.starts_with(key))
-        };
-        let folder = self.folders.iter().find(of_cell);
+        let key = row.cell.get(..SHORT_KEY).and_then(|key| self.by_key.get(key));
+        let folder = key.map(|&place| &self.folders[place]);
         let folder = folder.with_context(|| format!("cell {} has no folder", row.cell))?;
         Ok(results::read_outcomes(&folder.join(results::OUTCOMES_FILE))?)
+    }
+
+    /// Every pair of defenses that were attacked alike.
+    pub(crate) fn comparisons(&self, rows: &[Row]) -> Result<Vec<Comparison>> {
+        results::compare(rows, |row| self.outcomes(row))
     }
 
     /// Accuracy over radii and success over queries, where the matrix asks for enough of them.
@@ -179,23 +256,11 @@ impl Run {
         Ok(charts)
     }
 
-    /// The tables, with a column more for each list of `worst_of`.
-    pub(crate) fn tables(&self, stored: Vec<Row>, worst_of: &[Vec<String>]) -> Result<Vec<Table>> {
-        let mut spec = self.spec.clone();
-        if !worst_of.is_empty() && !spec.tables.iter().any(|table| has_worst(table.kind)) {
-            return Err(Stop::usage(
-                "--worst-of: this run has no table for it; add `summary` or `white-box` to the matrix's `tables`",
-            ));
-        }
-        spec.add_worst_of(worst_of);
-        let Spec {
-            tables,
-            worst_of: lists,
-            mut planned,
-            ..
-        } = spec;
-        let mut rows = stored.clone();
-        for names in &lists {
+    /// The tables. `comparisons` are those of the rows.
+    pub(crate) fn tables(&self, stored: &[Row], comparisons: &[Comparison]) -> Result<Vec<Table>> {
+        let mut planned = self.spec.planned.clone();
+        let mut rows = stored.to_vec();
+        for names in &self.spec.worst_of {
             let label = worst_label(names);
             let of_first: Vec<Planned> = planned
                 .iter()
@@ -208,16 +273,17 @@ impl Run {
                 source: None,
                 ..it
             }));
-            match results::worst_of(&stored, names, &label, |row| self.outcomes(row).map_err(Worst::Other)) {
+            match results::worst_of(stored, names, &label, |row| self.outcomes(row).map_err(Worst::Other)) {
                 Ok(worst) => rows.extend(worst),
                 // A matrix whose attacks have not run yet has tables all the same.
-                Err(Worst::NotThere(_)) if stored.is_empty() || !worst_of.contains(names) => {}
+                Err(Worst::NotThere(_)) if stored.is_empty() || !self.asked.contains(names) => {}
                 Err(Worst::NotThere(error)) => return Err(Stop::usage(format!("--worst-of: {error}"))),
                 Err(Worst::Other(error)) => return Err(error),
             }
         }
-        let build = |table| Table::build(table, &planned, &rows, Published::embedded());
-        let built: Result<Vec<Table>, _> = tables.iter().map(build).collect();
+        let evidence = Evidence::new(&planned, &rows, comparisons, Published::embedded());
+        let tables = self.spec.tables.iter();
+        let built: Result<Vec<Table>, _> = tables.map(|table| Table::build(table, &evidence)).collect();
         built.context("the matrix leaves open what a place of a table shows")
     }
 }
@@ -235,7 +301,10 @@ impl From<results::NotThere> for Worst {
 }
 
 const fn has_worst(kind: TableKind) -> bool {
-    matches!(kind, TableKind::WhiteBox | TableKind::WideNetwork | TableKind::Summary)
+    matches!(
+        kind,
+        TableKind::WhiteBox | TableKind::WideNetwork | TableKind::Unlabeled | TableKind::Summary
+    )
 }
 
 fn worst_label(names: &[String]) -> String {
@@ -272,11 +341,12 @@ pub(crate) fn read(root: &Path, extension: &str) -> Result<String> {
 }
 
 /// What the tables of one entry show: rows, columns and blocks in the matrix's own order.
-fn table_specs(plan: &Plan, entry: &TableEntry) -> Vec<TableSpec> {
+pub(crate) fn table_specs(plan: &Plan, entry: &TableEntry) -> Vec<TableSpec> {
     let (kind, title) = match entry.name {
         TableName::WhiteBox => (TableKind::WhiteBox, "White-box robustness"),
         TableName::BlackBox => (TableKind::BlackBox, "Black-box robustness (transfer)"),
         TableName::WideNetwork => (TableKind::WideNetwork, "White-box robustness of wide networks"),
+        TableName::Unlabeled => (TableKind::Unlabeled, "White-box robustness with unlabeled data"),
         TableName::Summary => (TableKind::Summary, "Robustness"),
         TableName::Transfer => (TableKind::Transfer, "Transfer from column to line"),
     };
@@ -285,7 +355,7 @@ fn table_specs(plan: &Plan, entry: &TableEntry) -> Vec<TableSpec> {
         let training = plan.target(evaluation);
         let kind = match entry.name {
             TableName::BlackBox => evaluation.source.is_some() || evaluation.label == NATURAL,
-            TableName::WhiteBox | TableName::WideNetwork => evaluation.source.is_none(),
+            TableName::WhiteBox | TableName::WideNetwork | TableName::Unlabeled => evaluation.source.is_none(),
             TableName::Summary => true,
             TableName::Transfer => evaluation.source.is_some(),
         };
@@ -297,6 +367,7 @@ fn table_specs(plan: &Plan, entry: &TableEntry) -> Vec<TableSpec> {
         let mut spec = table_spec(plan, kind, kind.as_str().to_string(), title, &shown);
         spec.columns
             .extend(entry.worst_of.iter().map(|names| worst_column(names)));
+        look::of_entry(entry, &mut spec);
         return vec![spec];
     }
     let mut attacks: Vec<&str> = Vec::new();
@@ -308,6 +379,7 @@ fn table_specs(plan: &Plan, entry: &TableEntry) -> Vec<TableSpec> {
         for column in &mut spec.columns {
             column.label = format!("from {}", column.source.as_deref().unwrap_or_default());
         }
+        look::of_entry(entry, &mut spec);
         spec
     };
     attacks.iter().map(of_attack).collect()
@@ -322,11 +394,12 @@ fn table_spec(plan: &Plan, kind: TableKind, id: String, title: String, shown: &[
         rows: Vec::new(),
         columns: Vec::new(),
         checkpoints: Vec::new(),
+        look: Look::default(),
     };
     for evaluation in shown {
         let training = plan.target(evaluation);
         add(&mut spec.blocks, block(training));
-        add(&mut spec.rows, row(training));
+        add(&mut spec.rows, row(training, kind));
         add(&mut spec.columns, column(plan, kind, evaluation, shown));
         add(&mut spec.checkpoints, stored(evaluation.checkpoint));
     }
@@ -355,11 +428,21 @@ fn block(training: &Training) -> BlockSpec {
     }
 }
 
-fn row(training: &Training) -> RowSpec {
+fn row(training: &Training, table: TableKind) -> RowSpec {
+    // A variant with a name of its own is not what was published.
+    let is_usual = training.label == defense_label(training.defense.name);
+    // Of what is trained with unlabeled images the paper has all labels, and images more.
+    let data = &training.dataset;
+    let with_more = training.schooling.unlabeled.is_some() && data.labeled.is_none();
+    let as_published = match table {
+        TableKind::Unlabeled => with_more,
+        _ => is_usual && !data.has_unlabeled(),
+    };
+    let as_published = as_published && training.defense.method.treats().is_none();
     RowSpec {
         defense: training.label.clone(),
         recipe: None,
-        published: Some(training.defense.name.to_string()),
+        published: as_published.then(|| training.defense.name.to_string()),
     }
 }
 

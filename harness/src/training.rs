@@ -3,22 +3,26 @@
 //! Everything random is a pure function of (seed, purpose, epoch or step, example), so a training
 //! that is stopped anywhere and resumed gives the same bits as one that is not.
 
+mod learner;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use candle_core::{DType, Device, Tensor};
-use defenses::{Descent, Length, Memory, Step, clip_gradients};
+use candle_core::{Device, Tensor};
+use defenses::Length;
 use models::Network;
 use random::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
+use self::learner::{Learner, prefixed};
 use crate::checkpoint;
 use crate::data::{Data, Resident};
 use crate::evaluation::{Saves, Scrutiny, Task, judge};
 use crate::failure::Failure;
 use crate::files;
+use crate::lessons::Lessons;
 use crate::matrix::Checkpoint;
 use crate::plan::Training;
 use crate::progress::Bar;
@@ -130,16 +134,15 @@ pub(crate) struct Trained {
 pub(crate) fn train(
     cell: &Training,
     data: &Data,
+    lessons: &Lessons,
     device: &Device,
     folder: &Path,
     every: Duration,
     bar: &Bar,
 ) -> Result<Trained, Failure> {
     let root = Stream::new(cell.seed);
-    let network = build(cell, device)?;
     let recipe = &cell.recipe;
-    let mut optimizer = recipe.optimizer.over(network.parameters());
-    let mut memory = cell.defense.method.memory(data.dataset.train.len());
+    let mut learner = Learner::new(cell, data.dataset.train.len(), device)?;
     let mut at = Position {
         key: cell.key.clone(),
         ..Position::default()
@@ -148,7 +151,7 @@ pub(crate) fn train(
     if resume.exists() {
         match read_position(&resume, cell, device) {
             Ok((tensors, position)) => {
-                restore(&resume, &tensors, &network, optimizer.as_mut(), &mut memory)?;
+                learner.restore(&resume, &tensors)?;
                 at = position;
             }
             // Begun anew it ends at the same bits.
@@ -157,7 +160,7 @@ pub(crate) fn train(
     }
 
     let resident = Resident::new(&data.dataset.train, device)?;
-    let examples = data.train.len();
+    let examples = lessons.epoch();
     let steps_per_epoch = examples.div_ceil(recipe.batch) as u64;
     let total_steps = match recipe.length {
         Length::Epochs(epochs) => epochs * steps_per_epoch,
@@ -168,26 +171,32 @@ pub(crate) fn train(
             .schedule
             .rate(recipe.optimizer.rate(), epoch, step, steps_per_epoch, recipe.length)
     };
-    bar.start(total_steps, at.step);
+    bar.start(total_steps, at.step, recipe.batch as u64);
     let mut saved = Instant::now();
     let mut trained = 0;
     // A training stopped after an epoch's last step has that epoch still to close.
     while at.step < total_steps || at.step_in_epoch > 0 {
-        let order = root.of(Purpose::Order).at(at.epoch).permutation(examples);
-        let augmentation = root.of(Purpose::Augmentation).at(at.epoch);
+        let order = lessons.order(&root.of(Purpose::Order).at(at.epoch), recipe.batch);
         let last_of_epoch = |at: &Position| at.step_in_epoch == steps_per_epoch || at.step == total_steps;
         while !last_of_epoch(&at) {
             let start = at.step_in_epoch as usize * recipe.batch;
-            let rows = &order[start..(start + recipe.batch).min(examples)];
-            let indices: Vec<usize> = rows.iter().map(|&row| data.train[row]).collect();
-            let batch = data.training_batch(&indices, &recipe.augment, &augmentation, device, resident.as_ref())?;
+            let indices = &order[start..(start + recipe.batch).min(examples)];
+            let augmentation = lessons.augmentation(&root, at.epoch, at.step_in_epoch);
+            let augment = &recipe.augment;
+            let batch = data.training_batch(lessons, indices, augment, &augmentation, device, resident.as_ref())?;
 
             let random = root.of(Purpose::Training).at(at.step);
-            let mut step = Step::new(&network, &batch, &cell.setting.threat, random, at.epoch, &mut memory);
-            let objective = cell.defense.method.objective(&mut step)?;
-            at.forwards += step.cost.forwards;
-            at.backwards += step.cost.backwards + indices.len() as u64;
-            let loss: f32 = objective.to_dtype(DType::F32)?.to_scalar()?;
+            let made = learner.step(
+                cell,
+                &batch,
+                lessons.taught(indices),
+                random,
+                at.epoch,
+                rate(at.epoch, at.step),
+            )?;
+            at.forwards += made.cost.forwards;
+            at.backwards += made.cost.backwards;
+            let loss = made.loss;
             if !loss.is_finite() {
                 return Err(Failure::Diverged {
                     loss,
@@ -195,11 +204,6 @@ pub(crate) fn train(
                     epoch: at.epoch + 1,
                 });
             }
-            let mut gradients = objective.backward()?;
-            if let Some(largest) = recipe.clip_gradient {
-                clip_gradients(network.parameters(), &mut gradients, largest)?;
-            }
-            optimizer.step(&gradients, rate(at.epoch, at.step))?;
 
             at.step += 1;
             at.step_in_epoch += 1;
@@ -207,7 +211,7 @@ pub(crate) fn train(
             trained += indices.len() as u64;
             bar.advance(1, || format!("epoch {} loss {loss:.3}", at.epoch + 1));
             if saved.elapsed() >= every || bar.interrupted() {
-                save_position(&resume, &at, &network, optimizer.as_ref(), &memory)?;
+                learner.save(&resume, &at)?;
                 saved = Instant::now();
             }
             if bar.interrupted() {
@@ -226,7 +230,7 @@ pub(crate) fn train(
                     epoch: at.epoch - 1,
                     ..at.clone()
                 };
-                let save = || save_position(&resume, &before, &network, optimizer.as_ref(), &memory);
+                let save = || learner.save(&resume, &before);
                 // Half of the time may be lost before the choice begins, and half in it.
                 if saved.elapsed() >= every / 2 {
                     save()?;
@@ -238,7 +242,7 @@ pub(crate) fn train(
                     key: &format!("{} at {}", cell.key, at.epoch),
                     every: every / 2,
                 };
-                let selected = select(cell, data, &network, &root, at.epoch, saves, device, bar);
+                let selected = select(cell, data, learner.judged(), &root, at.epoch, saves, device, bar);
                 if matches!(selected, Err(Failure::Interrupted)) {
                     save()?;
                 }
@@ -263,7 +267,7 @@ pub(crate) fn train(
             save_network(
                 &folder.join(checkpoint_file(Checkpoint::Best)),
                 cell,
-                &network,
+                learner.judged(),
                 at.epoch,
                 Some(selected),
             )?;
@@ -272,7 +276,7 @@ pub(crate) fn train(
             save_network(
                 &folder.join(checkpoint_file(Checkpoint::Last)),
                 cell,
-                &network,
+                learner.judged(),
                 at.epoch,
                 selected,
             )?;
@@ -300,17 +304,15 @@ pub(crate) fn clean_up(folder: &Path) {
 }
 
 /// The largest batch, halving the recipe's, of which a step fits into the device's memory now.
-pub(crate) fn batch_that_fits(cell: &Training, data: &Data, device: &Device) -> Option<usize> {
+pub(crate) fn batch_that_fits(cell: &Training, data: &Data, lessons: &Lessons, device: &Device) -> Option<usize> {
     halve_until_it_fits(cell.recipe.batch, |batch| {
-        let network = build(cell, device)?;
-        let indices = &data.train[..batch.min(data.train.len())];
+        let indices = lessons.some(batch);
         let random = Stream::new(cell.seed);
-        let images = data.training_batch(indices, &cell.recipe.augment, &random, device, None)?;
-        let mut memory = cell.defense.method.memory(data.dataset.train.len());
-        let mut step = Step::new(&network, &images, &cell.setting.threat, random, 0, &mut memory);
-        let gradients = cell.defense.method.objective(&mut step)?.backward()?;
-        let mut optimizer = cell.recipe.optimizer.over(network.parameters());
-        optimizer.step(&gradients, 0.0)?;
+        let images = data.training_batch(lessons, indices, &cell.recipe.augment, &random, device, None)?;
+        let mut learner = Learner::new(cell, data.dataset.train.len(), device)?;
+        // An epoch in which everything the recipe asks for happens.
+        let epoch = cell.recipe.awp.map_or(0, |awp| awp.warmup);
+        learner.step(cell, &images, lessons.taught(indices), random, epoch, 0.0)?;
         Ok(device.synchronize()?)
     })
 }
@@ -447,7 +449,7 @@ fn select(
         bar,
         scrutiny: Scrutiny::Count,
         saves: Some(saves),
-        keep_images: false,
+        keep_images: 0,
     })?;
     Ok(Some(Selected {
         natural: judged.clean_accuracy(),
@@ -473,23 +475,7 @@ fn save_network(
     Ok(checkpoint::save(file, &prefixed("model.", network.state()?), &about)?)
 }
 
-fn save_position(
-    file: &Path,
-    at: &Position,
-    network: &Network,
-    optimizer: &dyn Descent,
-    memory: &Memory,
-) -> Result<(), Failure> {
-    let mut tensors = prefixed("model.", network.state()?);
-    tensors.extend(prefixed("optimizer.", optimizer.state()));
-    for (name, column) in &memory.columns {
-        let column = Tensor::new(column.as_slice(), &Device::Cpu)?;
-        tensors.insert(format!("memory.{name}"), column);
-    }
-    Ok(checkpoint::save_sealed(file, &tensors, at)?)
-}
-
-/// The tensors and the position in a file of [`save_position`]'s, if they are what it wrote for this training.
+/// The tensors and the position in a file of [`Learner::save`]'s, if they are what it wrote for this training.
 fn read_position(
     file: &Path,
     cell: &Training,
@@ -502,38 +488,6 @@ fn read_position(
         file.display()
     );
     Ok((tensors, position))
-}
-
-fn restore(
-    file: &Path,
-    tensors: &BTreeMap<String, Tensor>,
-    network: &Network,
-    optimizer: &mut dyn Descent,
-    memory: &mut Memory,
-) -> Result<(), Failure> {
-    let foreign = || {
-        format!(
-            "{} belongs to another training; delete it and run again",
-            file.display()
-        )
-    };
-    network
-        .load_state(&checkpoint::part(tensors, "model."))
-        .with_context(foreign)?;
-    optimizer
-        .restore(&checkpoint::part(tensors, "optimizer."))
-        .with_context(foreign)?;
-    for (name, column) in checkpoint::part(tensors, "memory.") {
-        memory.columns.insert(name, column.to_vec1()?);
-    }
-    Ok(())
-}
-
-fn prefixed(prefix: &str, tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
-    tensors
-        .into_iter()
-        .map(|(name, tensor)| (format!("{prefix}{name}"), tensor))
-        .collect()
 }
 
 #[cfg(test)]

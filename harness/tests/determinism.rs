@@ -10,7 +10,7 @@ fn matrix() -> String {
         .replace("limit: { train: 120, test: 40 }", "limit: { train: 100, test: 26 }")
         .replace("epochs: 2", "epochs: 1")
         .replace("schedule:", "augment: [crop4, flip], schedule:")
-        .replace("- { name: standard, attack: { steps: 2 } }", "- { name: mma, steps: 3 }\n  - { name: trades, attack: { steps: 2 } }")
+        .replace("- { name: standard, attack: { steps: 2 } }", "- { name: mma, steps: 3 }\n  - { name: trades, attack: { steps: 2 }, recipe: { awp: {}, averaging: { decay: 0.9 } } }")
         .replace(
             "- { name: pgd, steps: 3, step_size: 0.05 }",
             "- { name: pgd, steps: 3, step_size: 0.05, start: uniform, restarts: 2 }\n  - { name: square, queries: 20 }\n  - { name: apgd-t, steps: 4 }\n  - { name: fab, steps: 4 }",

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use common::{Place, SMALL, derived, everything};
 
-/// Batch statistics, a memory of every example, a transfer, an evaluation in several pieces.
+/// Batch statistics, a memory of every example, an average of the weights, a transfer, an evaluation in several pieces.
 fn matrix() -> String {
     SMALL
         .replace("epochs: 2", "epochs: 3")
         .replace(
             "- { name: standard, attack: { steps: 2 } }",
-            "- { name: mma, steps: 3 }",
+            "- { name: mma, steps: 3, recipe: { awp: { warmup: 1 }, averaging: { decay: 0.9, start: 1 } } }",
         )
         .replace("tables:", "checkpoints: [best, last]\ntables:")
 }

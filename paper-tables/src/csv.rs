@@ -1,12 +1,13 @@
-//! Comma-separated values: long and tidy, one line per place of the table, for programs.
+//! Comma-separated values for programs. Long and tidy unless asked otherwise: one line per place of the table.
 
 use crate::Exporter;
-use crate::table::{Entry, Spread, Table};
+use crate::look::{Form, Style};
+use crate::table::{Block, Entry, Heading, Line, Table};
 
 const HEADER: &str = "table,block,row,column,checkpoint,mean,sd,low,high,seeds,planned,n,published,difference,source,status,data,reason,\
-     flags,forwards_per_image,backwards_per_image";
+     flags,forwards_per_image,backwards_per_image,threat,selection,highest,tied,different";
 
-/// One line per cell. Accuracies are in percent to four decimals; a field without a value is empty.
+/// Accuracies are in percent to four decimals; a field without a value is empty.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Csv;
 
@@ -16,53 +17,64 @@ impl Exporter for Csv {
     }
 
     fn export(&self, table: &Table) -> String {
-        let mut text = format!("{HEADER}\n");
-        for block in &table.blocks {
-            let place = format!("{}/{}", block.dataset, block.network);
-            let data = if block.verified { "verified" } else { "unverified data" };
-            for line in &block.lines {
-                for (heading, entry) in table.columns.iter().zip(&line.entries) {
-                    let mut fields = vec![
-                        table.id.clone(),
-                        place.clone(),
-                        line.defense.clone(),
-                        heading.label.clone(),
-                        line.checkpoint.to_string(),
-                    ];
-                    fields.extend(numbers(entry));
-                    fields.push(entry.cell.status().to_string());
-                    fields.push(data.to_string());
-                    fields.push(entry.cell.reason().unwrap_or_default().to_string());
-                    let flags: Vec<&str> = entry.flags.iter().map(|it| it.as_str()).collect();
-                    fields.push(flags.join(" "));
-                    let measured = entry.cell.measurement();
-                    fields.push(number(measured.and_then(|it| it.forwards)));
-                    fields.push(number(measured.and_then(|it| it.backwards)));
-                    let quoted: Vec<String> = fields.iter().map(|field| quote(field)).collect();
-                    text += &quoted.join(",");
-                    text.push('\n');
+        let lines = table
+            .blocks
+            .iter()
+            .flat_map(|block| block.lines.iter().map(move |line| (block, line)));
+        match table.look.form {
+            Some(Form::Wide) => {
+                let mut text = record(wide_header(table));
+                lines.for_each(|(block, line)| text += &record(wide(table, block, line)));
+                text
+            }
+            None | Some(Form::Long) => {
+                let mut text = format!("{HEADER}\n");
+                for (block, line) in lines {
+                    for (heading, entry) in table.columns.iter().zip(&line.entries) {
+                        text += &record(long(table, block, line, heading, entry));
+                    }
                 }
+                text
             }
         }
-        text
     }
+}
+
+fn long(table: &Table, block: &Block, line: &Line, heading: &Heading, entry: &Entry) -> Vec<String> {
+    let mut fields = vec![
+        table.id.clone(),
+        place(block),
+        line.defense.clone(),
+        heading.label.clone(),
+        line.checkpoint.to_string(),
+    ];
+    fields.extend(numbers(entry));
+    fields.push(entry.cell.status().to_string());
+    fields.push(data(block).to_string());
+    fields.push(entry.cell.reason().unwrap_or_default().to_string());
+    let flags: Vec<&str> = entry.flags.iter().map(|it| it.as_str()).collect();
+    fields.push(flags.join(" "));
+    let measured = entry.cell.measurement();
+    fields.push(number(measured.and_then(|it| it.forwards)));
+    fields.push(number(measured.and_then(|it| it.backwards)));
+    fields.push(entry.threat.clone().unwrap_or_default());
+    fields.push(entry.selection.map_or(String::new(), |it| it.to_string()));
+    fields.push(entry.highest.to_string());
+    fields.push(entry.tied.map_or(String::new(), |it| it.to_string()));
+    fields.push(entry.different.map_or(String::new(), |it| it.to_string()));
+    fields
 }
 
 /// From `mean` to `source`.
 fn numbers(entry: &Entry) -> [String; 10] {
     let count = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
     let measured = entry.cell.measurement();
-    let (deviation, low, high) = match measured.map(|it| it.spread) {
-        Some(Spread::Deviation(deviation)) => (Some(deviation), None, None),
-        Some(Spread::Interval { low, high }) => (None, Some(low), Some(high)),
-        None => (None, None, None),
-    };
     let published = entry.published.as_ref();
     [
         number(measured.map(|it| it.mean)),
-        number(deviation),
-        number(low),
-        number(high),
+        number(measured.and_then(|it| it.deviation)),
+        number(measured.map(|it| it.low)),
+        number(measured.map(|it| it.high)),
         measured.map_or(0, |it| it.seeds).to_string(),
         entry.cell.planned().to_string(),
         count(measured.map(|it| it.images)),
@@ -72,8 +84,68 @@ fn numbers(entry: &Entry) -> [String; 10] {
     ]
 }
 
+/// What follows a column's name, by style.
+const fn beside(style: Style) -> &'static [&'static str] {
+    match style {
+        Style::MeanSd => &[" sd"],
+        Style::Interval => &[" low", " high"],
+        Style::Plain => &[],
+    }
+}
+
+fn wide_header(table: &Table) -> Vec<String> {
+    let mut fields = ["table", "block", "data", "row", "checkpoint"]
+        .map(String::from)
+        .to_vec();
+    for column in &table.columns {
+        fields.push(column.label.clone());
+        fields.extend(beside(table.look.style).iter().map(|what| column.label.clone() + what));
+    }
+    fields
+}
+
+/// A failed number says so; one that was not run is empty.
+fn wide(table: &Table, block: &Block, line: &Line) -> Vec<String> {
+    let mut fields = vec![
+        table.id.clone(),
+        place(block),
+        data(block).to_string(),
+        line.defense.clone(),
+        line.checkpoint.to_string(),
+    ];
+    for entry in &line.entries {
+        let measured = entry.cell.measurement();
+        fields.push(match entry.cell.status() {
+            "failed" => "failed".to_string(),
+            _ => number(measured.map(|it| it.mean)),
+        });
+        match table.look.style {
+            Style::MeanSd => fields.push(number(measured.and_then(|it| it.deviation))),
+            Style::Interval => {
+                fields.push(number(measured.map(|it| it.low)));
+                fields.push(number(measured.map(|it| it.high)));
+            }
+            Style::Plain => {}
+        }
+    }
+    fields
+}
+
+fn place(block: &Block) -> String {
+    format!("{}/{}", block.dataset, block.network)
+}
+
+const fn data(block: &Block) -> &'static str {
+    if block.verified { "verified" } else { "unverified data" }
+}
+
 fn number(value: Option<f64>) -> String {
     value.map_or(String::new(), |value| format!("{value:.4}"))
+}
+
+fn record(fields: Vec<String>) -> String {
+    let quoted: Vec<String> = fields.iter().map(|field| quote(field)).collect();
+    quoted.join(",") + "\n"
 }
 
 pub(crate) fn quote(field: &str) -> String {
@@ -100,12 +172,30 @@ mod tests {
     }
 
     #[test]
+    fn wide_form() {
+        let mut table = samples::white_box();
+        table.look.form = Some(Form::Wide);
+        insta::assert_snapshot!(Csv.export(&table));
+    }
+
+    #[test]
     fn every_line_has_every_field() {
         let awkward = "a,\"b\"\nc";
         assert_eq!(quote(awkward), "\"a,\"\"b\"\"\nc\"");
-        assert_eq!(
-            numbers(&samples::white_box().blocks[0].lines[0].entries[0]).len() + 11,
-            HEADER.split(',').count()
-        );
+        for mut table in samples::all() {
+            // Without the quoted reasons of failures, a comma is the end of a field.
+            let fields = |table: &Table| -> Vec<usize> {
+                let text = Csv.export(table);
+                let quoted = text.split('"').enumerate().filter(|(at, _)| at % 2 == 0);
+                let plain: String = quoted.map(|(_, part)| part).collect();
+                plain.lines().map(|line| line.split(',').count()).collect()
+            };
+            assert!(fields(&table).iter().all(|it| *it == HEADER.split(',').count()));
+            for style in [Style::MeanSd, Style::Interval, Style::Plain] {
+                (table.look.form, table.look.style) = (Some(Form::Wide), style);
+                let wanted = 5 + table.columns.len() * (1 + beside(style).len());
+                assert!(fields(&table).iter().all(|it| *it == wanted));
+            }
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! Published numbers, and tables out of results.
 //!
-//! Rows and a [`TableSpec`] make a [`Table`]: our accuracy in every cell, or why there is none,
+//! [`Evidence`] and a [`TableSpec`] make a [`Table`]: our accuracy in every cell, or why there is none,
 //! beside the published number. An [`Exporter`] writes the table in one format. Nothing here runs
 //! an attack, reads a file or prints.
 //!
 //! ```
-//! use paper_tables::{Exporter, Markdown, Published, Table, TableKind, TableSpec};
+//! use paper_tables::{Evidence, Exporter, Look, Markdown, Published, Table, TableKind, TableSpec};
 //!
 //! let spec = TableSpec {
 //!     id: "white-box".into(),
@@ -15,15 +15,20 @@
 //!     rows: vec![],
 //!     columns: vec![],
 //!     checkpoints: vec![],
+//!     look: Look::default(),
 //! };
-//! let table = Table::build(&spec, &[], &[], Published::embedded())?;
+//! let evidence = Evidence::new(&[], &[], &[], Published::embedded());
+//! let table = Table::build(&spec, &evidence)?;
 //! assert!(Markdown::default().export(&table).starts_with("## White-box robustness"));
 //! # Ok::<(), paper_tables::Ambiguous>(())
 //! ```
 
-mod charts;
 mod csv;
+mod evidence;
+mod figures;
 mod latex;
+mod long;
+mod look;
 mod markdown;
 mod notes;
 mod published;
@@ -35,12 +40,20 @@ mod significance;
 mod spec;
 mod table;
 
-pub use charts::{Chart, Curve, epsilon_charts, query_charts};
 pub use csv::Csv;
+pub use evidence::Evidence;
+pub use figures::{
+    Bar, Bars, Chart, Curve, Epoch, Figure, HeatMap, History, Point, Weight, epsilon_charts, learning_charts,
+    overfitting_bars, query_charts, transfer_maps, weight_charts,
+};
 pub use latex::Latex;
+pub use look::{Form, Look, Style};
 pub use markdown::Markdown;
 pub use published::{Citation, Number, Published, Query, Tag};
-pub use report::{Doubt, Gallery, Heat, Item, Pair, Picture, Report, Shown, Value};
+pub use report::{
+    Attacked, CellLine, Clean, Doubt, Gallery, Heat, Image, Item, Pair, Picture, Record, Report, Shown, Value,
+    magnification,
+};
 pub use significance::significance;
 pub use spec::{BlockSpec, ColumnSpec, Planned, RowSpec, TableKind, TableSpec};
 pub use table::{Ambiguous, Block, Cell, Comparison, Entry, Heading, Line, Measurement, Spread, Table};

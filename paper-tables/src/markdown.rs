@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use crate::Exporter;
+use crate::long;
+use crate::look::{Form, Style};
 use crate::shown::{percent, signed, superscript};
-use crate::table::{Cell, Entry, Line, Spread, Table};
+use crate::table::{Block, Cell, Entry, Spread, Table};
 
 /// Markdown no wider than `width` where that is possible: a table with too many columns goes on in
 /// a second one beneath.
@@ -29,7 +31,10 @@ impl Exporter for Markdown {
         let mut text = format!("## {}\n", table.title);
         for block in &table.blocks {
             write!(text, "\n### {}\n", block.heading()).expect("writing to a string succeeds");
-            let grid = grid(table, &block.lines);
+            let grid = match table.look.form() {
+                Form::Wide => wide(table, block),
+                Form::Long => long(table, block),
+            };
             for columns in chunks(&grid, self.width) {
                 text.push('\n');
                 render(&mut text, &grid, &columns);
@@ -39,27 +44,23 @@ impl Exporter for Markdown {
             text.push('\n');
         }
         for note in &table.notes {
-            wrap(&mut text, note, self.width);
+            wrap(&mut text, &note.replace('*', "\\*"), self.width);
         }
         text
     }
 }
 
 /// Cells by line and column; the first line is the head, the first column the defense.
-fn grid(table: &Table, lines: &[Line]) -> Vec<Vec<String>> {
+fn wide(table: &Table, block: &Block) -> Vec<Vec<String>> {
     let mut head = vec!["defense".to_string()];
     head.extend(table.columns.iter().map(|column| escape(&column.label)));
     let mut grid = vec![head];
-    for line in lines {
-        let name = match table.checkpoints.len() {
-            1 => escape(&line.defense),
-            _ => format!("{}, {}", escape(&line.defense), line.checkpoint),
-        };
-        let mut ours = vec![name];
+    for line in &block.lines {
+        let mut ours = vec![escape(&table.name(line))];
         ours.extend(
             line.entries
                 .iter()
-                .map(|entry| measured(&entry.cell) + &marks(&table.marks(entry))),
+                .map(|entry| measured(table, entry) + &marks(&table.marks(entry))),
         );
         grid.push(ours);
         if line.entries.iter().any(|entry| entry.published.is_some()) {
@@ -71,9 +72,31 @@ fn grid(table: &Table, lines: &[Line]) -> Vec<Vec<String>> {
     grid
 }
 
+/// The same for the long form.
+fn long(table: &Table, block: &Block) -> Vec<Vec<String>> {
+    let mut grid = vec![long::heads(table).into_iter().map(str::to_string).collect()];
+    for line in long::lines(table, block) {
+        let mean = match line.bold {
+            true => format!("**{}**", line.mean),
+            false => line.mean,
+        };
+        let mut cells: Vec<String> = line.names.iter().map(|name| escape(name)).collect();
+        cells.push(mean + &marks(&line.marks));
+        cells.extend(line.numbers);
+        grid.push(cells);
+    }
+    grid
+}
+
 /// Letters above the line, after a space.
 fn marks(letters: &[char]) -> String {
-    let raised: String = letters.iter().map(|&letter| superscript(letter)).collect();
+    let raised: String = letters
+        .iter()
+        .map(|&letter| match letter {
+            '*' => "\\*".to_string(),
+            letter => superscript(letter).to_string(),
+        })
+        .collect();
     if raised.is_empty() {
         raised
     } else {
@@ -81,22 +104,27 @@ fn marks(letters: &[char]) -> String {
     }
 }
 
-fn measured(cell: &Cell) -> String {
-    let Some(it) = cell.measurement() else {
-        return match cell {
+fn measured(table: &Table, entry: &Entry) -> String {
+    let Some(it) = entry.cell.measurement() else {
+        return match entry.cell {
             Cell::Failed { .. } => "failed".to_string(),
             _ => "—".to_string(),
         };
     };
-    let spread = match it.spread {
-        Spread::Deviation(deviation) => format!("± {}", percent(deviation)),
-        Spread::Interval { low, high } => format!("[{low:.1}, {high:.1}]"),
+    let mean = match entry.highest && table.look.bold {
+        true => format!("**{}**", percent(it.mean)),
+        false => percent(it.mean),
     };
-    let incomplete = match cell {
+    let spread = match (table.look.style, it.spread) {
+        (Style::Plain, _) => String::new(),
+        (_, Spread::Deviation(deviation)) => format!(" ± {}", percent(deviation)),
+        (_, Spread::Interval { low, high }) => format!(" [{low:.1}, {high:.1}]"),
+    };
+    let incomplete = match entry.cell {
         Cell::Partial { planned, .. } => format!(" ({}/{planned})", it.seeds),
         _ => String::new(),
     };
-    format!("{} {spread}{incomplete}", percent(it.mean))
+    format!("{mean}{spread}{incomplete}")
 }
 
 fn published(entry: &Entry) -> String {
@@ -127,15 +155,15 @@ fn chunks(grid: &[Vec<String>], width: usize) -> Vec<Vec<usize>> {
 }
 
 fn render(text: &mut String, grid: &[Vec<String>], columns: &[usize]) {
+    let widths: Vec<usize> = columns.iter().map(|&column| column_width(grid, column)).collect();
     for (index, line) in grid.iter().enumerate() {
-        for &column in columns {
-            let width = column_width(grid, column);
+        for (&column, width) in columns.iter().zip(&widths) {
             write!(text, "| {:<width$} ", line[column]).expect("writing to a string succeeds");
         }
         text.push_str("|\n");
         if index == 0 {
-            for &column in columns {
-                write!(text, "|{}", "-".repeat(column_width(grid, column) + 2)).expect("writing to a string succeeds");
+            for width in &widths {
+                write!(text, "|{}", "-".repeat(width + 2)).expect("writing to a string succeeds");
             }
             text.push_str("|\n");
         }
@@ -188,9 +216,24 @@ mod tests {
     }
 
     #[test]
+    fn long_form() {
+        insta::assert_snapshot!(Markdown::default().export(&samples::long()));
+    }
+
+    #[test]
+    fn tied_with_the_highest() {
+        insta::assert_snapshot!(Markdown::default().export(&samples::marked(None)));
+    }
+
+    #[test]
+    fn against_a_defense() {
+        insta::assert_snapshot!(Markdown::default().export(&samples::marked(Some("Standard"))));
+    }
+
+    #[test]
     fn no_line_is_too_long() {
         for width in [60, 80, 100, 120] {
-            for table in [samples::white_box(), samples::wide(), samples::black_box()] {
+            for table in samples::all() {
                 let text = Markdown { width }.export(&table);
                 for line in text.lines() {
                     assert!(line.chars().count() <= width, "{line}");

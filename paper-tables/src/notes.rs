@@ -1,11 +1,12 @@
 //! Footnotes: what a reader must know to believe a table.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use results::{Checkpoint, Flag, Kind, Row, Selection, Status};
 
+use crate::look::{Form, Style};
 use crate::shown::superscript;
-use crate::table::{Cell, Spread, Table};
+use crate::table::{Cell, Entry, Table};
 
 /// The footnotes of a filled table, out of the rows it shows.
 pub(crate) fn notes(table: &Table, rows: &[&Row]) -> Vec<String> {
@@ -14,8 +15,11 @@ pub(crate) fn notes(table: &Table, rows: &[&Row]) -> Vec<String> {
     notes.extend(accuracy(table, rows));
     notes.extend(threat(rows));
     notes.extend(sources(rows));
+    notes.extend(recipes(rows));
     notes.extend(selection(table, rows));
     notes.extend(cost(table));
+    notes.extend(highest(table));
+    notes.extend(against(table));
     notes.extend(flags(table));
     notes.extend(symbols(table));
     notes.extend(comparison(table));
@@ -42,36 +46,48 @@ fn accuracy(table: &Table, rows: &[&Row]) -> Option<String> {
         (fewest, most) => format!("{} to {} test images", thousands(fewest), thousands(most)),
     };
     let mut text = format!("Accuracy in % on {images}");
-    let spread = |wanted: fn(&Spread) -> bool| {
-        let mut measurements = table.entries().filter_map(|entry| entry.cell.measurement());
-        measurements.any(|it| wanted(&it.spread))
+    let seeds: BTreeSet<u64> = done.iter().map(|row| row.seed).collect();
+    let seeds = match seeds.len() {
+        0..=8 => format!("seeds {}", list(seeds)),
+        many => format!("{many} seeds"),
     };
-    if spread(|it| matches!(it, Spread::Deviation(_))) {
-        let seeds: BTreeSet<u64> = done.iter().map(|row| row.seed).collect();
-        let seeds = match seeds.len() {
-            0..=8 => format!("seeds {}", list(seeds)),
-            many => format!("{many} seeds"),
-        };
-        text += &format!("; ± is the sample standard deviation over {seeds}");
-    }
-    if spread(|it| matches!(it, Spread::Interval { .. })) {
-        text += "; brackets are the 95% Wilson interval of one seed over images";
+    for what in spread(table, &seeds) {
+        text += "; ";
+        text += &what;
     }
     Some(text + ".")
+}
+
+/// What stands beside a mean.
+fn spread(table: &Table, seeds: &str) -> Vec<String> {
+    let measured = || table.entries().filter_map(|entry| entry.cell.measurement());
+    let of_several = match (table.look.form(), table.look.style) {
+        (Form::Long, _) => format!(
+            "sd is the sample standard deviation over {seeds}, and the interval the 95% one of their mean, by Student's t"
+        ),
+        (_, Style::MeanSd) => format!("± is the sample standard deviation over {seeds}"),
+        (_, Style::Interval) => format!("brackets are the 95% interval of the mean over {seeds}, by Student's t"),
+        (_, Style::Plain) => format!("means over {seeds}"),
+    };
+    let of_one = match (table.look.form(), table.look.style) {
+        (Form::Long, _) => "the interval of one seed is Wilson's, 95% over images",
+        (_, Style::MeanSd | Style::Interval) => "brackets are the 95% Wilson interval of one seed over images",
+        (_, Style::Plain) => "",
+    };
+    let mut texts = Vec::new();
+    if measured().any(|it| it.seeds > 1) {
+        texts.push(of_several);
+    }
+    if measured().any(|it| it.seeds == 1) && !of_one.is_empty() {
+        texts.push(of_one.to_string());
+    }
+    texts
 }
 
 fn threat(rows: &[&Row]) -> Option<String> {
     let attacked = rows.iter().filter(|row| row.kind != Kind::Natural);
     let threats: BTreeSet<(&str, String)> = attacked
-        .filter_map(|row| {
-            let norm = match row.norm.as_deref()? {
-                "linf" => "L∞",
-                "l2" => "L2",
-                other => other,
-            };
-            let text = format!("{norm}, ε = {}", row.epsilon.as_deref()?);
-            Some((row.dataset.as_str(), text))
-        })
+        .filter_map(|row| Some((row.dataset.as_str(), threat_of(row)?)))
         .collect();
     let texts: BTreeSet<&str> = threats.iter().map(|(_, text)| text.as_str()).collect();
     match texts.len() {
@@ -82,6 +98,16 @@ fn threat(rows: &[&Row]) -> Option<String> {
             Some(format!("Threat models: {}.", texts.collect::<Vec<_>>().join("; ")))
         }
     }
+}
+
+/// The bound of a row's adversary, if it has one.
+pub(crate) fn threat_of(row: &Row) -> Option<String> {
+    let norm = match row.norm.as_deref()? {
+        "linf" => "L∞",
+        "l2" => "L2",
+        other => other,
+    };
+    Some(format!("{norm}, ε = {}", row.epsilon.as_deref()?))
 }
 
 fn sources(rows: &[&Row]) -> Option<String> {
@@ -96,6 +122,30 @@ fn sources(rows: &[&Row]) -> Option<String> {
         })
         .collect();
     (!sources.is_empty()).then(|| format!("Transferred from {}.", list(sources)))
+}
+
+/// How the defenses were trained, where it is not one recipe for all or a recipe adds something.
+fn recipes(rows: &[&Row]) -> Option<String> {
+    let mut defenses: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for row in rows {
+        defenses.entry(&row.recipe).or_default().insert(&row.defense);
+    }
+    let mut added = Vec::new();
+    for (mark, meaning) in [("AWP", "adversarial weight perturbation"), ("EMA", "averaged weights")] {
+        if defenses
+            .keys()
+            .any(|recipe| recipe.split(", ").any(|part| part == mark))
+        {
+            added.push(format!("{mark}: {meaning}"));
+        }
+    }
+    if defenses.len() < 2 && added.is_empty() {
+        return None;
+    }
+    let of = |(recipe, defenses): (&str, BTreeSet<&str>)| format!("“{recipe}” for {}", list(defenses));
+    let recipes: Vec<String> = defenses.into_iter().map(of).collect();
+    let added = added.iter().map(|it| format!(" {it}.")).collect::<String>();
+    Some(format!("Recipes: {}.{added}", recipes.join("; ")))
 }
 
 fn selection(table: &Table, rows: &[&Row]) -> Option<String> {
@@ -155,8 +205,79 @@ fn range(values: &[f64]) -> String {
     }
 }
 
+/// What is bold, and what is no further below it than chance may hold it.
+fn highest(table: &Table) -> Vec<String> {
+    if !table.look.bold || !table.entries().any(|entry| entry.highest) {
+        return Vec::new();
+    }
+    let each = match table.checkpoints.len() {
+        0 | 1 => "its column",
+        _ => "its column and checkpoint",
+    };
+    let mut notes = vec![format!("Bold: the highest mean of {each} among complete cells.")];
+    if table.entries().any(|entry| entry.tied == Some(true)) {
+        let seeds = if several(table) { " for one seed at least" } else { "" };
+        notes.push(format!(
+            "† lies below the highest by no more than chance may put it: McNemar's exact test on the same images has \
+             p ≥ 0.05{seeds}, adjusted by Holm for all pairs of defenses."
+        ));
+    }
+    if table.look.against.is_none() {
+        notes.extend(untested(table, |entry| entry.tied));
+    }
+    notes
+}
+
+/// What the table compares with, and what differs from it.
+fn against(table: &Table) -> Vec<String> {
+    let Some(defense) = table.look.against.as_deref() else {
+        return Vec::new();
+    };
+    let seeds = if several(table) {
+        " for every seed, always in one direction"
+    } else {
+        ""
+    };
+    let mut notes = Vec::new();
+    if table.entries().any(|entry| entry.different.is_some()) {
+        let any = table.entries().any(|entry| entry.different == Some(true));
+        notes.push(format!(
+            "* differs from {defense} by more than chance: McNemar's exact test on the same images has p < 0.05{seeds}, \
+             adjusted by Holm for the lines of a column.{}",
+            if any { "" } else { " No number does." }
+        ));
+    }
+    notes.extend(untested(table, |entry| entry.different));
+    notes
+}
+
+/// The columns of which no number was tested.
+fn untested(table: &Table, tested: fn(&Entry) -> Option<bool>) -> Option<String> {
+    let column = |column: &usize| {
+        let lines = || table.blocks.iter().flat_map(|block| &block.lines);
+        let entries = || lines().map(|line| &line.entries[*column]);
+        entries().any(|entry| entry.highest) && entries().all(|entry| tested(entry).is_none())
+    };
+    let columns: Vec<usize> = (0..table.columns.len()).filter(column).collect();
+    let labels = columns.iter().map(|&column| table.columns[column].label.clone());
+    let of = match columns.len() {
+        0 => return None,
+        all if all == table.columns.len() => String::new(),
+        _ => format!(" for {}", labels.collect::<Vec<_>>().join("; ")),
+    };
+    Some(format!("Whether a difference is more than chance was not tested{of}."))
+}
+
+fn several(table: &Table) -> bool {
+    let mut measured = table.entries().filter_map(|entry| entry.cell.measurement());
+    measured.any(|it| it.seeds > 1)
+}
+
 fn flags(table: &Table) -> Vec<String> {
-    let explain = |(flag, letter): (&Flag, char)| format!("{} {flag}: {}.", superscript(letter), flag.explanation());
+    let explain = |(flag, letter): (&Flag, char)| match table.look.form() {
+        Form::Wide => format!("{} {flag}: {}.", superscript(letter), flag.explanation()),
+        Form::Long => format!("{flag}: {}.", flag.explanation()),
+    };
     table.flags.iter().zip('a'..='z').map(explain).collect()
 }
 

@@ -1,4 +1,6 @@
-//! Tables for tests: every kind of cell, one seed and three, one checkpoint and two.
+//! Tables for tests: every kind of cell, one seed and three, one checkpoint and two, in every form.
+
+use std::process::{Command, Stdio};
 
 use results::{Checkpoint, Kind, Row, Selection};
 
@@ -64,8 +66,29 @@ fn block(dataset: &str, network: &str) -> BlockSpec {
     }
 }
 
+fn build(spec: &TableSpec, planned: &[Planned], rows: &[Row]) -> Table {
+    Table::build(spec, &Evidence::new(planned, rows, &[], Published::embedded())).unwrap()
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Table> {
+    vec![
+        white_box(),
+        wide(),
+        black_box(),
+        long(),
+        marked(None),
+        marked(Some("Standard")),
+    ]
+}
+
 /// Three seeds on CIFAR-10 with a failure, a gap and half-done cells; one seed on unverified data.
 pub(crate) fn white_box() -> Table {
+    let (spec, planned, rows) = white_box_parts();
+    build(&spec, &planned, &rows)
+}
+
+fn white_box_parts() -> (TableSpec, Vec<Planned>, Vec<Row>) {
     let spec = TableSpec {
         id: "white-box".to_string(),
         title: "White-box robustness".to_string(),
@@ -85,6 +108,7 @@ pub(crate) fn white_box() -> Table {
             column("AutoAttack", Kind::WhiteBox, None),
         ],
         checkpoints: vec![Checkpoint::Best],
+        look: Look::default(),
     };
     let mut rows = Vec::new();
     let mut planned = Vec::new();
@@ -111,7 +135,7 @@ pub(crate) fn white_box() -> Table {
             }
         }
     }
-    Table::build(&spec, &planned, &rows, Published::embedded()).unwrap()
+    (spec, planned, rows)
 }
 
 /// Best and last of three seeds.
@@ -134,6 +158,7 @@ pub(crate) fn wide() -> Table {
             column("CW∞", Kind::WhiteBox, Some("cw")),
         ],
         checkpoints: vec![Checkpoint::Best, Checkpoint::Last],
+        look: Look::default(),
     };
     let mut rows = Vec::new();
     for (d, defense) in spec.rows.iter().enumerate() {
@@ -149,7 +174,7 @@ pub(crate) fn wide() -> Table {
             }
         }
     }
-    Table::build(&spec, &[], &rows, Published::embedded()).unwrap()
+    build(&spec, &[], &rows)
 }
 
 /// One seed, transferred.
@@ -165,6 +190,7 @@ pub(crate) fn black_box() -> Table {
             column("PGD-20", Kind::Transfer, Some("pgd20")),
         ],
         checkpoints: vec![Checkpoint::Last],
+        look: Look::default(),
     };
     let mut rows = Vec::new();
     for defense in &spec.rows {
@@ -175,5 +201,115 @@ pub(crate) fn black_box() -> Table {
             rows.push(row.with_count(10_000, 9_650));
         }
     }
-    Table::build(&spec, &[], &rows, Published::embedded()).unwrap()
+    build(&spec, &[], &rows)
+}
+
+/// The first table in the long form.
+pub(crate) fn long() -> Table {
+    let (spec, planned, rows) = white_box_parts();
+    let look = Look {
+        form: Some(Form::Long),
+        ..Look::default()
+    };
+    let id = "long".to_string();
+    build(&TableSpec { id, look, ..spec }, &planned, &rows)
+}
+
+/// A comparison of two defenses of [`marked`].
+pub(crate) fn pair(names: [&str; 2], seed: u64, difference: f64, p: f64, p_holm: f64) -> results::Comparison {
+    results::Comparison {
+        dataset: "mnist".into(),
+        network: "lenet".into(),
+        checkpoint: Checkpoint::Best,
+        seed,
+        attack: "PGD-20".into(),
+        kind: Kind::WhiteBox,
+        source: None,
+        first: names[0].into(),
+        second: names[1].into(),
+        n: 1000,
+        only_first: 0,
+        only_second: 0,
+        difference,
+        p,
+        p_holm,
+    }
+}
+
+/// Two seeds with intervals, compared with the highest or with a defense. MART is the highest; TRADES differs from it for one seed alone,
+/// Standard for both, and Dynamic has not been compared.
+pub(crate) fn marked(against: Option<&str>) -> Table {
+    let comparisons: Vec<results::Comparison> = [0, 1]
+        .into_iter()
+        .flat_map(|seed| {
+            let p = if seed == 0 { 0.001 } else { 0.2 };
+            [
+                pair(["MART", "Standard"], seed, 6.0, 0.001, 0.003),
+                pair(["MART", "TRADES"], seed, 2.0, p, 3.0 * p),
+                pair(["Standard", "TRADES"], seed, -4.0, 0.002, 0.004),
+            ]
+        })
+        .collect();
+    marked_by(&comparisons, against)
+}
+
+/// The same with other comparisons.
+pub(crate) fn marked_by(comparisons: &[results::Comparison], against: Option<&str>) -> Table {
+    let spec = TableSpec {
+        id: if against.is_some() { "against" } else { "tied" }.to_string(),
+        title: "Intervals and marks".to_string(),
+        kind: TableKind::WhiteBox,
+        blocks: vec![block("mnist", "lenet")],
+        rows: ["Standard", "TRADES", "MART", "Dynamic"]
+            .map(|it| defense(it, None))
+            .to_vec(),
+        columns: vec![
+            column("PGD-20", Kind::WhiteBox, None),
+            column("worst of PGD-20, CW", Kind::WhiteBox, None),
+        ],
+        checkpoints: vec![Checkpoint::Best],
+        look: Look {
+            style: Style::Interval,
+            against: against.map(str::to_string),
+            ..Look::default()
+        },
+    };
+    let mut rows = Vec::new();
+    for (defense, correct) in spec.rows.iter().zip([900, 940, 960, 950]) {
+        for attack in &spec.columns {
+            for seed in [0, 1] {
+                let names = ["mnist", "lenet", &defense.defense, &attack.attack];
+                let row = row(names, attack.kind, Checkpoint::Best, seed);
+                rows.push(row.with_count(1000, correct + 2 * seed));
+            }
+        }
+    }
+    let evidence = Evidence::new(&[], &rows, comparisons, Published::embedded());
+    Table::build(&spec, &evidence).unwrap()
+}
+
+/// Compiles a document, if there is pdflatex; else says that it was not. Set `KEEP_LATEX` to a folder to look at the
+/// pages.
+#[track_caller]
+pub(crate) fn compile(name: &str, text: &str) {
+    let has_latex = Command::new("pdflatex").arg("--version").stdout(Stdio::null()).status();
+    if has_latex.is_err() {
+        eprintln!("{name}.tex was not compiled: there is no pdflatex");
+        return;
+    }
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = std::env::var_os("KEEP_LATEX").map_or(temporary.path().to_path_buf(), Into::into);
+    let file = format!("{name}.tex");
+    std::fs::write(folder.join(&file), text).unwrap();
+    // A longtable knows its widths at the second run.
+    for _ in 0..1 + usize::from(text.contains("{longtable}{")) {
+        let output = Command::new("pdflatex")
+            .args(["-interaction=nonstopmode", "-halt-on-error", &file])
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        let log = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{log}");
+        assert!(!log.contains("Overfull"), "{log}");
+    }
 }

@@ -3,6 +3,8 @@
 use results::{Checkpoint, Kind, Row};
 use serde::{Deserialize, Serialize};
 
+use crate::look::Look;
+
 /// Which of the paper's tables a table mirrors. It decides what it is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -13,6 +15,8 @@ pub enum TableKind {
     BlackBox,
     /// Table 4: a wide network, its best and its last checkpoint side by side.
     WideNetwork,
+    /// Table 5: trained with unlabeled data.
+    Unlabeled,
     /// Every attack of a matrix in one table; none of the paper's.
     Summary,
     /// One attack from every defense to every other; none of the paper's.
@@ -26,6 +30,7 @@ impl TableKind {
             Self::WhiteBox => "white-box",
             Self::BlackBox => "black-box",
             Self::WideNetwork => "wide-network",
+            Self::Unlabeled => "unlabeled",
             Self::Summary => "summary",
             Self::Transfer => "transfer",
         }
@@ -49,6 +54,9 @@ pub struct TableSpec {
     pub columns: Vec<ColumnSpec>,
     /// The checkpoints to show of every defense.
     pub checkpoints: Vec<Checkpoint>,
+    /// How it looks.
+    #[serde(default, skip_serializing_if = "Look::is_default")]
+    pub look: Look,
 }
 
 /// A part of a table.

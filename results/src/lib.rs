@@ -19,6 +19,7 @@ mod seal;
 mod significance;
 mod statistics;
 mod store;
+mod student;
 mod table;
 mod worst;
 
@@ -30,5 +31,6 @@ pub use store::{
     Error, OUTCOMES_FILE, PerExample, ROWS_FILE, Result, TIMINGS_FILE, cell_folders, combine, parse_rows, parse_texts,
     read_outcomes, read_rows, read_texts, read_timings, reseal, write_cell, write_comparisons, write_flags,
 };
+pub use student::student_quantile;
 pub use table::{ColumnInfo, Type, columns_markdown};
 pub use worst::{NotThere, is_called, worst_of};

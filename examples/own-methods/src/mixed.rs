@@ -54,6 +54,6 @@ impl Defense for Mixed {
         let robust_logits = step.train_logits(&adversarial)?;
         let clean = cross_entropy(&clean_logits, &step.batch.labels)?;
         let robust = cross_entropy(&robust_logits, &step.batch.labels)?;
-        ((clean * self.alpha)? + (robust * (1.0 - self.alpha))?)?.mean_all()
+        step.mean(&((clean * self.alpha)? + (robust * (1.0 - self.alpha))?)?)
     }
 }

@@ -120,6 +120,8 @@ pub(crate) fn main(args: &AttackArgs, methods: &Methods, out: &mut dyn Write) ->
     let cut = DatasetEntry {
         name: args.dataset.clone(),
         validation: 0,
+        labeled: None,
+        extra: None,
         limit: Limit {
             train: None,
             test: args.limit,
@@ -263,7 +265,7 @@ fn attack(
 ) -> Result<Done, Failure> {
     let (started, clock) = (host::now(), Instant::now());
     let bar = progress.cell("attack", &it.label);
-    bar.start(data.test.len() as u64, 0);
+    bar.start(data.test.len() as u64, 0, 1);
     // As a run does it, so that a run's network gives here what it gave there.
     let random = Stream::new(seed).of(Purpose::Evaluation);
     let task = Task {
@@ -281,7 +283,7 @@ fn attack(
             _ => Scrutiny::Again,
         },
         saves: None,
-        keep_images: true,
+        keep_images: usize::MAX,
     };
     let networks: Vec<_> = [network].into_iter().chain(source).map(|it| &it.network).collect();
     let judged = untouched(&networks, || judge(&task))?;

@@ -13,6 +13,7 @@ use crate::cli::MatrixArgs;
 use crate::evaluation::SLACK;
 use crate::exit::{Exit, Stop};
 use crate::folder::{self, FileMark, State};
+use crate::lessons;
 use crate::manifest::{self, Manifest, PlanFacts};
 use crate::matrix::{Checkpoint, SelectionSplit};
 use crate::plan::{Evaluation, Methods, Plan};
@@ -31,13 +32,13 @@ pub(crate) struct CheckArgs {
 }
 
 /// Raised whenever a rule is added or says something otherwise.
-const RULES_VERSION: u32 = 1;
+const RULES_VERSION: u32 = 2;
 
 /// A rule: its name, what it says, and what finds the breaches.
 type Rule = (&'static str, &'static str, fn(&Evidence, &mut Findings) -> Result<()>);
 
 /// The rules after the first, that the manifest is as it was written. They need it.
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     (
         "files",
         "every file is what was written, none is missing, none is foreign",
@@ -59,6 +60,11 @@ const RULES: [Rule; 9] = [
         "selection",
         "checkpoints are those their rule chooses, and rows say on what",
         selection,
+    ),
+    (
+        "teachers",
+        "what each teacher said is on record, and it is the checkpoint that the matrix names",
+        teachers,
     ),
     (
         "data",
@@ -478,6 +484,25 @@ fn selection(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
+fn teachers(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
+    let plan = evidence.plan()?;
+    for (i, cell) in plan.trainings.iter().enumerate() {
+        let Some(teacher) = &cell.schooling.teacher else {
+            continue;
+        };
+        if plan.state(&evidence.root, Cell::Training(i)) != State::Done {
+            continue;
+        }
+        let folder = plan.folder(&evidence.root, Cell::Training(i));
+        let asked = plan.folder(&evidence.root, Cell::Training(teacher.training));
+        let epoch = training::read_about(&asked, teacher.checkpoint).map(|about| about.epoch);
+        for breach in lessons::breaches(cell, epoch.ok(), &folder) {
+            findings.breach(format!("{}: {breach}", evidence.shown(&folder)));
+        }
+    }
+    Ok(())
+}
+
 fn data(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
     let plan = evidence.plan()?;
     for (evaluation, folder, found) in evidence.evaluations()? {
@@ -505,7 +530,7 @@ fn data(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
 
 fn derived(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
     let again = tempfile::tempdir().context("cannot make a temporary folder")?;
-    tables::derive(&evidence.root, again.path(), &[])?;
+    tables::derive(&evidence.root, again.path(), &tables::Changes::default())?;
     for path in manifest::walk(again.path())? {
         let (stored, fresh) = (evidence.root.join(&path), again.path().join(&path));
         let same_bytes = std::fs::read(&stored).ok() == std::fs::read(&fresh).ok();

@@ -3,9 +3,11 @@
 pub(crate) mod attack;
 pub(crate) mod check;
 pub(crate) mod compare;
+pub(crate) mod completions;
 pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod ls;
+pub(crate) mod man;
 pub(crate) mod method;
 pub(crate) mod plan;
 pub(crate) mod report;
@@ -17,6 +19,7 @@ pub(crate) mod tables;
 pub(crate) mod validate;
 pub(crate) mod verify;
 pub(crate) mod verify_examples;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,6 +48,8 @@ pub(crate) fn read_matrix(args: &MatrixArgs) -> Result<Matrix> {
             block.dataset.limit.test = smaller(block.dataset.limit.test);
             // The subset must still hold the validation examples.
             block.dataset.validation = block.dataset.validation.min(limit / 4);
+            // And some examples with labels, some without.
+            block.dataset.labeled = block.dataset.labeled.map(|labeled| labeled.min((limit / 2).max(1)));
         }
     }
     Ok(matrix)

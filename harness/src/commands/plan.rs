@@ -37,7 +37,9 @@ pub(crate) fn main(args: &PlanArgs, methods: &Methods, out: &mut dyn Write) -> R
     if args.json {
         let items = lines.iter().map(|(cell, state, reason, cost, seconds)| {
             let (key, slug) = plan.identity(*cell);
+            let needs: Vec<&str> = plan.parents(*cell).iter().map(|it| plan.identity(*it).0).collect();
             json!({
+                "needs": needs,
                 "kind": kind(*cell), "key": key, "name": slug, "state": state, "reason": reason,
                 "forwards": cost.forwards, "backwards": cost.backwards, "estimated_seconds": seconds,
             })

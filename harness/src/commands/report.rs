@@ -1,10 +1,14 @@
-use std::collections::BTreeMap;
+mod cells;
+mod gallery;
+mod origin;
+
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use paper_tables::{Chart, Curve, Doubt, Heat, Item, Picture, Report, Shown, Value};
-use results::{Flag, Kind, Row, Status, Timing};
+use paper_tables::{CellLine, Chart, Curve, Doubt, Heat, Item, Picture, Report, Shown};
+use results::{Flag, Kind, Raised, Row, Timing};
 
 use crate::cli::ReportArgs;
 use crate::commands::plan::{duration, thousands};
@@ -26,9 +30,6 @@ pub(crate) fn main(args: &ReportArgs, out: &mut dyn Write) -> Result<Exit> {
     if args.out.is_none() {
         manifest::refresh(&args.run, manifest::is_derived)?;
     }
-    if args.out.is_none() {
-        crate::manifest::refresh(&args.run, |path| path == FILE)?;
-    }
     writeln!(out, "{}", file.display())?;
     Ok(Exit::Success)
 }
@@ -46,68 +47,120 @@ fn report(root: &Path) -> Result<Report> {
     let timings = results::read_timings(&root.join("timings.parquet"))?;
     let histories = histories(&run.folders, &rows)?;
     let flags = results::flags(&rows);
+    let doubts = Doubts::of(&flags);
     let mut charts = learning_curves(&histories);
     charts.extend(run.charts(&rows)?);
-    let tables = run.tables(rows.clone(), &[])?;
+    let tables = run.tables(&rows, &run.comparisons(&rows)?)?;
     let title = rows.first().map_or_else(
         || root.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         |row| row.run.clone(),
     );
-    let failed = rows.iter().filter(|row| row.status == Status::Failed).count();
+    let cells = cells::list(&run, &rows, &timings, &doubts);
+    let mut defenses: Vec<&str> = Vec::new();
+    for planned in run.planned() {
+        if !defenses.contains(&planned.defense.as_str()) {
+            defenses.push(&planned.defense);
+        }
+    }
+    let (examples, left_out) = gallery::galleries(&run.folders, &rows, &defenses)?;
+    let origin = origin::of(root, &rows, &timings)?;
+    Ok(Report {
+        title,
+        subtitle: "Accuracy of trained networks under attack, with everything behind the numbers.".into(),
+        tiles: tiles(&rows, &timings, &cells, flags.len()),
+        tables: tables
+            .iter()
+            .map(|table| Shown::new(table, |flag| doubts.mark(flag)))
+            .collect(),
+        flags: doubts.0.into_iter().map(|it| it.doubt).collect(),
+        heats: heats(&rows),
+        charts: charts.iter().map(Picture::new).collect(),
+        examples_about: gallery::about(left_out),
+        examples,
+        cell_heads: cells::HEADS.map(String::from).into(),
+        cells,
+        origin: origin.items,
+        records: origin.records,
+        matrix: std::fs::read_to_string(root.join("matrix.yaml")).unwrap_or_default(),
+    })
+}
+
+fn tiles(rows: &[Row], timings: &[Timing], cells: &[CellLine], flags: usize) -> Vec<Item> {
+    let count = |state: &str| cells.iter().filter(|it| it.state == state).count();
     let mut tiles = vec![
-        Item::new("networks trained", trained(&rows)),
-        Item::new("evaluations", rows.len() - failed),
-        Item::new("failed", failed),
-        Item::new("flags", flags.len()),
+        Item::new("networks trained", trained(rows)),
+        Item::new("evaluations done", format!("{} of {}", count("done"), cells.len())),
+        Item::new("failed", count("failed")),
+        Item::new("missing", count("missing")),
+        Item::new("flags", flags),
         Item::new("images attacked", thousands(rows.iter().filter_map(|row| row.n).sum())),
-        Item::new("of work", duration(timings.iter().map(|it| it.seconds).sum())),
+        Item::new("computing time", duration(timings.iter().map(|it| it.seconds).sum())),
     ];
     if rows.iter().any(|row| !row.verified) {
         tiles.push(Item::new("data", "unverified"));
     }
-    let mut doubts: Vec<(Flag, Doubt)> = Vec::new();
-    for raised in &flags {
-        let place = format!(
-            "{}, {}, {}, seed {}, {}, {}: {}",
-            raised.dataset,
-            raised.network,
-            raised.defense,
-            raised.seed,
-            raised.checkpoint,
-            raised.attack,
-            raised.detail
-        );
-        match doubts.iter_mut().find(|(flag, _)| *flag == raised.flag) {
-            Some((_, doubt)) => doubt.places.push(place),
-            None => doubts.push((
-                raised.flag,
-                Doubt {
-                    mark: (doubts.len() + 1).to_string(),
-                    name: raised.flag.to_string(),
-                    text: raised.flag.explanation().to_string(),
-                    places: vec![place],
-                },
-            )),
+    tiles
+}
+
+/// Every flag of a run once, in the order in which the page marks them.
+struct Doubts(Vec<Raisings>);
+
+struct Raisings {
+    flag: Flag,
+    doubt: Doubt,
+    cells: Vec<String>,
+}
+
+impl Doubts {
+    fn of(flags: &[Raised]) -> Self {
+        let mut doubts: Vec<Raisings> = Vec::new();
+        for raised in flags {
+            let at = doubts.iter().position(|it| it.flag == raised.flag).unwrap_or_else(|| {
+                doubts.push(Raisings {
+                    flag: raised.flag,
+                    doubt: Doubt {
+                        mark: (doubts.len() + 1).to_string(),
+                        name: raised.flag.to_string(),
+                        text: raised.flag.explanation().to_string(),
+                        places: Vec::new(),
+                    },
+                    cells: Vec::new(),
+                });
+                doubts.len() - 1
+            });
+            let Raised {
+                dataset,
+                network,
+                defense,
+                seed,
+                checkpoint,
+                attack,
+                detail,
+                ..
+            } = raised;
+            doubts[at].doubt.places.push(format!(
+                "{dataset}, {network}, {defense}, seed {seed}, {checkpoint}, {attack}: {detail}"
+            ));
+            doubts[at].cells.push(raised.cell.clone());
         }
+        Self(doubts)
     }
-    let mark = |flag: Flag| {
-        let known = doubts.iter().find(|(it, _)| *it == flag);
-        known.map_or_else(|| flag.to_string(), |(_, doubt)| doubt.mark.clone())
-    };
-    Ok(Report {
-        title,
-        subtitle: "Accuracy of trained networks under attack, with everything behind the numbers.".into(),
-        tiles,
-        tables: tables.iter().map(|table| Shown::new(table, mark)).collect(),
-        flags: doubts.iter().map(|(_, doubt)| doubt.clone()).collect(),
-        heats: heats(&rows),
-        charts: charts.iter().map(picture).collect(),
-        cell_heads: HEADS.map(String::from).into(),
-        cells: cells(&rows, &timings),
-        origin: origin(root, &rows, &timings)?,
-        matrix: std::fs::read_to_string(root.join("matrix.yaml")).unwrap_or_default(),
-        ..Report::default()
-    })
+
+    fn mark(&self, flag: Flag) -> String {
+        let known = self.0.iter().find(|it| it.flag == flag);
+        known.map_or_else(|| flag.to_string(), |it| it.doubt.mark.clone())
+    }
+
+    /// The marks of every cell that has some.
+    fn by_cell(&self) -> HashMap<&str, Vec<String>> {
+        let mut marks: HashMap<&str, Vec<String>> = HashMap::new();
+        for Raisings { doubt, cells, .. } in &self.0 {
+            for cell in cells {
+                marks.entry(cell).or_default().push(doubt.mark.clone());
+            }
+        }
+        marks
+    }
 }
 
 fn trained(rows: &[Row]) -> usize {
@@ -118,17 +171,6 @@ fn trained(rows: &[Row]) -> usize {
     networks.sort();
     networks.dedup();
     networks.len()
-}
-
-/// A chart for the page: what is black there takes the text's colour, what is white the page's.
-fn picture(chart: &Chart) -> Picture {
-    Picture {
-        title: chart.title.clone(),
-        svg: chart
-            .svg()
-            .replace("#000000", "currentColor")
-            .replace("#FFFFFF", "none"),
-    }
 }
 
 /// Data set, network, defense, with the histories of its seeds.
@@ -170,6 +212,7 @@ fn learning_curves(histories: &Histories) -> Vec<Chart> {
             let curve = Curve {
                 label: defense.clone(),
                 points: epochs.into_iter().map(point).collect(),
+                ..Curve::default()
             };
             let title = format!("{dataset}, {network}: {what} accuracy in training, where checkpoints are chosen");
             if curve.points.len() < 2 {
@@ -184,6 +227,7 @@ fn learning_curves(histories: &Histories) -> Vec<Chart> {
                     y: "accuracy in %".into(),
                     logarithmic: false,
                     curves: vec![curve],
+                    ..Chart::default()
                 }),
             }
         }
@@ -222,104 +266,4 @@ fn heats(rows: &[Row]) -> Vec<Heat> {
         }));
     }
     heats
-}
-
-const HEADS: [&str; 14] = [
-    "defense",
-    "network",
-    "data",
-    "seed",
-    "checkpoint",
-    "attack",
-    "kind",
-    "made on",
-    "accuracy %",
-    "95 % interval",
-    "images",
-    "passes / image",
-    "largest change",
-    "seconds",
-];
-
-fn cells(rows: &[Row], timings: &[Timing]) -> Vec<Vec<Value>> {
-    let seconds: BTreeMap<&str, f64> = timings.iter().map(|it| (it.cell.as_str(), it.seconds)).collect();
-    let cell = |row: &Row| {
-        let percent = |value: Option<f64>| value.map(|it| 100.0 * it);
-        let two = |value: f64| format!("{value:.2}");
-        let accuracy = match (row.status, &row.error) {
-            (Status::Failed, error) => Value {
-                text: format!("failed: {}", error.as_deref().unwrap_or_default()),
-                key: String::new(),
-                class: "failed text".into(),
-            },
-            _ => Value::number(percent(row.accuracy), two),
-        };
-        let interval = match (percent(row.accuracy_low), percent(row.accuracy_high)) {
-            (Some(low), Some(high)) => format!("{low:.1} to {high:.1}"),
-            _ => "—".into(),
-        };
-        let per_image = |passes: Option<u64>| Some(passes? as f64 / row.n.filter(|n| *n > 0)? as f64);
-        let passes = per_image(row.forwards).zip(per_image(row.backwards));
-        vec![
-            Value::text(row.defense.as_str()),
-            Value::words(row.network.as_str()),
-            Value::words(row.dataset.as_str()),
-            Value::number(Some(row.seed as f64), |it| format!("{it:.0}")),
-            Value::words(row.checkpoint.to_string()),
-            Value::words(row.attack.as_str()),
-            Value::words(row.kind.to_string()),
-            Value::words(row.source.clone().unwrap_or_default()),
-            accuracy,
-            Value {
-                key: row.accuracy_low.map_or_else(String::new, |it| it.to_string()),
-                ..Value::text(interval)
-            },
-            Value::number(row.n.map(|it| it as f64), |it| format!("{it:.0}")),
-            Value {
-                key: passes.map_or_else(String::new, |(forward, backward)| (forward + backward).to_string()),
-                ..Value::text(passes.map_or_else(
-                    || "—".to_string(),
-                    |(forward, backward)| format!("{forward:.1} + {backward:.1}"),
-                ))
-            },
-            Value::number(row.max_delta, |it| format!("{it:.4}")),
-            Value::number(seconds.get(row.cell.as_str()).copied(), two),
-        ]
-    };
-    rows.iter().map(cell).collect()
-}
-
-fn origin(root: &Path, rows: &[Row], timings: &[Timing]) -> Result<Vec<Item>> {
-    let mut items = Vec::new();
-    let mut add = |label: &str, values: Vec<String>| {
-        let mut values: Vec<String> = values.into_iter().filter(|it| !it.is_empty()).collect();
-        values.sort();
-        values.dedup();
-        if !values.is_empty() {
-            items.push(Item::new(label, values.join(", ")));
-        }
-    };
-    add(
-        "program",
-        rows.iter().map(|row| format!("Rampart {}", row.code_version)).collect(),
-    );
-    let data = |row: &Row| {
-        let verified = if row.verified { "verified" } else { "not verified" };
-        format!("{} ({verified}), digest {}", row.dataset, row.dataset_digest)
-    };
-    add("data", rows.iter().map(data).collect());
-    add(
-        "selection",
-        rows.iter().map(|row| format!("best by {}", row.selection)).collect(),
-    );
-    add("processor", timings.iter().map(|it| it.cpu.clone()).collect());
-    add("device", timings.iter().map(|it| it.device.clone()).collect());
-    add("threads", timings.iter().map(|it| it.threads.to_string()).collect());
-    add("host", timings.iter().map(|it| it.host.clone()).collect());
-    let results = std::fs::read(root.join("results.parquet"))?;
-    add(
-        "results.parquet",
-        vec![format!("BLAKE3 {}", blake3::hash(&results).to_hex())],
-    );
-    Ok(items)
 }

@@ -83,6 +83,7 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     // Only the first handler counts; tests in one process may come here twice.
     let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
     let progress = Progress::new(cells.len(), stop);
+    let _publisher = progress.publish(run_folder.process().progress_file())?;
     let options = Options {
         jobs,
         device,
@@ -121,7 +122,8 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
         return Ok(exit);
     };
     tidy(&plan, &run_folder)?;
-    let text = tables::write(root, &[]).context("the cells are stored, but the tables could not be written")?;
+    let text = tables::write(root, &tables::Changes::default())
+        .context("the cells are stored, but the tables could not be written")?;
     let digest = recorder
         .end(exit, report.ended)
         .context("the cells are stored, but not the manifest")?;

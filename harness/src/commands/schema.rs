@@ -29,7 +29,12 @@ fn schema(methods: &Methods) -> Value {
         &mut generator,
         &recipe,
     );
-    let defense = named(&methods.defenses, &["label", "recipe"], &mut generator, &recipe);
+    let defense = named(
+        &methods.defenses,
+        &["label", "recipe", "teacher", "unlabeled"],
+        &mut generator,
+        &recipe,
+    );
     let definitions = generator.take_definitions(true);
 
     let mut keys = block["properties"].take();
@@ -48,7 +53,7 @@ fn schema(methods: &Methods) -> Value {
     );
     // Entries of these two are attacks and defenses as well.
     map["Transfer"]["properties"]["attacks"]["items"] = json!({ "$ref": "#/$defs/attack" });
-    map["TransferSource"]["properties"]["defense"] = json!({ "$ref": "#/$defs/defense" });
+    map["OtherNetwork"]["properties"]["defense"] = json!({ "$ref": "#/$defs/defense" });
 
     let mut top = keys;
     top["name"] = json!({ "type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$",
@@ -109,10 +114,17 @@ fn named<T: ?Sized + 'static>(
             .and_then(|name| generator.definitions().get(&name).cloned())
             .unwrap_or(schema);
         let mut properties = own.get("properties").cloned().unwrap_or_else(|| json!({}));
+        if harness_keys.contains(&"recipe") {
+            let properties = properties.as_object_mut().expect("a map of properties");
+            properties.values_mut().for_each(or_list);
+        }
         properties["name"] = json!({ "const": entry.name, "description": entry.summary });
         for key in harness_keys {
             properties[*key] = match *key {
                 "recipe" => recipe.clone(),
+                "teacher" => json!({ "anyOf": [{ "$ref": "#/$defs/OtherNetwork" }, { "const": "none" }],
+                                     "description": "In place of the comparison's teacher." }),
+                "unlabeled" => json!({ "$ref": "#/$defs/Unlabeled" }),
                 "label" => json!({ "type": "string", "description": "The heading in tables." }),
                 "limit" => json!({
                     "type": "integer", "minimum": 1,
@@ -129,4 +141,17 @@ fn named<T: ?Sized + 'static>(
         }));
     }
     json!({ "anyOf": forms })
+}
+
+/// Lets a list stand for a number of a defense: it is trained at each.
+fn or_list(property: &mut Value) {
+    let is_number = |it: &Value| it == "number" || it == "integer";
+    let one = property["type"].clone();
+    let several = one.as_array().is_some_and(|types| types.iter().any(is_number));
+    if is_number(&one) || several {
+        let keys = property.as_object_mut().expect("a property is a map");
+        keys.remove("type");
+        let many = json!({ "type": "array", "items": { "type": "number" }, "minItems": 1 });
+        keys.insert("anyOf".into(), json!([{ "type": one }, many]));
+    }
 }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -16,8 +16,8 @@ use crate::tables;
 
 /// How a run gets on, out of its folder alone: no data are read and no file is checked.
 pub(crate) fn main(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> {
-    let root = run_folder(args)?;
-    let status = Status::read(&root)?;
+    let root = run_folder(&args.run, &args.out)?;
+    let status = Run::open(&root)?.look()?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&status.as_json(&root))?)?;
     } else {
@@ -27,53 +27,79 @@ pub(crate) fn main(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> {
 }
 
 /// A folder is a run's own; a file is a matrix, whose run lies where `run` puts it.
-fn run_folder(args: &StatusArgs) -> Result<PathBuf> {
-    if args.run.is_dir() {
-        return Ok(args.run.clone());
+pub(super) fn run_folder(run: &Path, out: &Path) -> Result<PathBuf> {
+    if run.is_dir() {
+        return Ok(run.to_path_buf());
     }
-    if !args.run.exists() {
+    if !run.exists() {
         return Err(Stop::usage(format!(
             "{} is neither a run's folder nor a matrix",
-            args.run.display()
+            run.display()
         )));
     }
-    let matrix = Matrix::read(&args.run, &[])?;
-    let root = args.out.join(&matrix.name);
+    let matrix = Matrix::read(run, &[])?;
+    let root = out.join(&matrix.name);
     match root.is_dir() {
         true => Ok(root),
         false => Err(Stop::usage(format!(
             "{} is not there: nothing of {} has been run yet; `harness plan` lists its cells",
             root.display(),
-            args.run.display(),
+            run.display(),
         ))),
     }
 }
 
-struct Status {
-    cells: usize,
-    done: usize,
-    running: Vec<(String, Note)>,
-    failed: Vec<(String, String)>,
+/// How a run stood when it was looked at.
+pub(super) struct Status {
+    pub(super) cells: usize,
+    pub(super) done: usize,
+    pub(super) running: Vec<(String, Note)>,
+    pub(super) failed: Vec<(String, String)>,
     /// Cells to compute at which nobody works, some of them begun.
-    left: usize,
+    pub(super) left: usize,
     begun: usize,
     /// At the pace of those at work; `None`: nothing to go by.
-    seconds_left: Option<f64>,
+    pub(super) seconds_left: Option<f64>,
 }
 
-impl Status {
-    fn read(root: &Path) -> Result<Self> {
-        let (cells, trainings) = tables::cells(root)?;
-        let folders = root.join("cells");
+/// A run that is looked at, perhaps again and again.
+pub(super) struct Run {
+    pub(super) root: PathBuf,
+    /// The names of cells' folders, trainings first.
+    pub(super) names: Vec<String>,
+    /// What each cell is called without its seed.
+    groups: Vec<String>,
+    /// Cells that were done at an earlier look are not looked at again.
+    pub(super) done: Vec<bool>,
+    /// Cells that were done, and seconds left, when this was last estimated.
+    estimated: Option<(usize, Option<f64>)>,
+}
+
+impl Run {
+    /// Reads what the matrix asks for.
+    pub(super) fn open(root: &Path) -> Result<Self> {
+        let (names, trainings) = tables::cells(root)?;
+        Ok(Self {
+            root: root.to_path_buf(),
+            groups: groups(&names, trainings),
+            done: vec![false; names.len()],
+            names,
+            estimated: None,
+        })
+    }
+
+    /// How it stands now.
+    pub(super) fn look(&mut self) -> Result<Status> {
+        let folders = self.root.join("cells");
         // A folder begins with the first digits of the cell's key.
-        let held: HashMap<String, Note> = claims::watch(root)?
+        let held: HashMap<String, Note> = claims::watch(&self.root)?
             .into_iter()
             .filter(|(key, _)| key.len() > folder::KEY_DIGITS)
             .map(|(key, note)| (key[..folder::KEY_DIGITS].to_string(), note))
             .collect();
-        let begun = claims::begun(root)?;
-        let mut status = Self {
-            cells: cells.len(),
+        let begun = claims::begun(&self.root)?;
+        let mut status = Status {
+            cells: self.names.len(),
             done: 0,
             running: Vec::new(),
             failed: Vec::new(),
@@ -81,36 +107,55 @@ impl Status {
             begun: 0,
             seconds_left: None,
         };
-        let groups = groups(&cells, trainings);
-        let mut done: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        let mut unfinished: BTreeMap<&str, usize> = BTreeMap::new();
-        for (name, group) in cells.iter().zip(&groups) {
-            let slug = slug(name);
-            match folder::glance(&folders.join(name)) {
-                Glance::Done => {
-                    status.done += 1;
-                    done.entry(group).or_default().push(name);
-                    continue;
+        for (name, done) in self.names.iter().zip(&mut self.done) {
+            let holder = held.get(&name[..folder::KEY_DIGITS]);
+            if !*done {
+                match folder::glance(&folders.join(name)) {
+                    Glance::Done => *done = true,
+                    Glance::Failed(error) if holder.is_none() => {
+                        status.failed.push((slug(name).to_string(), error));
+                        continue;
+                    }
+                    Glance::Failed(_) | Glance::Unfinished => {}
                 }
-                Glance::Failed(error) if !held.contains_key(&name[..folder::KEY_DIGITS]) => {
-                    status.failed.push((slug.to_string(), error));
-                    continue;
-                }
-                Glance::Failed(_) | Glance::Unfinished => {}
             }
-            *unfinished.entry(group).or_default() += 1;
-            match held.get(&name[..folder::KEY_DIGITS]) {
-                Some(note) => status.running.push((slug.to_string(), note.clone())),
+            match holder {
+                _ if *done => status.done += 1,
+                Some(note) => status.running.push((slug(name).to_string(), note.clone())),
                 None => {
                     status.left += 1;
                     status.begun += usize::from(begun.contains(name));
                 }
             }
         }
-        status.seconds_left = estimate(&folders, &done, &unfinished, status.running.len());
+        status.seconds_left = self.estimate(&status);
         Ok(status)
     }
 
+    /// Reads timings only where a cell has finished since.
+    fn estimate(&mut self, status: &Status) -> Option<f64> {
+        let work = match self.estimated {
+            Some((done, work)) if done == status.done => work,
+            _ => {
+                let failed: HashSet<&str> = status.failed.iter().map(|(name, _)| name.as_str()).collect();
+                let mut done: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+                let mut unfinished: BTreeMap<&str, usize> = BTreeMap::new();
+                for ((name, group), is_done) in self.names.iter().zip(&self.groups).zip(&self.done) {
+                    match is_done {
+                        true => done.entry(group).or_default().push(name),
+                        false if failed.contains(slug(name)) => {}
+                        false => *unfinished.entry(group).or_default() += 1,
+                    }
+                }
+                estimate(&self.root.join("cells"), &done, &unfinished)
+            }
+        };
+        self.estimated = Some((status.done, work));
+        Some(work? / status.running.len().max(1) as f64)
+    }
+}
+
+impl Status {
     fn as_json(&self, root: &Path) -> serde_json::Value {
         let running = self.running.iter().map(
             |(name, note)| json!({ "name": name, "host": note.host, "process": note.process, "since": note.since }),
@@ -174,7 +219,7 @@ impl Status {
 }
 
 /// What follows the key in the name of a cell's folder.
-fn slug(name: &str) -> &str {
+pub(super) fn slug(name: &str) -> &str {
     name.get(folder::KEY_DIGITS + 1..).unwrap_or(name)
 }
 
@@ -202,14 +247,9 @@ fn groups(cells: &[String], trainings: usize) -> Vec<String> {
     cells.iter().enumerate().map(group).collect()
 }
 
-/// Seconds that the unfinished cells take, `at_once` at a time, if finished ones of their kinds are
-/// anything to go by. Only a few of these are read.
-fn estimate(
-    folders: &Path,
-    done: &BTreeMap<&str, Vec<&str>>,
-    unfinished: &BTreeMap<&str, usize>,
-    at_once: usize,
-) -> Option<f64> {
+/// Seconds that the unfinished cells take one after the other, if finished ones of their kinds are anything to go by.
+/// Only a few of these are read.
+fn estimate(folders: &Path, done: &BTreeMap<&str, Vec<&str>>, unfinished: &BTreeMap<&str, usize>) -> Option<f64> {
     const IN_ALL: usize = 60;
     let kind = |group: &str| group.split(' ').next().unwrap_or_default().to_string();
     let each = (IN_ALL / done.len().max(1)).clamp(1, 8);
@@ -237,7 +277,7 @@ fn estimate(
         let of_kind = || by_kind.get(&kind(group)).map(|(sum, n)| sum / *n as f64);
         left += by_group.get(group).copied().or_else(of_kind)? * *cells as f64;
     }
-    Some(left / at_once.max(1) as f64)
+    Some(left)
 }
 
 #[cfg(test)]

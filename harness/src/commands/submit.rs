@@ -217,7 +217,10 @@ fn left(plan: &Plan, root: &Path, cells: &[Cell], book: &Book) -> Left {
                 left.hopeless += 1;
                 hopeless.insert(cell);
             }
-            _ if plan.parents(cell).iter().any(|it| hopeless.contains(it)) => left.hopeless += 1,
+            _ if plan.parents(cell).iter().any(|it| hopeless.contains(it)) => {
+                left.hopeless += 1;
+                hopeless.insert(cell);
+            }
             _ if tasks.contains_key(plan.identity(cell).0) => left.queued += 1,
             _ => left.cells.push(cell),
         }
@@ -259,23 +262,25 @@ fn arrays(plan: &Plan, root: &Path, cells: &[Cell], book: &Book, largest_index: 
     // The array that still takes cells of a kind.
     let mut open: BTreeMap<Group, usize> = BTreeMap::new();
     for &cell in cells {
+        let parent = |training: usize| -> Option<(Parent, u32)> {
+            let known = queued.get(plan.trainings[training].key.as_str());
+            let done = || plan.state(root, Cell::Training(training)) == State::Done;
+            if known.is_none() && !place.contains_key(&training) && done() {
+                return None;
+            }
+            let known = known.map(|(id, index)| (Parent::Known((*id).to_string()), *index));
+            known.or_else(|| place.get(&training).cloned())
+        };
         let (kind, network, name, target, source) = match cell {
             Cell::Training(i) => {
-                let network = &plan.trainings[i].network;
-                (Kind::Train, network, format!("train-{network}"), None, None)
+                let training = &plan.trainings[i];
+                let teacher = training.schooling.teacher.as_ref().and_then(|it| parent(it.training));
+                let network = &training.network;
+                (Kind::Train, network, format!("train-{network}"), None, teacher)
             }
             Cell::Evaluation(i) => {
                 let evaluation = &plan.evaluations[i];
                 let training = plan.target(evaluation);
-                let parent = |training: usize| -> Option<(Parent, u32)> {
-                    let known = queued.get(plan.trainings[training].key.as_str());
-                    let done = || plan.state(root, Cell::Training(training)) == State::Done;
-                    if known.is_none() && !place.contains_key(&training) && done() {
-                        return None;
-                    }
-                    let known = known.map(|(id, index)| (Parent::Known((*id).to_string()), *index));
-                    known.or_else(|| place.get(&training).cloned())
-                };
                 let target = parent(evaluation.target);
                 let source = evaluation.source.as_ref().and_then(|it| parent(it.training));
                 // What distinguishes it from other evaluations of the same network.

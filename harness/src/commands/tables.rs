@@ -4,10 +4,11 @@ use anyhow::Result;
 
 use super::run::TABLES;
 use crate::claims::{self, About, Process};
-use crate::cli::{Format, TablesArgs};
+use crate::cli::{Format, Switch, TablesArgs};
 use crate::exit::{Exit, Stop};
+use crate::look::Wanted;
 use crate::manifest;
-use crate::tables;
+use crate::tables::{self, Changes};
 
 /// Typesets the tables of a run again, out of its stored results.
 pub(crate) fn main(args: &TablesArgs, out: &mut dyn Write) -> Result<Exit> {
@@ -17,18 +18,27 @@ pub(crate) fn main(args: &TablesArgs, out: &mut dyn Write) -> Result<Exit> {
             "--worst-of needs the names of attacks, as in `--worst-of pgd-20,cw`",
         ));
     }
+    let changes = Changes {
+        worst_of,
+        look: Wanted {
+            style: args.style,
+            form: args.form,
+            bold: args.bold.map(|it| it == Switch::On),
+            against: args.against.clone(),
+        },
+    };
     let markdown = if args.run.join("cells").is_dir() {
         // One at a time, so that nobody writes over tables that show more than its own.
         let reader = Process::join(&args.run, About::me(None, false, claims::STALE_AFTER))?;
         let turn = reader.wait_for(TABLES, &|| false)?;
-        let markdown = tables::write(&args.run, &worst_of)?;
+        let markdown = tables::write(&args.run, &changes)?;
         manifest::refresh(&args.run, manifest::is_derived)?;
         if let Some(turn) = turn {
             turn.drop_all();
         }
         markdown
     } else {
-        tables::write(&args.run, &worst_of)?
+        tables::write(&args.run, &changes)?
     };
     let text = match args.format {
         Format::Markdown => markdown,

@@ -215,6 +215,8 @@ fn official(args: &VerifyArgs, name: &str, ids: &[u64]) -> Result<(Tensor, Vec<u
     let entry = DatasetEntry {
         name: name.to_string(),
         validation: 0,
+        labeled: None,
+        extra: None,
         limit: Limit::default(),
         verify: !args.no_verify,
     };

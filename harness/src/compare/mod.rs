@@ -19,7 +19,6 @@ mod csv;
 mod junit;
 mod read;
 mod report;
-mod student;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -365,7 +364,7 @@ fn by_chance(before: &Seeds, after: &Seeds, images: u64, level: f64) -> f64 {
         }
     };
     let seeds = (1.0 / before.len() as f64 + 1.0 / after.len() as f64).sqrt();
-    student::quantile(level, freedom) * deviation.max(image) * seeds
+    results::student_quantile(level, freedom) * deviation.max(image) * seeds
 }
 
 /// The deviation within two samples, 0 if neither has two values.

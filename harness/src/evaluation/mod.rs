@@ -57,8 +57,8 @@ pub(crate) struct Task<'a> {
     pub(crate) scrutiny: Scrutiny,
     /// Where it is saved how far the evaluation is; nowhere unless given.
     pub(crate) saves: Option<Saves<'a>>,
-    /// Whether the attacked images are kept.
-    pub(crate) keep_images: bool,
+    /// Of how many images, from the first, the attacked ones are kept.
+    pub(crate) keep_images: usize,
 }
 
 /// How closely an evaluation is looked at beyond the rules for its images.
@@ -83,7 +83,7 @@ pub(crate) struct Judged {
     pub(crate) max_delta: f64,
     pub(crate) zero_gradients: u64,
     pub(crate) doubts: Doubts,
-    /// The attacked images, batch by batch on the CPU, if they were asked for.
+    /// The attacked images that were asked for, batch by batch on the CPU.
     #[serde(skip)]
     pub(crate) images: Vec<Tensor>,
 }
@@ -179,7 +179,7 @@ pub(crate) fn judge(task: &Task<'_>) -> Result<Judged, Failure> {
     let frozen = task.target.freeze()?;
     let target = frozen.as_deref().unwrap_or(task.target);
     let (mut judged, mut begun) = match &task.saves {
-        Some(saves) => saves.load(task.device, task.bar),
+        Some(saves) => saves.load(task),
         None => (Judged::default(), None),
     };
     let mut clock = saves::Clock::start();
@@ -199,8 +199,9 @@ pub(crate) fn judge(task: &Task<'_>) -> Result<Judged, Failure> {
         }
         let batch = plain_batch(task.split, rows, task.device)?;
         let resumed = begun.take();
+        let keep = task.keep_images.saturating_sub(judged.outcomes.len());
         let found = perturb(task, source, &batch, resumed, &mut clock, &judged)
-            .and_then(|perturbed| judge_batch(task, target, &batch, &perturbed));
+            .and_then(|perturbed| judge_batch(task, target, &batch, &perturbed, keep));
         match found {
             // Results do not depend on the batch, so a card that is too small takes half of it.
             Err(failure) if rows.len() > 1 && kernels::device::is_out_of_memory(&failure) => {
@@ -209,8 +210,11 @@ pub(crate) fn judge(task: &Task<'_>) -> Result<Judged, Failure> {
             }
             found => judged.add(found?),
         }
-        task.bar
-            .note(|| format!("{} of {} images", judged.outcomes.len(), task.indices.len()));
+        let done = judged.outcomes.len();
+        if task.scrutiny != Scrutiny::Count {
+            task.bar.reach(done as u64);
+        }
+        task.bar.note(|| format!("{done} of {} images", task.indices.len()));
     }
     Ok(judged)
 }
@@ -281,6 +285,7 @@ fn judge_batch(
     target: &dyn Classifier,
     batch: &Batch,
     perturbed: &Perturbed,
+    keep: usize,
 ) -> Result<Judged, Failure> {
     let deltas = gates::check_images(batch, &perturbed.images, task.threat)?;
     let clean = gates::logits(target, &batch.images)?;
@@ -318,9 +323,9 @@ fn judge_batch(
         max_delta: deltas.iter().copied().fold(0.0, f64::max),
         zero_gradients,
         doubts,
-        images: match task.keep_images {
-            true => vec![perturbed.images.to_device(&Device::Cpu)?],
-            false => Vec::new(),
+        images: match keep.min(batch.ids.len()) {
+            0 => Vec::new(),
+            keep => vec![perturbed.images.narrow(0, 0, keep)?.to_device(&Device::Cpu)?],
         },
     })
 }

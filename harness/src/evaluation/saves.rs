@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use super::{Begun, Judged, Task};
 use crate::checkpoint;
 use crate::failure::Failure;
-use crate::progress::Bar;
 
 /// Where an evaluation is saved.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +66,7 @@ struct Within {
 
 const IMAGES: &str = "images";
 const LOGITS: &str = "clean_logits";
+const KEPT: &str = "kept_images";
 
 /// Saves finished batches and, if there is one, the batch at work.
 pub(super) fn save(task: &Task<'_>, judged: &Judged, begun: Option<&Begun>) -> Result<(), Failure> {
@@ -83,6 +83,9 @@ pub(super) fn save(task: &Task<'_>, judged: &Judged, begun: Option<&Begun>) -> R
             cost: *cost,
         }
     });
+    if !judged.images.is_empty() {
+        tensors.insert(KEPT.to_string(), Tensor::cat(&judged.images, 0)?);
+    }
     let judged = Judged {
         outcomes: judged.outcomes.clone(),
         images: Vec::new(),
@@ -99,50 +102,57 @@ pub(super) fn save(task: &Task<'_>, judged: &Judged, begun: Option<&Begun>) -> R
 impl Saves<'_> {
     /// What was saved; nothing done if nothing was, or something else, or if it is damaged: what is judged anew comes
     /// to the same.
-    pub(super) fn load(&self, device: &Device, bar: &Bar) -> (Judged, Option<Begun>) {
+    pub(super) fn load(&self, task: &Task<'_>) -> (Judged, Option<Begun>) {
         let nothing = (Judged::default(), None);
         if !self.file.exists() {
             return nothing;
         }
-        match self.read(device) {
+        match self.read(task.device, task.keep_images) {
             Ok(Some(found)) => found,
             Ok(None) => nothing,
             Err(error) => {
-                bar.say(&format!("warning: {error:#}; that evaluation starts anew"));
+                task.bar
+                    .say(&format!("warning: {error:#}; that evaluation starts anew"));
                 nothing
             }
         }
     }
 
-    fn read(&self, device: &Device) -> anyhow::Result<Option<(Judged, Option<Begun>)>> {
+    fn read(&self, device: &Device, keep: usize) -> anyhow::Result<Option<(Judged, Option<Begun>)>> {
         let (mut tensors, state): (BTreeMap<String, Tensor>, State) = checkpoint::load_sealed(self.file, device)?;
         let file = self.file.display();
         if state.key != self.key {
             return Ok(None);
         }
+        let mut take = |name: &str| {
+            let missing = || anyhow!("{file} lacks `{name}`; delete it and run again");
+            tensors.remove(name).ok_or_else(missing)
+        };
+        let mut judged = state.judged;
+        let kept = keep.min(judged.outcomes.len());
+        if kept > 0 {
+            let images = take(KEPT)?.to_device(&Device::Cpu)?;
+            let there = images.dims().first().copied().unwrap_or(0);
+            anyhow::ensure!(there == kept, "{file} holds {there} images, not {kept}");
+            judged.images = vec![images];
+        }
         let begun = match state.batch {
             None => None,
-            Some(within) => {
-                let mut take = |name: &str| {
-                    let missing = || anyhow!("{file} lacks `{name}`; delete it and run again");
-                    tensors.remove(name).ok_or_else(missing)
-                };
-                Some(Begun {
-                    progress: Progress {
-                        done: within.done,
-                        survivors: Survivors {
-                            images: take(IMAGES)?,
-                            broken: within.broken,
-                            stalled: within.stalled,
-                        },
-                        broken_by: within.broken_by,
-                        clean_logits: take(LOGITS)?,
+            Some(within) => Some(Begun {
+                progress: Progress {
+                    done: within.done,
+                    survivors: Survivors {
+                        images: take(IMAGES)?,
+                        broken: within.broken,
+                        stalled: within.stalled,
                     },
-                    cost: within.cost,
-                })
-            }
+                    broken_by: within.broken_by,
+                    clean_logits: take(LOGITS)?,
+                },
+                cost: within.cost,
+            }),
         };
-        Ok(Some((state.judged, begun)))
+        Ok(Some((judged, begun)))
     }
 }
 

@@ -81,7 +81,7 @@ fn judge_all(
         bar: &Bar::hidden(),
         scrutiny,
         saves: None,
-        keep_images: false,
+        keep_images: 0,
     })
 }
 
@@ -226,7 +226,7 @@ fn images_are_not_transferred_between_other_numbers_of_classes() {
         bar: &Bar::hidden(),
         scrutiny: Scrutiny::Again,
         saves: None,
-        keep_images: false,
+        keep_images: 0,
     });
     let message = failed.unwrap_err().to_string();
     assert!(message.contains("3 classes and the target 2"), "{message}");
@@ -296,7 +296,7 @@ fn in_pieces(attack: &dyn Attack, split: &Split, calls: u64, every: Duration) ->
                 key: "k",
                 every,
             }),
-            keep_images: false,
+            keep_images: 3,
         });
         match judged {
             Err(Failure::Interrupted) => assert!(file.exists()),
@@ -313,6 +313,12 @@ fn same(a: &Judged, b: &Judged) {
     assert_eq!(a.outcomes, b.outcomes);
     assert_eq!((a.cost, a.max_delta), (b.cost, b.max_delta));
     assert_eq!((a.zero_gradients, a.doubts), (b.zero_gradients, b.doubts));
+    let pixels = |it: &Judged| {
+        let images = Tensor::cat(&it.images, 0).unwrap();
+        assert_eq!(images.dims()[0], 3.min(it.outcomes.len()));
+        images.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    assert_eq!(pixels(a), pixels(b));
 }
 
 #[test]
@@ -399,7 +405,7 @@ fn a_killed_evaluation_goes_on_from_its_last_save() {
                 key,
                 every: Duration::ZERO,
             }),
-            keep_images: false,
+            keep_images: 3,
         })
     };
     let failing = Failing(pgd(), AtomicU64::new(0));

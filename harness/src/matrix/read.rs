@@ -17,6 +17,8 @@ const BLOCK_KEYS: &[&str] = &[
     "recipe",
     "defenses",
     "attacks",
+    "teacher",
+    "unlabeled",
     "transfer",
     "checkpoints",
     "selection",
@@ -75,6 +77,10 @@ impl Matrix {
                 datasets: None,
                 title: None,
                 worst_of: Vec::new(),
+                style: None,
+                form: None,
+                bold: None,
+                against: None,
             }],
             Some(mut value) => {
                 names_to_maps(&mut value);
@@ -167,10 +173,13 @@ fn normalise(block: &mut Map<String, Value>) {
     }
     if let Some(transfer) = block.get_mut("transfer") {
         transfer.get_mut("attacks").map(names_to_maps);
-        transfer
-            .get_mut("source")
-            .and_then(|source| source.get_mut("defense"))
-            .map(names_to_maps);
+        transfer.get_mut("source").map(other_network);
+    }
+    block.get_mut("teacher").map(other_network);
+    if let Some(Value::Array(defenses)) = block.get_mut("defenses") {
+        for defense in defenses {
+            defense.get_mut("teacher").map(other_network);
+        }
     }
     if let Some(attack) = block
         .get_mut("selection")
@@ -178,6 +187,10 @@ fn normalise(block: &mut Map<String, Value>) {
     {
         names_to_maps(attack);
     }
+}
+
+fn other_network(other: &mut Value) {
+    other.get_mut("defense").map(names_to_maps);
 }
 
 fn names_to_maps(value: &mut Value) {

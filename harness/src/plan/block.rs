@@ -1,16 +1,23 @@
 //! One comparison of a matrix, resolved: every combination becomes a cell, every default is filled.
 
+mod sweep;
+mod teacher;
+
 use std::collections::BTreeMap;
 
 use attacks::{Attack, Configured, Family, ParseError, Pixels, Registry, Setting, Threat};
+use defenses::Defense;
 use serde_json::{Map, Value, json};
 
-use super::{Digests, Evaluation, Methods, Plan, Select, Source, Training, attack_label, defense_label, slug};
+use self::sweep::numbers;
+use super::{
+    Digests, Evaluation, Methods, Plan, Schooling, Select, Source, Training, attack_label, defense_label, slug,
+};
 use crate::key::key_of;
 use crate::matrix::{
     Block, Checkpoint, DatasetEntry, Matrix, MatrixError, SelectionSplit, Sources, Transfer, from_value,
 };
-use crate::recipe::resolve_recipe;
+use crate::recipe::{marks, resolve_recipe};
 use crate::suggest::nearest;
 
 /// Raised whenever the training loop starts to give other numbers for the same configuration.
@@ -42,18 +49,25 @@ impl BlockResolver<'_> {
     pub(super) fn add_to(&self, plan: &mut Plan, digests: &mut Digests<'_>) -> anyhow::Result<()> {
         self.check_lists()?;
         let entry = self.dataset_entry()?;
+        self.check_labeled(entry)?;
         let digest = digests(&self.block.dataset)?;
-        for network in &self.block.networks {
-            let setting = self.setting(entry, network)?;
+        let mut teacher_asked = false;
+        for (n, network) in self.block.networks.iter().enumerate() {
+            let setting = self.setting(entry, network, &format!("networks[{n}]"))?;
             let (attacks, transferred) = self.judges(&setting)?;
             for judge in attacks.iter().chain(&transferred) {
                 digests(&judge.dataset)?;
             }
             let mut targets = Vec::new();
-            for (i, defense) in self.block.defenses.iter().enumerate() {
-                for &seed in &self.seeds {
-                    let training = self.training(&format!("defenses[{i}]"), defense, &setting, seed, &digest)?;
-                    targets.push(plan.add_training(training));
+            for (i, listed) in self.block.defenses.iter().enumerate() {
+                let field = format!("defenses[{i}]");
+                for (defense, value) in self.swept(&field, listed, &setting)? {
+                    let schooling = self.schooling(plan, &field, &defense, &setting, entry, &digest)?;
+                    teacher_asked |= schooling.teacher.is_some() && !defense.contains_key(TEACHER);
+                    for &seed in &self.seeds {
+                        let training = self.training(&field, &defense, &value, &setting, seed, &digest, &schooling)?;
+                        targets.push(plan.add_training(training));
+                    }
                 }
             }
             self.check_labels(plan, &targets)?;
@@ -75,7 +89,7 @@ impl BlockResolver<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(self.check_asked(teacher_asked)?)
     }
 
     /// The networks on which images for a target are made, each with the target's checkpoint that is judged.
@@ -105,11 +119,12 @@ impl BlockResolver<'_> {
         match (&transfer.source, transfer.sources) {
             (Some(from), None) => {
                 let setting = match &from.network {
-                    Some(network) => self.setting(entry, network)?,
+                    Some(network) => self.setting(entry, network, "transfer.source.network")?,
                     None => setting.clone(),
                 };
                 let field = "transfer.source.defense";
-                let training = self.training(field, &from.defense, &setting, from.seed, digest)?;
+                let schooling = self.schooling(plan, field, &from.defense, &setting, entry, digest)?;
+                let training = self.training(field, &from.defense, "", &setting, from.seed, digest, &schooling)?;
                 let training = plan.add_training(training);
                 if targets.contains(&training) {
                     let message = "the source is one of the targets itself; give it another `seed`";
@@ -164,10 +179,12 @@ impl BlockResolver<'_> {
         // A file of some kilobytes can name more cells than memory holds.
         let transferred = block.transfer.as_ref().map_or(0, |it| it.attacks.len());
         let attacks = 1 + block.attacks.len() + transferred;
+        let values = |entry: &Map<String, Value>| entry.values().filter_map(numbers).map(Vec::len).max();
+        let defenses = block.defenses.iter().map(|entry| values(entry).unwrap_or(1));
         let lists = [
             block.networks.len(),
             self.seeds.len(),
-            block.defenses.len(),
+            defenses.sum(),
             block.checkpoints.len(),
             attacks,
         ];
@@ -207,16 +224,12 @@ impl BlockResolver<'_> {
         datasets::entry(name).map_err(|error| self.error("dataset.name", error.to_string()))
     }
 
-    fn setting(&self, entry: &datasets::Entry, network: &str) -> Result<Setting, MatrixError> {
-        let field = || {
-            let place = self.block.networks.iter().position(|it| it == network);
-            place.map_or_else(|| "transfer.source.network".to_string(), |i| format!("networks[{i}]"))
-        };
+    fn setting(&self, entry: &datasets::Entry, network: &str, field: &str) -> Result<Setting, MatrixError> {
         let found = self
             .methods
             .networks
             .find_for(network, entry.image, entry.classes.len());
-        found.map_err(|error| self.error(&field(), error.to_string()))?;
+        found.map_err(|error| self.error(field, error.to_string()))?;
         Ok(Setting {
             family: match entry.family {
                 datasets::Family::Mnist => Family::Mnist,
@@ -317,15 +330,16 @@ impl BlockResolver<'_> {
         &self,
         field: &str,
         entry: &Map<String, Value>,
+        value: &str,
         setting: &Setting,
         seed: u64,
         digest: &str,
+        schooling: &Schooling,
     ) -> Result<Training, MatrixError> {
         let mut entry = entry.clone();
         let label = self.take::<String>(field, &mut entry, "label")?;
         let own_recipe = entry.remove("recipe");
-        let defense = self.method(field, entry, &self.methods.defenses, setting, DEFENSE_KEYS)?;
-        let label = label.unwrap_or_else(|| defense_label(defense.name));
+        let defense = self.defense(field, &entry, setting)?;
         let (recipe, recipe_label) = resolve_recipe(
             defense.method.as_ref(),
             setting,
@@ -336,13 +350,25 @@ impl BlockResolver<'_> {
             true => self.error(&format!("{field}.recipe.{}", problem.field), problem.message),
             false => self.error(&format!("recipe.{}", problem.field), problem.message),
         })?;
+        // As the field writes it: TRADES-AWP.
+        let usual = || {
+            let name = defense_label(defense.name);
+            let name = [&[name.as_str()], &marks(&recipe)[..]].concat();
+            let more = match schooling.unlabeled {
+                Some(_) => " + unlabeled",
+                None => "",
+            };
+            name.join("-") + more
+        };
+        let label = label.unwrap_or_else(usual) + value;
+        self.check_share(&entry, field, schooling, recipe.batch)?;
         let selection = self.selection(setting)?;
         let networks = &self.methods.networks;
         let architecture = networks.find_for(&setting.network, setting.image, setting.classes);
         let architecture = architecture.expect("a checked network");
         let dataset = self.block.dataset.clone();
         let slug = format!("{}-{}-{}-s{seed}", dataset.name, setting.network, slug(&label));
-        let key = key_of(&json!({
+        let mut config = json!({
             "cell": "training",
             "code": TRAINING_VERSION,
             "dataset": { "digest": digest, "limit": dataset.limit.train, "validation": dataset.validation },
@@ -358,7 +384,9 @@ impl BlockResolver<'_> {
                 "test": selection.split.filter(|it| *it == SelectionSplit::Test).and(dataset.limit.test),
             },
             "seed": seed,
-        }));
+        });
+        schooling.add_to_key(&dataset, &mut config);
+        let key = key_of(&config);
         let network = setting.network.clone();
         let setting = setting.clone();
         Ok(Training {
@@ -374,7 +402,22 @@ impl BlockResolver<'_> {
             recipe_label,
             selection,
             seed,
+            schooling: schooling.clone(),
         })
+    }
+
+    /// The defense of an entry, whatever the harness itself reads there.
+    fn defense(
+        &self,
+        field: &str,
+        entry: &Map<String, Value>,
+        setting: &Setting,
+    ) -> Result<Configured<dyn Defense>, MatrixError> {
+        let mut entry = entry.clone();
+        for key in DEFENSE_KEYS.iter().filter(|key| **key != "name") {
+            entry.remove(*key);
+        }
+        self.method(field, entry, &self.methods.defenses, setting, DEFENSE_KEYS)
     }
 
     fn selection(&self, setting: &Setting) -> Result<Select, MatrixError> {
@@ -518,7 +561,9 @@ impl BlockResolver<'_> {
 /// Keys of an entry that the harness itself reads.
 const METHOD_KEYS: &[&str] = &["name"];
 const ATTACK_KEYS: &[&str] = &["name", "label", "epsilon", "limit"];
-const DEFENSE_KEYS: &[&str] = &["name", "label", "recipe"];
+const DEFENSE_KEYS: &[&str] = &["name", "label", "recipe", TEACHER, UNLABELED];
+const TEACHER: &str = "teacher";
+const UNLABELED: &str = "unlabeled";
 
 /// Suggests a misspelt harness key where the method knows no such field.
 fn hint_harness_key(message: String, keys: &[&str]) -> String {

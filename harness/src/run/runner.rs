@@ -5,23 +5,25 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use models::{Classifier, Network};
 use random::{Purpose, Stream};
 use results::{Row, Timing, TimingKind};
 
 use super::{AllData, Cell, Ended, Options, Others, data_key, tidy_temporary};
 use crate::claims::{Attempt, Claim, Note, Process, Published};
-use crate::data::Data;
-use crate::evaluation::{Saves, Scrutiny, Task, judge, query_budget, untouched};
+use crate::data::{Data, plain_batch};
+use crate::evaluation::{Judged, Saves, Scrutiny, Task, judge, query_budget, untouched};
+use crate::examples::{self, About, Examples};
 use crate::failure::Failure;
 use crate::folder::{self, FailedCell, State};
 use crate::host;
+use crate::lessons::{self, Lessons, Said};
 use crate::matrix::{Checkpoint, SelectionSplit};
 use crate::plan::{Evaluation, Plan, Training};
-use crate::progress::Progress;
+use crate::progress::{Bar, Progress};
 use crate::tables::{kind, stored};
-use crate::training::{RESUME, batch_that_fits, clean_up, load_network, train};
+use crate::training::{About as Trained, RESUME, batch_that_fits, checkpoint_file, clean_up, load_network, train};
 
 /// How a claimed cell was found.
 enum Prepared {
@@ -166,47 +168,73 @@ impl Runner<'_> {
         let (started, clock) = (host::now(), Instant::now());
         let bar = self.progress.cell("train", &cell.slug);
         let data = &self.data[&data_key(&cell.dataset)];
-        let trained =
-            train(cell, data, device, folder, self.options.checkpoint_every, &bar).map_err(
-                |failure| match &failure {
-                    Failure::Other(error) if kernels::device::is_out_of_memory(error) => Failure::Memory {
-                        batch: cell.recipe.batch,
-                        fits: batch_that_fits(cell, data, device),
-                    },
-                    _ => failure,
-                },
-            )?;
+        let lessons = self.lessons(cell, data, folder, device, &bar)?;
+        let every = self.options.checkpoint_every;
+        let trained = train(cell, data, &lessons, device, folder, every, &bar).map_err(|failure| match &failure {
+            Failure::Other(error) if kernels::device::is_out_of_memory(error) => Failure::Memory {
+                batch: cell.recipe.batch,
+                fits: batch_that_fits(cell, data, &lessons, device),
+            },
+            _ => failure,
+        })?;
         let timing = self.timing(&cell.key, TimingKind::Train, started, clock, trained.examples);
         results::write_cell(folder, &[], &[], &[timing]).context("cannot store a training's timings")?;
         let mut names: Vec<&str> = trained.files.iter().map(String::as_str).collect();
         names.extend(RESULT_FILES);
+        names.extend(cell.schooling.teacher.as_ref().map(|_| lessons::TEACHER));
         folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
         clean_up(folder);
         Ok(())
+    }
+
+    /// What a training learns from. A teacher is asked once: what it said is kept in the folder.
+    fn lessons(
+        &self,
+        cell: &Training,
+        data: &Data,
+        folder: &Path,
+        device: &Device,
+        bar: &Bar,
+    ) -> Result<Lessons, Failure> {
+        let Some(teacher) = &cell.schooling.teacher else {
+            return Ok(Lessons::without_teacher(data));
+        };
+        let before = Said::read(folder, &cell.key).unwrap_or_else(|error| {
+            // Asked again it says the same.
+            bar.say(&format!("warning: {error:#}; the teacher is asked again"));
+            None
+        });
+        let said = match before {
+            Some(said) => said,
+            None => {
+                let (network, about) = self.load(teacher.training, teacher.checkpoint, device)?;
+                let said = lessons::ask(cell, &network, about.epoch, data, device, bar)?;
+                said.write(folder)?;
+                said
+            }
+        };
+        Lessons::with_teacher(cell, data, &said)
+    }
+
+    /// The network of a finished training.
+    fn load(&self, index: usize, checkpoint: Checkpoint, device: &Device) -> Result<(Network, Trained), Failure> {
+        let folder = self.plan.folder(self.root, Cell::Training(index));
+        load_network(&self.plan.trainings[index], checkpoint, &folder, device)
     }
 
     fn run_evaluation(&self, cell: &Evaluation, folder: &Path, device: &Device) -> Result<(), Failure> {
         let (started, clock) = (host::now(), Instant::now());
         let bar = self.progress.cell("attack", &cell.slug);
         let training = self.plan.target(cell);
-        let load = |index: usize, checkpoint| {
-            let training = &self.plan.trainings[index];
-            load_network(
-                training,
-                checkpoint,
-                &self.plan.folder(self.root, Cell::Training(index)),
-                device,
-            )
-        };
-        let (target, about) = load(cell.target, cell.checkpoint)?;
+        let (target, about) = self.load(cell.target, cell.checkpoint, device)?;
         let source = match &cell.source {
-            Some(source) => Some(load(source.training, source.checkpoint)?.0),
+            Some(source) => Some(self.load(source.training, source.checkpoint, device)?.0),
             None => None,
         };
         let data = &self.data[&data_key(&cell.dataset)];
         let random = Stream::new(training.seed).of(Purpose::Evaluation);
         let saves = folder.join(RESUME);
-        bar.start(data.test.len() as u64, 0);
+        bar.start(data.test.len() as u64, 0, 1);
         let task = Task {
             source: source.as_ref().map(|it| it as &dyn Classifier),
             target: &target,
@@ -226,7 +254,10 @@ impl Runner<'_> {
                 key: &cell.key,
                 every: self.options.checkpoint_every,
             }),
-            keep_images: false,
+            keep_images: match kind(cell) {
+                results::Kind::WhiteBox => examples::kept(data.dataset.test.image()),
+                _ => 0,
+            },
         };
         let networks: Vec<&Network> = [&target].into_iter().chain(&source).collect();
         let judged = untouched(&networks, || judge(&task))?;
@@ -238,9 +269,46 @@ impl Runner<'_> {
         let outcomes = judged.stored(&cell.key);
         let timing = self.timing(&cell.key, TimingKind::Evaluate, started, clock, outcomes.len() as u64);
         results::write_cell(folder, &[row], &outcomes, &[timing]).context("cannot store an evaluation")?;
-        folder::finish(folder, &cell.key, &self.options.invocation, RESULT_FILES)?;
+        let mut names = RESULT_FILES.to_vec();
+        if !judged.images.is_empty() {
+            self.examples(cell, data, &judged)?
+                .write_part(&folder.join(examples::FILE))?;
+            names.push(examples::FILE);
+        }
+        folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
         clean_up(folder);
         Ok(())
+    }
+
+    /// The first images of an evaluation, before and after, as `harness verify-examples` reads them.
+    fn examples(&self, cell: &Evaluation, data: &Data, judged: &Judged) -> Result<Examples> {
+        let training = self.plan.target(cell);
+        let adversarial = Tensor::cat(&judged.images, 0)?;
+        let count = adversarial.dim(0)?;
+        let clean = plain_batch(&data.dataset.test, &data.test[..count], &Device::Cpu)?;
+        let name = checkpoint_file(cell.checkpoint);
+        let trained = folder::status(&self.plan.folder(self.root, Cell::Training(cell.target)))?;
+        let mark = trained.and_then(|mut it| it.files.remove(&name));
+        let correct = judged.outcomes[..count].iter().filter(|it| it.predicted == it.label);
+        Ok(Examples {
+            adversarial,
+            clean: Some(clean.images),
+            labels: clean.labels.to_vec1()?,
+            ids: Some(clean.ids),
+            about: Some(About {
+                dataset: training.dataset.name.clone(),
+                dataset_digest: data.dataset.digest.clone(),
+                model: training.network.clone(),
+                checkpoint: mark
+                    .with_context(|| format!("{name} is not recorded as finished"))?
+                    .blake3,
+                threat: cell.threat,
+                attack: cell.attack.name.to_string(),
+                config: cell.attack.config.clone(),
+                seed: training.seed,
+                correct: correct.count() as u64,
+            }),
+        })
     }
 
     /// A failed evaluation has a row as well, without a number.

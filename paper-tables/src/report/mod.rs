@@ -1,15 +1,21 @@
 //! A run as one page: HTML that needs no network, sorts its tables, and can be read on a phone, in the dark, by keyboard
 //! and by a screen reader.
 
+mod image;
+
 use minijinja::context;
 use minijinja::value::Serde;
 use results::Flag;
 use serde::Serialize;
 
+pub use self::image::{Image, magnification};
+use crate::figures::{Chart, Curve};
 use crate::shown::{percent, signed};
-use crate::table::{Cell, Entry, Spread, Table};
+use crate::table::{Cell, DIFFERENT, Entry, Spread, TIED, Table};
 
 const PAGE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
 
 /// What the page shows, in its order. Empty parts are left out.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -34,12 +40,36 @@ pub struct Report {
     pub examples: Vec<Gallery>,
     /// The columns of the list of cells.
     pub cell_heads: Vec<String>,
-    /// Every cell of the run.
-    pub cells: Vec<Vec<Value>>,
-    /// Program, data, machine.
+    /// Every cell of the run, whether it has a number or not.
+    pub cells: Vec<CellLine>,
+    /// Program, data, seeds.
     pub origin: Vec<Item>,
+    /// Lists that say more of it.
+    pub records: Vec<Record>,
     /// The matrix as it was written.
     pub matrix: String,
+}
+
+/// A line of the list of cells.
+#[derive(Debug, Clone, Serialize)]
+pub struct CellLine {
+    /// `done`, `failed` or `missing`.
+    pub state: &'static str,
+    /// One for each column.
+    pub values: Vec<Value>,
+    /// The marks of its flags.
+    pub marks: Vec<String>,
+}
+
+/// A plain table with a caption.
+#[derive(Debug, Clone, Serialize)]
+pub struct Record {
+    /// What it lists.
+    pub title: String,
+    /// The columns.
+    pub heads: Vec<String>,
+    /// As many texts as columns in each line.
+    pub lines: Vec<Vec<String>>,
 }
 
 /// A value with a name.
@@ -132,9 +162,23 @@ struct ShownCell {
     class: &'static str,
     spread: String,
     why: String,
-    flags: Vec<String>,
+    flags: Vec<Mark>,
     published: String,
     difference: String,
+}
+
+/// A flag beside a number, and a link's end for the flag's explanation.
+#[derive(Debug, Clone, Serialize)]
+struct Mark {
+    mark: String,
+    id: String,
+}
+
+/// A place of the page.
+#[derive(Debug, Clone, Serialize)]
+struct Place {
+    href: String,
+    text: String,
 }
 
 /// A doubt about a number.
@@ -171,41 +215,113 @@ struct HeatCell {
     ink: &'static str,
 }
 
-/// A picture made of lines.
+/// A picture made of lines, and its numbers.
 #[derive(Debug, Clone, Serialize)]
 pub struct Picture {
-    /// What it shows.
-    pub title: String,
-    /// SVG, trusted: nobody's input stands in it unescaped.
-    pub svg: String,
+    title: String,
+    /// Trusted: nobody's input stands in it unescaped.
+    svg: String,
+    heads: Vec<String>,
+    lines: Vec<Vec<String>>,
 }
 
-/// Images of one network under one attack.
+/// The same images under one attack on several networks.
 #[derive(Debug, Clone, Serialize)]
 pub struct Gallery {
-    /// Which.
+    /// Which attack, on what.
     pub title: String,
-    /// The images.
-    pub images: Vec<Pair>,
+    /// How much larger than it is the change is shown.
+    pub times: String,
+    /// The images before the attack.
+    pub clean: Vec<Clean>,
+    /// What became of them, a line for each defense.
+    pub lines: Vec<Attacked>,
+    /// What is left out, if anything.
+    pub note: String,
 }
 
-/// An image before and after.
+/// An image before an attack.
 #[derive(Debug, Clone, Serialize)]
-pub struct Pair {
+pub struct Clean {
     /// The example.
     pub id: u64,
     /// Its class.
     pub label: String,
-    /// What the network says of the attacked image.
-    pub predicted: String,
-    /// `good` if that is the label, else `bad`.
-    pub class: &'static str,
     /// The image as a `data:` address.
-    pub clean: String,
+    pub image: String,
+}
+
+/// What became of images on one network.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attacked {
+    /// The defense.
+    pub name: String,
+    /// Its accuracy under this attack, over all images.
+    pub accuracy: String,
+    /// One for each image.
+    pub pairs: Vec<Pair>,
+}
+
+/// The change of an image and what it leads to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pair {
+    /// The class that the network gives the clean image.
+    pub before: String,
+    /// The class that it gives the attacked one.
+    pub after: String,
+    /// `wrong`: before the attack; `fooled`: by the attack; `right`: not even then wrong.
+    pub outcome: &'static str,
     /// The change, magnified around grey, as a `data:` address.
     pub change: String,
     /// The attacked image as a `data:` address.
     pub attacked: String,
+}
+
+impl Pair {
+    /// What became of an image of class `label`.
+    pub const fn outcome(label: u32, before: u32, after: u32) -> &'static str {
+        match (before == label, after == label) {
+            (_, true) => "right",
+            (true, false) => "fooled",
+            (false, false) => "wrong",
+        }
+    }
+}
+
+impl Picture {
+    /// A chart in the colours of the page: what is black there takes the text's, what is white the page's.
+    pub fn new(chart: &Chart) -> Self {
+        let mut xs: Vec<f64> = chart
+            .curves
+            .iter()
+            .flat_map(|it| it.points.iter().map(|at| at.0))
+            .collect();
+        xs.sort_by(f64::total_cmp);
+        xs.dedup();
+        // Numbers for those who do not see curves; a curve of thousands of points has no use as a list.
+        const LINES: usize = 60;
+        let step = xs.len().div_ceil(LINES).max(1);
+        let line = |x: &f64| {
+            let y = |curve: &Curve| {
+                let point = curve.points.iter().find(|at| at.0 == *x);
+                point.map_or_else(|| "—".to_string(), |at| percent(at.1))
+            };
+            std::iter::once(x.to_string())
+                .chain(chart.curves.iter().map(y))
+                .collect()
+        };
+        Self {
+            title: chart.title.clone(),
+            svg: chart
+                .svg()
+                .replace("#000000", "currentColor")
+                .replace("#FFFFFF", "none"),
+            heads: std::iter::once(chart.x.clone())
+                .chain(chart.curves.iter().map(|it| it.label.clone()))
+                .collect(),
+            lines: xs.iter().step_by(step).map(line).collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -237,20 +353,51 @@ impl Report {
             .collect();
         let page = environment.get_template("page.html")?;
         let plain = |it: Serde<&Self>| minijinja::Value::from(it);
-        page.render(context! { sections => minijinja::Value::from(Serde(&sections)), ..plain(Serde(self)) })
+        page.render(context! {
+            sections => minijinja::Value::from(Serde(&sections)),
+            marked => minijinja::Value::from(Serde(&self.marked())),
+            style => STYLE,
+            script => SCRIPT,
+            ..plain(Serde(self))
+        })
+    }
+
+    /// Of every flag, the places of tables that carry its mark.
+    fn marked(&self) -> Vec<Vec<Place>> {
+        let mut marked = vec![Vec::new(); self.flags.len()];
+        for table in &self.tables {
+            for line in table.blocks.iter().flat_map(|block| &block.lines) {
+                for (cell, column) in line.cells.iter().zip(&table.columns) {
+                    for mark in &cell.flags {
+                        if let Some(at) = self.flags.iter().position(|it| it.mark == mark.mark) {
+                            marked[at].push(Place {
+                                href: format!("#{}", mark.id),
+                                text: format!("{}, {column}", line.name),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        marked
     }
 }
 
 impl Shown {
     /// A table; `mark` says how the page marks a flag.
     pub fn new(table: &Table, mark: impl Fn(Flag) -> String) -> Self {
-        let line = |(order, line): (usize, &crate::table::Line)| ShownLine {
+        let line = |block: usize, order: usize, line: &crate::table::Line| ShownLine {
             name: match table.checkpoints.len() {
                 0 | 1 => line.defense.clone(),
                 _ => format!("{}, {}", line.defense, line.checkpoint),
             },
             order,
-            cells: line.entries.iter().map(|entry| shown_cell(entry, &mark)).collect(),
+            cells: line
+                .entries
+                .iter()
+                .enumerate()
+                .map(|(column, entry)| shown_cell(entry, &mark, &format!("{}-{block}-{order}-{column}", table.id)))
+                .collect(),
         };
         Self {
             id: table.id.clone(),
@@ -259,9 +406,15 @@ impl Shown {
             blocks: table
                 .blocks
                 .iter()
-                .map(|block| ShownBlock {
+                .enumerate()
+                .map(|(at, block)| ShownBlock {
                     heading: block.heading(),
-                    lines: block.lines.iter().enumerate().map(line).collect(),
+                    lines: block
+                        .lines
+                        .iter()
+                        .enumerate()
+                        .map(|(order, it)| line(at, order, it))
+                        .collect(),
                 })
                 .collect(),
             // The page explains flags in a place of their own.
@@ -275,7 +428,7 @@ impl Shown {
     }
 }
 
-fn shown_cell(entry: &Entry, mark: &impl Fn(Flag) -> String) -> ShownCell {
+fn shown_cell(entry: &Entry, mark: &impl Fn(Flag) -> String, place: &str) -> ShownCell {
     let measured = entry.cell.measurement();
     let text = match (&entry.cell, measured) {
         (_, Some(it)) => percent(it.mean),
@@ -290,6 +443,14 @@ fn shown_cell(entry: &Entry, mark: &impl Fn(Flag) -> String) -> ShownCell {
         Cell::Partial { planned, .. } => format!(" ({} of {planned} seeds)", measured.map_or(0, |it| it.seeds)),
         _ => String::new(),
     };
+    // Flags have marks of their own on the page.
+    let significance: String = [
+        (entry.tied == Some(true), TIED),
+        (entry.different == Some(true), DIFFERENT),
+    ]
+    .iter()
+    .filter_map(|(there, mark)| there.then_some(*mark))
+    .collect();
     ShownCell {
         text,
         value: measured.map_or_else(String::new, |it| it.mean.to_string()),
@@ -299,9 +460,17 @@ fn shown_cell(entry: &Entry, mark: &impl Fn(Flag) -> String) -> ShownCell {
             _ if entry.highest => "best",
             _ => "",
         },
-        spread: spread + &incomplete,
+        spread: spread + &incomplete + &significance,
         why: entry.cell.reason().unwrap_or_default().to_string(),
-        flags: entry.flags.iter().map(|flag| mark(*flag)).collect(),
+        flags: entry
+            .flags
+            .iter()
+            .map(|flag| mark(*flag))
+            .map(|mark| Mark {
+                id: format!("mark-{place}-{mark}"),
+                mark,
+            })
+            .collect(),
         published: entry
             .published
             .as_ref()
@@ -372,40 +541,4 @@ fn luminance(colour: [u8; 3]) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ink_can_be_read_on_every_shade() {
-        for step in 0..=100 {
-            let (background, ink) = shade(f64::from(step) / 100.0);
-            let channel = |at: usize| u8::from_str_radix(&background[at..at + 2], 16).unwrap();
-            let ground = luminance([channel(1), channel(3), channel(5)]);
-            let ink = if ink == "#000000" { 0.0 } else { 1.0 };
-            let contrast = (ground.max(ink) + 0.05) / (ground.min(ink) + 0.05);
-            assert!(contrast >= 4.5, "{step}: {contrast}");
-        }
-    }
-
-    #[test]
-    fn what_users_wrote_is_text() {
-        let report = Report {
-            title: "<script>alert(1)</script>".into(),
-            matrix: "name: \"</pre><img src=x>\"".into(),
-            heats: vec![Heat::new(
-                "\"PGD\"",
-                &["a".into()],
-                &["b".into(), "c".into()],
-                |_, j| (j == 0).then_some(0.5),
-            )],
-            ..Report::default()
-        };
-        let page = report.html().unwrap();
-        assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
-        assert!(!page.contains("<img src=x>"));
-        assert!(page.contains("#transfer") && !page.contains("#flags") && !page.contains("#curves"));
-        assert!(page.contains(">50.00</span>"));
-        // No network.
-        assert!(!page.contains("http://") && !page.contains("https://"));
-    }
-}
+mod tests;

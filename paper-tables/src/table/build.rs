@@ -1,28 +1,20 @@
 //! Out of rows to a table.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use results::{Checkpoint, Flag, Kind, Row, Status};
+use results::{Flag, Row, Selection, Status};
 
+use super::marks::mark;
 use super::{Ambiguous, Block, Cell, Comparison, Entry, Heading, Line, Measurement, Spread, Table};
-use crate::notes::notes;
-use crate::published::{Published, Query};
-use crate::spec::{ColumnSpec, Planned, RowSpec, TableSpec};
+use crate::evidence::{Evidence, Place, Seeds};
+use crate::look::Style;
+use crate::notes::{notes, threat_of};
+use crate::published::Query;
+use crate::spec::{BlockSpec, ColumnSpec, RowSpec, TableSpec};
 
 impl Table {
-    /// Fills a table. `planned` is everything the matrix asks for and `rows` is everything that
-    /// ran; whatever the table does not show is skipped, so both may be those of the whole matrix.
-    pub fn build(
-        spec: &TableSpec,
-        planned: &[Planned],
-        rows: &[Row],
-        published: &Published,
-    ) -> Result<Self, Ambiguous> {
-        let index = Index::new(planned, rows);
-        let mut raised: HashMap<String, Vec<Flag>> = HashMap::new();
-        for it in results::flags(rows) {
-            raised.entry(it.cell).or_default().push(it.flag);
-        }
+    /// Fills a table. Fails where two results belong to one seed of one place.
+    pub fn build(spec: &TableSpec, evidence: &Evidence<'_>) -> Result<Self, Ambiguous> {
         let mut shown = Vec::new();
         let mut blocks = Vec::new();
         for block in &spec.blocks {
@@ -30,50 +22,21 @@ impl Table {
             let mut lines = Vec::new();
             for row in &spec.rows {
                 for &checkpoint in &spec.checkpoints {
-                    let mut entries = Vec::new();
-                    for column in &spec.columns {
-                        let place = Place {
-                            dataset: &block.dataset,
-                            network: &block.network,
-                            defense: &row.defense,
-                            attack: &column.attack,
-                            kind: column.kind,
-                            checkpoint,
-                        };
-                        let seeds = index.seeds(place, row, column, &spec.id)?;
-                        shown.extend(seeds.values().filter_map(|it| *it));
-                        let compared = row.published.as_deref().zip(column.published.as_deref());
-                        let found = compared.and_then(|(method, attack)| {
-                            published.find(Query {
-                                table: spec.kind,
-                                dataset: &block.dataset,
-                                network: &block.network,
-                                method,
-                                column: attack,
-                                checkpoint,
-                            })
-                        });
-                        let flags = seeds.values().filter_map(|it| raised.get(&(*it)?.cell));
-                        let flags: BTreeSet<Flag> = flags.flatten().copied().collect();
-                        entries.push(Entry {
-                            cell: cell(&seeds),
-                            flags: flags.into_iter().collect(),
-                            published: found.map(|(number, citation)| Comparison {
-                                value: number.value,
-                                citation: citation.text.clone(),
-                                note: citation.note.clone(),
-                            }),
-                            highest: false,
-                        });
-                    }
+                    let filler = Filler {
+                        spec,
+                        block,
+                        row,
+                        evidence,
+                    };
+                    let entry = |column| filler.entry(column, checkpoint, &mut shown);
                     lines.push(Line {
                         defense: row.defense.clone(),
                         checkpoint,
-                        entries,
+                        entries: spec.columns.iter().map(entry).collect::<Result<_, _>>()?,
                     });
                 }
             }
-            mark_highest(&mut lines, &spec.checkpoints, spec.columns.len());
+            mark(&mut lines, spec, block, evidence);
             blocks.push(Block {
                 label: block.label.clone(),
                 dataset: block.dataset.clone(),
@@ -86,6 +49,7 @@ impl Table {
             id: spec.id.clone(),
             title: spec.title.clone(),
             kind: spec.kind,
+            look: spec.look.clone(),
             columns: spec.columns.iter().map(heading).collect(),
             checkpoints: spec.checkpoints.clone(),
             blocks,
@@ -106,91 +70,70 @@ fn heading(column: &ColumnSpec) -> Heading {
     }
 }
 
-/// Where an evaluation belongs, but for its recipe, source and seed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Place<'a> {
-    dataset: &'a str,
-    network: &'a str,
-    defense: &'a str,
-    attack: &'a str,
-    kind: Kind,
-    checkpoint: Checkpoint,
+/// Fills the places of one line.
+struct Filler<'s, 'e> {
+    spec: &'s TableSpec,
+    block: &'s BlockSpec,
+    row: &'s RowSpec,
+    evidence: &'s Evidence<'e>,
 }
 
-/// Plans and rows by place.
-struct Index<'a> {
-    planned: HashMap<Place<'a>, Vec<&'a Planned>>,
-    rows: HashMap<Place<'a>, Vec<&'a Row>>,
-}
-
-impl<'a> Index<'a> {
-    fn new(planned: &'a [Planned], rows: &'a [Row]) -> Self {
-        let mut index = Self {
-            planned: HashMap::new(),
-            rows: HashMap::new(),
-        };
-        for it in planned {
-            let place = Place {
-                dataset: &it.dataset,
-                network: &it.network,
-                defense: &it.defense,
-                attack: &it.attack,
-                kind: it.kind,
-                checkpoint: it.checkpoint,
-            };
-            index.planned.entry(place).or_default().push(it);
-        }
-        for it in rows {
-            let place = Place {
-                dataset: &it.dataset,
-                network: &it.network,
-                defense: &it.defense,
-                attack: &it.attack,
-                kind: it.kind,
-                checkpoint: it.checkpoint,
-            };
-            index.rows.entry(place).or_default().push(it);
-        }
-        index
-    }
-
-    /// Every seed that was asked for or ran, with its row if it has one.
-    fn seeds(
+impl<'e> Filler<'_, 'e> {
+    /// One place; the rows behind it are added to `shown`.
+    fn entry(
         &self,
-        place: Place<'_>,
-        row: &RowSpec,
         column: &ColumnSpec,
-        table: &str,
-    ) -> Result<BTreeMap<u64, Option<&'a Row>>, Ambiguous> {
-        let admits = |recipe: &str, source: &Option<String>| {
-            row.recipe.as_deref().is_none_or(|it| it == recipe) && (column.source.is_none() || column.source == *source)
+        checkpoint: results::Checkpoint,
+        shown: &mut Vec<&'e Row>,
+    ) -> Result<Entry, Ambiguous> {
+        let place = Place {
+            dataset: &self.block.dataset,
+            network: &self.block.network,
+            defense: &self.row.defense,
+            attack: &column.attack,
+            kind: column.kind,
+            checkpoint,
         };
-        let mut seeds = BTreeMap::new();
-        for it in self.planned.get(&place).into_iter().flatten() {
-            if admits(&it.recipe, &it.source) {
-                seeds.insert(it.seed, None);
-            }
-        }
-        for it in self.rows.get(&place).into_iter().flatten() {
-            if !admits(&it.recipe, &it.source) {
-                continue;
-            }
-            if let Some(Some(other)) = seeds.insert(it.seed, Some(*it)) {
-                return Err(Ambiguous {
-                    table: table.to_string(),
-                    place: format!(
-                        "{} under {} ({}, {}, {}, seed {})",
-                        it.defense, it.attack, it.dataset, it.network, it.checkpoint, it.seed
-                    ),
-                    cells: [other.cell.clone(), it.cell.clone()],
-                });
-            }
-        }
-        Ok(seeds)
+        let seeds = self.evidence.seeds(place, self.row, column, &self.spec.id)?;
+        let rows = || seeds.values().filter_map(|it| *it);
+        shown.extend(rows());
+        let compared = self.row.published.as_deref().zip(column.published.as_deref());
+        let found = compared.and_then(|(method, attack)| {
+            self.evidence.published.find(Query {
+                table: self.spec.kind,
+                dataset: &self.block.dataset,
+                network: &self.block.network,
+                method,
+                column: attack,
+                checkpoint,
+            })
+        });
+        let flags: BTreeSet<Flag> = rows().flat_map(|row| self.evidence.flags(row)).copied().collect();
+        let threats: BTreeSet<String> = rows().filter_map(threat_of).collect();
+        let selections: BTreeSet<Selection> = rows().map(|row| row.selection).collect();
+        Ok(Entry {
+            cell: cell(&seeds, self.spec.look.style, self.evidence),
+            flags: flags.into_iter().collect(),
+            published: found.map(|(number, citation)| Comparison {
+                value: number.value,
+                citation: citation.text.clone(),
+                note: citation.note.clone(),
+            }),
+            highest: false,
+            tied: None,
+            different: None,
+            threat: (!threats.is_empty()).then(|| threats.into_iter().collect::<Vec<_>>().join("; ")),
+            // Where seeds differ, the choice that flatters most.
+            selection: selections
+                .iter()
+                .find(|it| **it == Selection::Test)
+                .or(selections.first())
+                .copied(),
+        })
     }
 }
 
-fn cell(seeds: &BTreeMap<u64, Option<&Row>>) -> Cell {
+fn cell(seeds: &Seeds<'_>, style: Style, evidence: &Evidence<'_>) -> Cell {
     let planned = seeds.len();
     let rows = || seeds.values().filter_map(|it| *it);
     let done: Vec<(&Row, f64)> = rows()
@@ -205,28 +148,11 @@ fn cell(seeds: &BTreeMap<u64, Option<&Row>>) -> Cell {
                 .clone()
                 .unwrap_or_else(|| "no image was evaluated".to_string())
         });
-    let values: Vec<f64> = done.iter().map(|(_, value)| *value).collect();
-    let Some(mean) = results::mean(&values) else {
+    let Some(measurement) = measurement(&done, style, evidence) else {
         return match reason {
             Some(reason) => Cell::Failed { planned, reason },
             None => Cell::Missing { planned },
         };
-    };
-    let first = done[0].0;
-    let spread = match results::sample_deviation(&values) {
-        Some(deviation) => Spread::Deviation(deviation),
-        None => Spread::Interval {
-            low: first.accuracy_low.map_or(mean, |it| it * 100.0),
-            high: first.accuracy_high.map_or(mean, |it| it * 100.0),
-        },
-    };
-    let measurement = Measurement {
-        mean,
-        spread,
-        seeds: done.len(),
-        images: done.iter().filter_map(|(row, _)| row.n).min().unwrap_or(0),
-        forwards: passes(&done, |row| row.forwards_per_image),
-        backwards: passes(&done, |row| row.backwards_per_image),
     };
     if done.len() == planned {
         Cell::Measured(measurement)
@@ -240,29 +166,39 @@ fn cell(seeds: &BTreeMap<u64, Option<&Row>>) -> Cell {
     }
 }
 
+/// The mean over the seeds that are done, if any is, and how sure it is.
+fn measurement(done: &[(&Row, f64)], style: Style, evidence: &Evidence<'_>) -> Option<Measurement> {
+    let values: Vec<f64> = done.iter().map(|(_, value)| *value).collect();
+    let mean = results::mean(&values)?;
+    let deviation = results::sample_deviation(&values);
+    let (low, high) = match deviation {
+        // mean ± t · s / √n, as far as an accuracy can be.
+        Some(deviation) => {
+            let half = evidence.quantile(values.len()) * deviation / (values.len() as f64).sqrt();
+            ((mean - half).max(0.0), (mean + half).min(100.0))
+        }
+        None => {
+            let end = |value: Option<f64>| value.map_or(mean, |it| it * 100.0);
+            (end(done[0].0.accuracy_low), end(done[0].0.accuracy_high))
+        }
+    };
+    Some(Measurement {
+        mean,
+        spread: match (style, deviation) {
+            (Style::MeanSd | Style::Plain, Some(deviation)) => Spread::Deviation(deviation),
+            _ => Spread::Interval { low, high },
+        },
+        deviation,
+        low,
+        high,
+        seeds: done.len(),
+        images: done.iter().filter_map(|(row, _)| row.n).min().unwrap_or(0),
+        forwards: passes(done, |row| row.forwards_per_image),
+        backwards: passes(done, |row| row.backwards_per_image),
+    })
+}
+
 fn passes(done: &[(&Row, f64)], of: fn(&Row) -> Option<f64>) -> Option<f64> {
     let known: Vec<f64> = done.iter().filter_map(|(row, _)| of(row)).collect();
     results::mean(&known)
-}
-
-/// Equal as shown, to two decimals, is equally high. Where all are equal, or alone, none is highest.
-fn mark_highest(lines: &mut [Line], checkpoints: &[Checkpoint], columns: usize) {
-    let shown = |entry: &Entry| match &entry.cell {
-        Cell::Measured(measurement) => Some((measurement.mean * 100.0).round() as i64),
-        _ => None,
-    };
-    for &checkpoint in checkpoints {
-        for column in 0..columns {
-            let of_checkpoint = lines.iter().filter(|line| line.checkpoint == checkpoint);
-            let values: Vec<i64> = of_checkpoint.filter_map(|line| shown(&line.entries[column])).collect();
-            let highest = values.iter().max().copied();
-            if highest == values.iter().min().copied() {
-                continue;
-            }
-            for line in lines.iter_mut().filter(|line| line.checkpoint == checkpoint) {
-                let entry = &mut line.entries[column];
-                entry.highest = shown(entry) == highest;
-            }
-        }
-    }
 }

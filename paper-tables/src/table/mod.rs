@@ -1,11 +1,13 @@
 //! A table before it has a format: every cell's number, or why there is none.
 
 mod build;
+mod marks;
 #[cfg(test)]
 mod tests;
 
-use results::{Checkpoint, Flag, Kind};
+use results::{Checkpoint, Flag, Kind, Selection};
 
+use crate::look::Look;
 use crate::spec::TableKind;
 
 /// A table ready to be written.
@@ -17,6 +19,8 @@ pub struct Table {
     pub title: String,
     /// Which table of the paper it mirrors.
     pub kind: TableKind,
+    /// How it looks.
+    pub look: Look,
     /// The columns.
     pub columns: Vec<Heading>,
     /// The checkpoints, of which every defense has a line each.
@@ -38,15 +42,30 @@ impl Table {
             .flat_map(|line| &line.entries)
     }
 
-    /// The letters that mark an entry's flags.
+    /// The marks of an entry: the letters of its flags, then [`TIED`] and [`DIFFERENT`].
     pub(crate) fn marks(&self, entry: &Entry) -> Vec<char> {
         let flags = self.flags.iter().zip('a'..='z');
-        flags
+        let letters = flags
             .filter(|(flag, _)| entry.flags.contains(flag))
-            .map(|(_, letter)| letter)
-            .collect()
+            .map(|(_, letter)| letter);
+        let tied = (entry.tied == Some(true)).then_some(TIED);
+        let different = (entry.different == Some(true)).then_some(DIFFERENT);
+        letters.chain(tied).chain(different).collect()
+    }
+
+    /// What names a line: the defense, and the checkpoint where there are several.
+    pub(crate) fn name(&self, line: &Line) -> String {
+        match self.checkpoints.len() {
+            0 | 1 => line.defense.clone(),
+            _ => format!("{}, {}", line.defense, line.checkpoint),
+        }
     }
 }
+
+/// Marks a number that chance may put below the highest of its column.
+pub(crate) const TIED: char = '†';
+/// Marks a number that differs by more than chance from that of the line with which the table compares.
+pub(crate) const DIFFERENT: char = '*';
 
 /// The head of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,8 +119,17 @@ pub struct Entry {
     pub published: Option<Comparison>,
     /// Whether ours is the highest complete accuracy of its column, block and checkpoint.
     pub highest: bool,
+    /// Whether it lies below the highest by no more than chance may put it. `None`: it is the highest, or was not tested.
+    pub tied: Option<bool>,
+    /// Whether it differs by more than chance from that of the line with which the table compares. `None`: it is that line,
+    /// there is none, or it was not tested.
+    pub different: Option<bool>,
     /// Why ours may be too high: the flags of any of its seeds.
     pub flags: Vec<Flag>,
+    /// The adversary's bound, such as `L∞, ε = 8/255`. `None` on clean images, and where nothing ran.
+    pub threat: Option<String>,
+    /// Which images chose the checkpoint. `None` where nothing ran.
+    pub selection: Option<Selection>,
 }
 
 impl Entry {
@@ -194,8 +222,14 @@ impl Cell {
 pub struct Measurement {
     /// The mean over seeds.
     pub mean: f64,
-    /// How sure it is.
+    /// How sure it is, as the table's style shows it; a plain style shows none.
     pub spread: Spread,
+    /// The sample standard deviation over seeds. `None` for one seed.
+    pub deviation: Option<f64>,
+    /// Lower end of the 95 % interval: of the mean over seeds, or of one seed over images.
+    pub low: f64,
+    /// Upper end of the same interval.
+    pub high: f64,
     /// How many seeds.
     pub seeds: usize,
     /// Images per seed; the fewest where seeds differ.
@@ -211,7 +245,7 @@ pub struct Measurement {
 pub enum Spread {
     /// Over seeds: the sample standard deviation.
     Deviation(f64),
-    /// Of one seed, over images: the 95 % Wilson interval.
+    /// The 95 % interval: of one seed, over images, Wilson's; of the mean over seeds, Student's.
     Interval {
         /// Lower end.
         low: f64,

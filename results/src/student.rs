@@ -5,7 +5,7 @@
 //! (Abramowitz and Stegun 26.5.8) in the manner of Lentz (1976).
 
 /// P(|T| > t) with so many degrees of freedom; infinity gives the normal distribution.
-pub(crate) fn two_sided(t: f64, freedom: f64) -> f64 {
+fn two_sided(t: f64, freedom: f64) -> f64 {
     let t = t.abs();
     if freedom.is_infinite() {
         return libm::erfc(t / std::f64::consts::SQRT_2);
@@ -13,8 +13,8 @@ pub(crate) fn two_sided(t: f64, freedom: f64) -> f64 {
     incomplete_beta(freedom / 2.0, 0.5, freedom / (freedom + t * t))
 }
 
-/// The t with P(|T| > t) = `p`, for `0 < p < 1`.
-pub(crate) fn quantile(p: f64, freedom: f64) -> f64 {
+/// The t with P(|T| > t) = `p`, for `0 < p < 1`, of Student's distribution; infinite `freedom` gives the normal one.
+pub fn student_quantile(p: f64, freedom: f64) -> f64 {
     debug_assert!(
         p > 0.0 && p < 1.0 && freedom > 0.0,
         "p {p}, {freedom} degrees of freedom"
@@ -96,9 +96,9 @@ mod tests {
         ] {
             for (p, expected) in [0.05, 0.01, 0.001].into_iter().zip(expected) {
                 assert!(
-                    (quantile(p, freedom) - expected).abs() < 6e-4,
+                    (student_quantile(p, freedom) - expected).abs() < 6e-4,
                     "{p} with {freedom}: {}",
-                    quantile(p, freedom)
+                    student_quantile(p, freedom)
                 );
             }
         }
@@ -120,7 +120,7 @@ mod tests {
     fn quantile_and_probability_are_inverse() {
         for freedom in [1.0, 3.0, 9.0, 19.0, 200.0, f64::INFINITY] {
             for p in [0.5, 0.01, 1e-4, 1e-7] {
-                close(two_sided(quantile(p, freedom), freedom), p, 1e-9);
+                close(two_sided(student_quantile(p, freedom), freedom), p, 1e-9);
             }
         }
     }

@@ -1,0 +1,157 @@
+//! The figures of a run: what is drawn of its rows, and of what its trainings noted.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Result;
+use paper_tables::{Epoch, Figure, History, Weight};
+use results::Row;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::plan::Training;
+use crate::tables::Run;
+use crate::training;
+
+/// What figures must know of a training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Trained {
+    dataset: String,
+    network: String,
+    /// Label of the defense.
+    defense: String,
+    /// Name of its method.
+    method: String,
+    /// Label of the recipe.
+    recipe: String,
+    seed: u64,
+    /// The weight of its loss's second term, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weight: Option<OwnWeight>,
+}
+
+/// λ or β of a defense.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnWeight {
+    symbol: String,
+    value: f64,
+    /// A hash of everything else that decides a training's numbers, but for the seed.
+    family: String,
+}
+
+/// How configurations name the weight, and what papers call it.
+const WEIGHTS: [(&str, &str); 2] = [("lambda", "λ"), ("beta", "β")];
+
+impl Trained {
+    pub(crate) fn of(training: &Training) -> Self {
+        Self {
+            dataset: training.dataset.name.clone(),
+            network: training.network.clone(),
+            defense: training.label.clone(),
+            method: training.defense.name.to_string(),
+            recipe: training.recipe_label.clone(),
+            seed: training.seed,
+            weight: weight(training),
+        }
+    }
+
+    /// What tells it from the other trainings of a run.
+    fn names(&self) -> Names<'_> {
+        (&self.dataset, &self.network, &self.defense, &self.recipe, self.seed)
+    }
+}
+
+/// Data set, network, defense, recipe and seed.
+type Names<'a> = (&'a str, &'a str, &'a str, &'a str, u64);
+
+fn weight(training: &Training) -> Option<OwnWeight> {
+    let mut config = training.defense.config.clone();
+    let fields = config.as_object_mut()?;
+    let (value, symbol) = WEIGHTS
+        .iter()
+        .find_map(|(field, symbol)| Some((fields.remove(*field)?.as_f64()?, *symbol)))?;
+    let rest = json!({
+        "dataset": training.dataset, "network": training.network, "threat": training.setting.threat,
+        "method": training.defense.name, "config": config, "recipe": training.recipe,
+    });
+    Some(OwnWeight {
+        symbol: symbol.to_string(),
+        value,
+        family: hash(&rest),
+    })
+}
+
+fn hash(value: &Value) -> String {
+    blake3::hash(value.to_string().as_bytes()).to_hex()[..16].to_string()
+}
+
+/// Every figure of a run for which it has enough.
+pub(crate) fn all(run: &Run, rows: &[Row]) -> Result<Vec<Box<dyn Figure>>> {
+    let mut figures: Vec<Box<dyn Figure>> = Vec::new();
+    let mut add = |figure| figures.push(figure);
+    for chart in paper_tables::learning_charts(&histories(run)?) {
+        add(Box::new(chart) as Box<dyn Figure>);
+    }
+    for chart in paper_tables::weight_charts(rows, weights(run))
+        .into_iter()
+        .chain(run.charts(rows)?)
+    {
+        add(Box::new(chart));
+    }
+    for bars in paper_tables::overfitting_bars(rows) {
+        add(Box::new(bars));
+    }
+    for map in paper_tables::transfer_maps(rows) {
+        add(Box::new(map));
+    }
+    Ok(figures)
+}
+
+/// What the trainings noted whose networks are judged: not those that are there for others to be attacked through.
+fn histories(run: &Run) -> Result<Vec<History>> {
+    let planned = run.planned().iter();
+    let judged: HashSet<Names<'_>> = planned
+        .map(|it| (&*it.dataset, &*it.network, &*it.defense, &*it.recipe, it.seed))
+        .collect();
+    let mut histories = Vec::new();
+    for (trained, folder) in run.trainings().filter(|(it, _)| judged.contains(&it.names())) {
+        let Some(history) = training::history(folder)? else {
+            continue;
+        };
+        let epoch = |it: &training::Epoch| Epoch {
+            epoch: it.epoch,
+            loss: it.loss,
+            natural: it.selected.map(|it| it.natural),
+            robust: it.selected.map(|it| it.robust),
+        };
+        histories.push(History {
+            dataset: trained.dataset.clone(),
+            network: trained.network.clone(),
+            defense: trained.defense.clone(),
+            recipe: trained.recipe.clone(),
+            epochs: history.iter().map(epoch).collect(),
+        });
+    }
+    Ok(histories)
+}
+
+/// The weight of a row's training.
+fn weights(run: &Run) -> impl Fn(&Row) -> Option<Weight> {
+    let mut known = HashMap::new();
+    for (it, _) in run.trainings() {
+        if let Some(weight) = &it.weight {
+            let weight = Weight {
+                family: weight.family.clone(),
+                label: it.method.to_uppercase(),
+                symbol: weight.symbol.clone(),
+                value: weight.value,
+            };
+            known.insert(it.names(), weight);
+        }
+    }
+    move |row| {
+        let names = (&*row.dataset, &*row.network, &*row.defense, &*row.recipe, row.seed);
+        known.get(&names).cloned()
+    }
+}

@@ -1,0 +1,144 @@
+//! What tables are filled from, indexed once for all tables of a run.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+
+use results::{Checkpoint, Flag, Kind, Row};
+
+use crate::published::Published;
+use crate::spec::{ColumnSpec, Planned, RowSpec};
+use crate::table::Ambiguous;
+
+/// Everything that tables are filled from. Whatever a table does not show is skipped, so all of it may be that of a
+/// whole matrix.
+#[derive(Debug)]
+pub struct Evidence<'a> {
+    planned: HashMap<Place<'a>, Vec<&'a Planned>>,
+    rows: HashMap<Place<'a>, Vec<&'a Row>>,
+    pairs: HashMap<Group<'a>, Vec<&'a results::Comparison>>,
+    flags: HashMap<String, Vec<Flag>>,
+    pub(crate) published: &'a Published,
+    /// Student's 97.5 % quantiles by degrees of freedom, as far as they were asked for.
+    quantiles: RefCell<BTreeMap<usize, f64>>,
+}
+
+/// Where an evaluation belongs, but for its recipe, source and seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Place<'a> {
+    pub(crate) dataset: &'a str,
+    pub(crate) network: &'a str,
+    pub(crate) defense: &'a str,
+    pub(crate) attack: &'a str,
+    pub(crate) kind: Kind,
+    pub(crate) checkpoint: Checkpoint,
+}
+
+/// Evaluations that are compared with each other, but for their source and seed.
+pub(crate) type Group<'a> = (&'a str, &'a str, &'a str, Kind, Checkpoint);
+
+/// The row of every seed that was asked for or ran, if it has one.
+pub(crate) type Seeds<'a> = BTreeMap<u64, Option<&'a Row>>;
+
+impl<'a> Evidence<'a> {
+    /// `planned` is everything the matrix asks for, `rows` everything that ran, and `comparisons` what
+    /// [`results::compare`] says of those rows; without them nothing is marked as tied or different.
+    pub fn new(
+        planned: &'a [Planned],
+        rows: &'a [Row],
+        comparisons: &'a [results::Comparison],
+        published: &'a Published,
+    ) -> Self {
+        let mut evidence = Self {
+            planned: HashMap::new(),
+            rows: HashMap::new(),
+            pairs: HashMap::new(),
+            flags: HashMap::new(),
+            published,
+            quantiles: RefCell::default(),
+        };
+        for it in planned {
+            let place = Place {
+                dataset: &it.dataset,
+                network: &it.network,
+                defense: &it.defense,
+                attack: &it.attack,
+                kind: it.kind,
+                checkpoint: it.checkpoint,
+            };
+            evidence.planned.entry(place).or_default().push(it);
+        }
+        for it in rows {
+            let place = Place {
+                dataset: &it.dataset,
+                network: &it.network,
+                defense: &it.defense,
+                attack: &it.attack,
+                kind: it.kind,
+                checkpoint: it.checkpoint,
+            };
+            evidence.rows.entry(place).or_default().push(it);
+        }
+        for it in comparisons {
+            let group = (&it.dataset[..], &it.network[..], &it.attack[..], it.kind, it.checkpoint);
+            evidence.pairs.entry(group).or_default().push(it);
+        }
+        for it in results::flags(rows) {
+            evidence.flags.entry(it.cell).or_default().push(it.flag);
+        }
+        evidence
+    }
+
+    /// Every seed that was asked for or ran.
+    pub(crate) fn seeds(
+        &self,
+        place: Place<'_>,
+        row: &RowSpec,
+        column: &ColumnSpec,
+        table: &str,
+    ) -> Result<Seeds<'a>, Ambiguous> {
+        let admits = |recipe: &str, source: &Option<String>| {
+            row.recipe.as_deref().is_none_or(|it| it == recipe) && (column.source.is_none() || column.source == *source)
+        };
+        let mut seeds = BTreeMap::new();
+        for it in self.planned.get(&place).into_iter().flatten() {
+            if admits(&it.recipe, &it.source) {
+                seeds.insert(it.seed, None);
+            }
+        }
+        for it in self.rows.get(&place).into_iter().flatten() {
+            if !admits(&it.recipe, &it.source) {
+                continue;
+            }
+            if let Some(Some(other)) = seeds.insert(it.seed, Some(*it)) {
+                return Err(Ambiguous {
+                    table: table.to_string(),
+                    place: format!(
+                        "{} under {} ({}, {}, {}, seed {})",
+                        it.defense, it.attack, it.dataset, it.network, it.checkpoint, it.seed
+                    ),
+                    cells: [other.cell.clone(), it.cell.clone()],
+                });
+            }
+        }
+        Ok(seeds)
+    }
+
+    /// The flags of a row.
+    pub(crate) fn flags(&self, row: &Row) -> &[Flag] {
+        self.flags.get(&row.cell).map_or(&[], Vec::as_slice)
+    }
+
+    /// The comparisons of a group.
+    pub(crate) fn pairs<'s>(&'s self, group: Group<'s>) -> &'s [&'a results::Comparison] {
+        self.pairs.get(&group).map_or(&[], Vec::as_slice)
+    }
+
+    /// Student's two-sided 95 % quantile for so many values. Panics at fewer than two.
+    pub(crate) fn quantile(&self, values: usize) -> f64 {
+        let freedom = values - 1;
+        let mut known = self.quantiles.borrow_mut();
+        *known
+            .entry(freedom)
+            .or_insert_with(|| results::student_quantile(0.05, freedom as f64))
+    }
+}

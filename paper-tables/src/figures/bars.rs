@@ -1,0 +1,152 @@
+//! Bars in groups.
+
+use std::fmt::Write as _;
+
+use super::svg::{Anchor, Svg, colour};
+use super::{COLOURS, Figure, document, svg, tikz};
+use crate::csv::quote;
+use crate::latex::escape;
+
+/// Bars in groups, from 0 to 100.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bars {
+    /// The name in files: letters, digits and hyphens.
+    pub id: String,
+    /// The title.
+    pub title: String,
+    /// What the height is.
+    pub y: String,
+    /// What the bars of a group are.
+    pub series: Vec<String>,
+    /// Label of each group and its bars, one for each of the series; `None`: there is none.
+    pub groups: Vec<(String, Vec<Option<Bar>>)>,
+}
+
+/// A bar.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bar {
+    /// Its height.
+    pub value: f64,
+    /// The standard deviation of the height.
+    pub deviation: Option<f64>,
+}
+
+/// Of the plot, in pixels.
+const PLOT: [f64; 4] = [56.0, 40.0, 560.0, 300.0];
+const LEGEND: f64 = 110.0;
+
+impl Figure for Bars {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn csv(&self) -> String {
+        let mut text = "chart,group,bar,value,sd\n".to_string();
+        for (group, bars) in &self.groups {
+            for (series, bar) in self.series.iter().zip(bars) {
+                let value = bar.map_or_else(String::new, |it| format!("{:.4}", it.value));
+                let deviation = bar
+                    .and_then(|it| it.deviation)
+                    .map_or_else(String::new, |it| format!("{it:.4}"));
+                let names = [&self.id, group, series].map(|it| quote(it)).join(",");
+                writeln!(text, "{names},{value},{deviation}").expect("writing to a string succeeds");
+            }
+        }
+        text
+    }
+
+    fn svg(&self) -> String {
+        let [left, top, width, height] = PLOT;
+        // Names of groups stand upright where they would run into each other.
+        let longest = self
+            .groups
+            .iter()
+            .map(|(label, _)| svg::width(label, 12))
+            .fold(0.0, f64::max);
+        let pitch = width / self.groups.len().max(1) as f64;
+        let upright = longest > pitch;
+        let foot = if upright { longest.min(160.0) + 16.0 } else { 30.0 };
+        let mut picture = Svg::new(left + width + LEGEND, top + height + foot);
+        picture.words([left + width / 2.0, 18.0], 16, Anchor::Middle, &self.title, "");
+        let y = |value: f64| top + height * (1.0 - value.clamp(0.0, 100.0) / 100.0);
+        for tick in (0..=100).step_by(20) {
+            let at = y(f64::from(tick));
+            picture.rect([left, at - 0.25, width, 0.5], "#DDDDDD", "");
+            picture.words([left - 6.0, at], 12, Anchor::End, &tick.to_string(), "");
+        }
+        let turned = format!("transform=\"rotate(-90 14 {})\"", top + height / 2.0);
+        picture.words([14.0, top + height / 2.0], 13, Anchor::Middle, &self.y, &turned);
+        let bar_width = 0.8 * pitch / self.series.len().max(1) as f64;
+        for (group, (label, bars)) in self.groups.iter().enumerate() {
+            let middle = left + pitch * (group as f64 + 0.5);
+            let first = middle - 0.4 * pitch;
+            for (number, bar) in bars.iter().enumerate() {
+                let Some(bar) = bar else { continue };
+                let x = first + bar_width * number as f64;
+                let (head, fill) = (y(bar.value), colour(COLOURS[number % COLOURS.len()]));
+                picture.rect([x, head, bar_width, top + height - head], &fill, "stroke=\"#FFFFFF\"");
+                if let Some(deviation) = bar.deviation {
+                    let centre = x + bar_width / 2.0;
+                    picture.line(
+                        [centre, y(bar.value - deviation), centre, y(bar.value + deviation)],
+                        1.0,
+                    );
+                }
+            }
+            let below = top + height + 12.0;
+            match upright {
+                true => {
+                    let turned = format!("transform=\"rotate(-90 {middle:.2} {below:.2})\"");
+                    picture.words([middle, below], 12, Anchor::End, label, &turned);
+                }
+                false => picture.words([middle, below], 12, Anchor::Middle, label, ""),
+            }
+        }
+        picture.line([left, top + height, left + width, top + height], 1.0);
+        for (number, series) in self.series.iter().enumerate() {
+            let at = top + 8.0 + 20.0 * number as f64;
+            let fill = colour(COLOURS[number % COLOURS.len()]);
+            picture.rect([left + width + 12.0, at - 6.0, 12.0, 12.0], &fill, "");
+            picture.words([left + width + 30.0, at], 13, Anchor::Start, series, "");
+        }
+        picture.finish()
+    }
+
+    fn tex(&self) -> String {
+        let labels: Vec<String> = self
+            .groups
+            .iter()
+            .map(|(label, _)| format!("{{{}}}", escape(label)))
+            .collect();
+        let ticks: Vec<String> = (0..self.groups.len()).map(|it| it.to_string()).collect();
+        let mut text = format!(
+            "\\begin{{tikzpicture}}\n\\begin{{axis}}[\n  title={{{}}}, ylabel={{{}}},\n  width=12cm, height=7cm, ybar, \
+             bar width={{{:.2}cm}}, ymin=0, ymax=100, xmin=-0.6, xmax={:.1},\n  xtick={{{}}}, xticklabels={{{}}}, \
+             x tick label style={{rotate=45, anchor=east}},\n  ymajorgrids, grid style={{black!10}},\n  \
+             legend pos=outer north east, legend cell align=left, legend style={{draw=none, font=\\small}},\n]\n",
+            escape(&self.title),
+            escape(&self.y),
+            7.0 / (self.groups.len().max(1) * self.series.len().max(1)) as f64,
+            self.groups.len().max(1) as f64 - 0.4,
+            ticks.join(","),
+            labels.join(","),
+        );
+        for (number, series) in self.series.iter().enumerate() {
+            let points = self.groups.iter().enumerate().filter_map(|(group, (_, bars))| {
+                let bar = bars.get(number).copied().flatten()?;
+                let deviation = bar.deviation.map_or_else(String::new, |it| format!(" +- (0,{it:.4})"));
+                Some(format!("({group},{:.4}){deviation}", bar.value))
+            });
+            writeln!(
+                text,
+                "\\addplot[fill={}, draw=white, error bars/.cd, y dir=both, y explicit, error bar style={{black}}] \
+                 coordinates {{{}}};\n\\addlegendentry{{{}}}",
+                tikz(COLOURS[number % COLOURS.len()]),
+                points.collect::<Vec<_>>().join(" "),
+                escape(series)
+            )
+            .expect("writing to a string succeeds");
+        }
+        document(&(text + "\\end{axis}\n\\end{tikzpicture}\n"))
+    }
+}

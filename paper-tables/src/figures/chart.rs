@@ -1,0 +1,265 @@
+//! Curves that share their axes.
+
+use std::fmt::Write as _;
+
+use plotters::prelude::*;
+
+use super::{COLOURS, Figure, document, tikz};
+use crate::csv::quote;
+use crate::latex::escape;
+
+/// A chart of curves that share their axes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Chart {
+    /// The name in files: letters, digits and hyphens.
+    pub id: String,
+    /// The title.
+    pub title: String,
+    /// What x is.
+    pub x: String,
+    /// What y is.
+    pub y: String,
+    /// Whether x is drawn by its logarithm.
+    pub logarithmic: bool,
+    /// One for each defense.
+    pub curves: Vec<Curve>,
+    /// Where y begins and ends; 0 to 100 unless given.
+    pub range: Option<(f64, f64)>,
+    /// What marks are, if there are any.
+    pub marked: String,
+}
+
+/// x and y.
+pub type Point = (f64, f64);
+
+/// One curve.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Curve {
+    /// The defense's label.
+    pub label: String,
+    /// Its points, by x.
+    pub points: Vec<Point>,
+    /// The standard deviation of y at each point; empty where there is none at all, NaN where a point has none.
+    pub deviations: Vec<f64>,
+    /// Points that are marked, whether on the curve or not.
+    pub marks: Vec<Point>,
+}
+
+const SIZE: (u32, u32) = (720, 440);
+/// Room for the longest name of a defense.
+const LEGEND: u32 = 170;
+/// The dashes of curves in LaTeX, for those who print without colours.
+const DASHES: [&str; 4] = ["solid", "densely dashed", "densely dotted", "dashdotted"];
+
+impl Curve {
+    /// The deviation at a point, if it has one.
+    fn deviation(&self, point: usize) -> Option<f64> {
+        self.deviations.get(point).copied().filter(|it| it.is_finite())
+    }
+}
+
+impl Chart {
+    /// Its points, one a line: those of curves, then those that are marked.
+    pub fn csv(&self) -> String {
+        let mut text = "chart,curve,x,y,sd,mark\n".to_string();
+        for curve in &self.curves {
+            let (id, label) = (quote(&self.id), quote(&curve.label));
+            for (place, (x, y)) in curve.points.iter().enumerate() {
+                let deviation = curve.deviation(place).map_or_else(String::new, |it| format!("{it:.4}"));
+                writeln!(text, "{id},{label},{x},{y:.4},{deviation},").expect("writing to a string succeeds");
+            }
+            for (x, y) in &curve.marks {
+                writeln!(text, "{id},{label},{x},{y:.4},,{}", quote(&self.marked))
+                    .expect("writing to a string succeeds");
+            }
+        }
+        text
+    }
+
+    /// The chart as SVG.
+    pub fn svg(&self) -> String {
+        let mut text = String::new();
+        self.draw(&mut text).expect("writing to a string succeeds");
+        text
+    }
+
+    /// The ends of x, and of y.
+    fn ends(&self) -> ([f64; 2], [f64; 2]) {
+        let all = || {
+            self.curves
+                .iter()
+                .flat_map(|curve| curve.points.iter().chain(&curve.marks))
+        };
+        let drawn = all().map(|(x, _)| *x).filter(|x| !self.logarithmic || *x > 0.0);
+        let most = drawn.clone().fold(f64::NEG_INFINITY, f64::max);
+        // What a logarithm cannot show stands at the left edge.
+        let smallest = drawn.fold(f64::INFINITY, f64::min);
+        let least = match (self.logarithmic, all().any(|(x, _)| *x <= 0.0)) {
+            (true, true) => smallest.min(1.0),
+            (true, false) => smallest,
+            (false, _) => 0.0,
+        };
+        let x = match most > least && least.is_finite() {
+            true => [least, most],
+            false if least.is_finite() => [least, least + 1.0],
+            false => [1.0, 2.0],
+        };
+        let (low, high) = self.range.unwrap_or((0.0, 100.0));
+        (x, [low, if high > low { high } else { low + 1.0 }])
+    }
+
+    fn draw(&self, text: &mut String) -> Result<(), Box<dyn std::error::Error>> {
+        let root = SVGBackend::with_string(text, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        let root = root.titled(&self.title, ("sans-serif", 18))?;
+        let (plot, legend) = root.split_horizontally(SIZE.0 - LEGEND);
+        let ([least, most], [low, high]) = self.ends();
+        let mut builder = ChartBuilder::on(&plot);
+        builder.margin(8).x_label_area_size(40).y_label_area_size(50);
+        let label = |x: &f64| format!("{}", (x * 1e4).round() / 1e4);
+        let value = |y: &f64| match high - low > 5.0 {
+            true => format!("{y:.0}"),
+            false => format!("{y:.2}"),
+        };
+        // The two kinds of axis have two types.
+        macro_rules! curves {
+            ($chart:expr) => {{
+                let mut chart = $chart;
+                chart
+                    .configure_mesh()
+                    .light_line_style(WHITE)
+                    .x_desc(&self.x)
+                    .y_desc(&self.y)
+                    .x_label_formatter(&label)
+                    .y_label_formatter(&value)
+                    .draw()?;
+                for (curve, colour) in self.curves.iter().zip(colours()) {
+                    let at = |&(x, y): &Point| (x.max(least), y);
+                    let points = curve.points.iter().map(at);
+                    chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+                    for (place, point) in curve.points.iter().enumerate() {
+                        if let Some(deviation) = curve.deviation(place) {
+                            let (x, y) = at(point);
+                            let ends = [(y - deviation).max(low), (y + deviation).min(high)];
+                            chart.draw_series([PathElement::new(ends.map(|y| (x, y)), colour.stroke_width(1))])?;
+                            chart.draw_series([Circle::new((x, y), 2, colour.filled())])?;
+                        }
+                    }
+                    let marks = curve
+                        .marks
+                        .iter()
+                        .map(|mark| Circle::new(at(mark), 4, colour.filled()));
+                    chart.draw_series(marks)?;
+                }
+            }};
+        }
+        match self.logarithmic {
+            true => curves!(builder.build_cartesian_2d((least..most).log_scale(), low..high)?),
+            false => curves!(builder.build_cartesian_2d(least..most, low..high)?),
+        }
+        for (line, (curve, colour)) in self.curves.iter().zip(colours()).enumerate() {
+            let y = 16 + 20 * line as i32;
+            legend.draw(&PathElement::new([(4, y), (26, y)], colour.stroke_width(2)))?;
+            legend.draw(&Text::new(curve.label.clone(), (32, y - 6), ("sans-serif", 13)))?;
+        }
+        if self.has_marks() {
+            let y = 16 + 20 * self.curves.len() as i32;
+            legend.draw(&Circle::new((15, y), 4, BLACK.filled()))?;
+            legend.draw(&Text::new(self.marked.clone(), (32, y - 6), ("sans-serif", 13)))?;
+        }
+        root.present()?;
+        Ok(())
+    }
+
+    fn has_marks(&self) -> bool {
+        self.curves.iter().any(|curve| !curve.marks.is_empty())
+    }
+
+    /// The chart as a document for LaTeX.
+    pub fn tex(&self) -> String {
+        let ([least, most], [low, high]) = self.ends();
+        let mode = if self.logarithmic { "log" } else { "linear" };
+        // Points with deviations are few and chosen by somebody.
+        let ticks = match self.curves.iter().all(|curve| curve.deviations.is_empty()) {
+            true => "",
+            false => " xtick=data, x tick label style={font=\\scriptsize},",
+        };
+        let mut text = format!(
+            "\\begin{{tikzpicture}}\n\\begin{{axis}}[\n  title={{{}}}, xlabel={{{}}}, ylabel={{{}}},\n  \
+             width=10cm, height=7cm, xmode={mode}, log ticks with fixed point,\n  \
+             xmin={least}, xmax={most}, ymin={low}, ymax={high},{ticks} clip mode=individual,\n  ymajorgrids, grid style={{black!10}},\n  \
+             legend pos=outer north east, legend cell align=left, legend style={{draw=none, font=\\small}},\n]\n",
+            escape(&self.title),
+            escape(&self.x),
+            escape(&self.y)
+        );
+        for (number, curve) in self.curves.iter().enumerate() {
+            let colour = tikz(COLOURS[number % COLOURS.len()]);
+            let dashes = DASHES[number % DASHES.len()];
+            let bars = match curve.deviations.is_empty() {
+                true => "mark=none",
+                false => {
+                    "mark=*, mark size=1.2pt, mark options={solid}, error bars/.cd, y dir=both, y explicit, \
+                     error bar style={solid}"
+                }
+            };
+            writeln!(
+                text,
+                "\\addplot[color={colour}, thick, {dashes}, {bars}] coordinates {{"
+            )
+            .expect(WRITES);
+            for (place, (x, y)) in curve.points.iter().enumerate() {
+                let deviation = curve
+                    .deviation(place)
+                    .map_or_else(String::new, |it| format!(" +- (0,{it:.4})"));
+                writeln!(text, "  ({},{y:.4}){deviation}", x.max(least)).expect(WRITES);
+            }
+            writeln!(text, "}};\n\\addlegendentry{{{}}}", escape(&curve.label)).expect(WRITES);
+            if !curve.marks.is_empty() {
+                let marks: Vec<String> = curve.marks.iter().map(|(x, y)| format!("({x},{y:.4})")).collect();
+                writeln!(
+                    text,
+                    "\\addplot[color={colour}, only marks, mark=*, mark size=2pt, forget plot] coordinates {{{}}};",
+                    marks.join(" ")
+                )
+                .expect(WRITES);
+            }
+        }
+        if self.has_marks() {
+            writeln!(
+                text,
+                "\\addlegendimage{{only marks, mark=*, mark size=2pt}}\n\\addlegendentry{{{}}}",
+                escape(&self.marked)
+            )
+            .expect(WRITES);
+        }
+        document(&(text + "\\end{axis}\n\\end{tikzpicture}\n"))
+    }
+}
+
+const WRITES: &str = "writing to a string succeeds";
+
+impl Figure for Chart {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn csv(&self) -> String {
+        self.csv()
+    }
+
+    fn svg(&self) -> String {
+        self.svg()
+    }
+
+    fn tex(&self) -> String {
+        self.tex()
+    }
+}
+
+fn colours() -> impl Iterator<Item = RGBColor> {
+    COLOURS
+        .iter()
+        .cycle()
+        .map(|&(red, green, blue)| RGBColor(red, green, blue))
+}

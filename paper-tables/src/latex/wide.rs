@@ -1,0 +1,153 @@
+//! The wide form: a line for each defense, as in the paper's tables.
+
+use minijinja::{Value, context};
+
+use super::{escape, filled, marks, notes, row};
+use crate::look::Style;
+use crate::shown::{percent, signed};
+use crate::spec::TableKind;
+use crate::table::{Block, Cell, Entry, Line, Spread, Table};
+
+/// The table, and whether it needs a page's longer side.
+pub(super) fn fragment(table: &Table) -> (String, bool) {
+    let layout = Layout::of(table);
+    let values = context! {
+        id => table.id.clone(),
+        title => escape(&table.title),
+        alignment => layout.alignment(table),
+        head => layout.head(table),
+        blocks => table.blocks.iter().map(|block| layout.block(table, block)).collect::<Vec<_>>(),
+        columns => 1 + layout.width(table),
+        notes => notes(table),
+    };
+    let fragment = filled(include_str!("../../templates/wide.tex"), values);
+    (fragment, layout.width(table) > 6)
+}
+
+/// Where checkpoints stand.
+enum Layout {
+    /// A line each.
+    Lines,
+    /// Side by side under each attack, as in the paper's Table 4.
+    Columns,
+}
+
+impl Layout {
+    fn of(table: &Table) -> Self {
+        match table.kind {
+            TableKind::WideNetwork if table.checkpoints.len() > 1 => Self::Columns,
+            _ => Self::Lines,
+        }
+    }
+
+    /// Columns after the first.
+    fn width(&self, table: &Table) -> usize {
+        match self {
+            Self::Lines => table.columns.len(),
+            Self::Columns => table.columns.len() * table.checkpoints.len(),
+        }
+    }
+
+    fn alignment(&self, table: &Table) -> String {
+        format!("l{}", "c".repeat(self.width(table)))
+    }
+
+    fn head(&self, table: &Table) -> Vec<String> {
+        let labels = table.columns.iter().map(|column| escape(&column.label));
+        let with = |first: &str, rest: Vec<String>| row([vec![first.to_string()], rest].concat());
+        match self {
+            Self::Lines => vec![with("Defense", labels.collect())],
+            Self::Columns => {
+                let span = table.checkpoints.len();
+                let spans = labels.map(|label| format!("\\multicolumn{{{span}}}{{c}}{{{label}}}"));
+                let rules = (0..table.columns.len()).map(|column| {
+                    let first = 2 + column * span;
+                    format!("\\cmidrule(lr){{{first}-{}}}", first + span - 1)
+                });
+                let checkpoints = table.columns.iter().flat_map(|_| &table.checkpoints);
+                vec![
+                    with("", spans.collect()),
+                    rules.collect::<Vec<_>>().join(" "),
+                    with("Defense", checkpoints.map(ToString::to_string).collect()),
+                ]
+            }
+        }
+    }
+
+    /// Data set and network, and lines that are LaTeX already.
+    fn block(&self, table: &Table, block: &Block) -> Value {
+        let groups: Vec<Vec<String>> = match self {
+            Self::Lines => {
+                let of_line = |line: &Line| group(table, &escape(&table.name(line)), line.entries.iter().collect());
+                block.lines.iter().map(of_line).collect()
+            }
+            Self::Columns => block
+                .lines
+                .chunk_by(|a, b| a.defense == b.defense)
+                .map(|lines| {
+                    let columns = 0..lines[0].entries.len();
+                    let entries = columns.flat_map(|column| lines.iter().map(move |line| &line.entries[column]));
+                    group(table, &escape(&lines[0].defense), entries.collect())
+                })
+                .collect(),
+        };
+        context! { heading => escape(&block.heading()), groups }
+    }
+}
+
+/// Our numbers and, if there are any, the paper's beneath.
+fn group(table: &Table, name: &str, entries: Vec<&Entry>) -> Vec<String> {
+    let ours = entries
+        .iter()
+        .map(|entry| measured(table, entry) + &marks(&table.marks(entry)));
+    let mut lines = vec![row([name.to_string()].into_iter().chain(ours))];
+    if entries.iter().any(|entry| entry.published.is_some()) {
+        let paper = entries.iter().map(|entry| published(entry));
+        lines.push(row(["\\quad\\rampartpaper{paper}".to_string()]
+            .into_iter()
+            .chain(paper)));
+    }
+    lines
+}
+
+fn measured(table: &Table, entry: &Entry) -> String {
+    let Some(it) = entry.cell.measurement() else {
+        return match entry.cell {
+            Cell::Failed { .. } => "\\textit{failed}".to_string(),
+            _ => "---".to_string(),
+        };
+    };
+    // Points stand below each other, for few reach 100.
+    let room = if it.mean < 10.0 { "\\phantom{0}" } else { "" };
+    let mean = match entry.highest && table.look.bold {
+        true => format!("{room}\\textbf{{{}}}", percent(it.mean)),
+        false => format!("{room}{}", percent(it.mean)),
+    };
+    let spread = match (table.look.style, it.spread) {
+        (Style::Plain, _) => String::new(),
+        (_, Spread::Deviation(deviation)) => format!("$\\pm$ {}", percent(deviation)),
+        (_, Spread::Interval { low, high }) => format!("[{low:.1}, {high:.1}]"),
+    };
+    let incomplete = match entry.cell {
+        Cell::Partial { planned, .. } => format!(" ({}/{planned})", it.seeds),
+        _ => String::new(),
+    };
+    match spread + &incomplete {
+        nothing if nothing.is_empty() => mean,
+        small => format!("{mean} \\rampartspread{{{}}}", small.trim_start()),
+    }
+}
+
+fn published(entry: &Entry) -> String {
+    match (&entry.published, entry.difference()) {
+        (None, _) => String::new(),
+        (Some(it), None) => format!("\\rampartpaper{{{}}}", percent(it.value)),
+        (Some(it), Some(difference)) => {
+            format!(
+                "\\rampartpaper{{{} ({})}}",
+                percent(it.value),
+                signed(difference, "$-$")
+            )
+        }
+    }
+}

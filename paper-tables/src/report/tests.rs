@@ -1,0 +1,150 @@
+use super::*;
+
+#[test]
+fn ink_can_be_read_on_every_shade() {
+    for step in 0..=100 {
+        let (background, ink) = shade(f64::from(step) / 100.0);
+        let channel = |at: usize| u8::from_str_radix(&background[at..at + 2], 16).unwrap();
+        let ground = luminance([channel(1), channel(3), channel(5)]);
+        let ink = if ink == "#000000" { 0.0 } else { 1.0 };
+        let contrast = (ground.max(ink) + 0.05) / (ground.min(ink) + 0.05);
+        assert!(contrast >= 4.5, "{step}: {contrast}");
+    }
+}
+
+#[test]
+fn what_users_wrote_is_text() {
+    let report = Report {
+        title: "<script>alert(1)</script>".into(),
+        matrix: "name: \"</pre><img src=x>\"".into(),
+        heats: vec![Heat::new(
+            "\"PGD\"",
+            &["a".into()],
+            &["b".into(), "c".into()],
+            |_, j| (j == 0).then_some(0.5),
+        )],
+        ..Report::default()
+    };
+    let page = report.html().unwrap();
+    assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
+    assert!(!page.contains("<img src=x>"));
+    assert!(page.contains("#transfer") && !page.contains("#flags") && !page.contains("#curves"));
+    assert!(page.contains(">50.00</span>"));
+    // No network.
+    assert!(!page.contains("http://") && !page.contains("https://"));
+}
+
+/// Whoever reads a mark finds what it means, and whoever reads that finds the marks.
+#[test]
+fn marks_and_explanations_lead_to_each_other() {
+    let mut table = crate::samples::white_box();
+    table.blocks[0].lines[0].entries[1].flags = vec![Flag::CrossEntropyGap];
+    let report = Report {
+        tables: vec![Shown::new(&table, |_| "1".into())],
+        flags: vec![Doubt {
+            mark: "1".into(),
+            name: "cross-entropy-gap".into(),
+            text: "why".into(),
+            places: vec!["here: <b>".into()],
+        }],
+        cells: ["done", "failed", "missing"]
+            .map(|state| CellLine {
+                state,
+                values: vec![
+                    Value::text(state),
+                    Value {
+                        class: "marks".into(),
+                        ..Value::number(None, |_| String::new())
+                    },
+                ],
+                marks: vec!["1".into()],
+            })
+            .into(),
+        ..Report::default()
+    };
+    let page = report.html().unwrap();
+    let name = format!("mark-{}-0-0-1-1", table.id);
+    for part in [
+        format!("id=\"{name}\" href=\"#flag-1\""),
+        format!("href=\"#{name}\""),
+        "tr id=\"flag-1\"".into(),
+        "here: &lt;b&gt;".into(),
+        "3 of 3 cells".into(),
+    ] {
+        assert!(page.contains(&part), "{part}");
+    }
+    // One beside the number, one in each line of the list.
+    assert_eq!(page.matches("href=\"#flag-1\"").count(), 4);
+    assert_eq!(page.matches("data-flagged").count(), 3);
+}
+
+#[test]
+fn a_gallery_says_what_became_of_every_image() {
+    let outcomes = [
+        Pair::outcome(3, 3, 3),
+        Pair::outcome(3, 3, 5),
+        Pair::outcome(3, 5, 5),
+        Pair::outcome(3, 5, 3),
+    ];
+    assert_eq!(outcomes, ["right", "fooled", "wrong", "right"]);
+    let image = || "data:image/png;base64,AAAA".to_string();
+    let pair = |outcome| Pair {
+        before: "cat".into(),
+        after: "dog".into(),
+        outcome,
+        change: image(),
+        attacked: image(),
+    };
+    let report = Report {
+        examples: vec![Gallery {
+            title: "PGD".into(),
+            times: "2.5".into(),
+            clean: vec![Clean {
+                id: 7,
+                label: "cat".into(),
+                image: image(),
+            }],
+            lines: vec![Attacked {
+                name: "MART".into(),
+                accuracy: "57.4 % left".into(),
+                pairs: vec![pair("fooled")],
+            }],
+            note: String::new(),
+        }],
+        ..Report::default()
+    };
+    let page = report.html().unwrap();
+    for part in ["#examples", "2.5 times", "cat → dog, fooled", "image 7", "57.4 % left"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert_eq!(page.matches("<img").count(), page.matches(" alt=").count());
+}
+
+#[test]
+fn a_chart_is_numbers_as_well() {
+    let curve = |label: &str, points: &[(f64, f64)]| Curve {
+        label: label.into(),
+        points: points.to_vec(),
+        ..Curve::default()
+    };
+    let chart = Chart {
+        id: "c".into(),
+        title: "c".into(),
+        x: "epoch".into(),
+        y: "%".into(),
+        logarithmic: false,
+        curves: vec![
+            curve("a", &[(1.0, 10.0), (2.0, 20.0)]),
+            curve("b", &[(2.0, 30.0), (3.0, 40.0)]),
+        ],
+        range: None,
+        marked: String::new(),
+    };
+    let picture = Picture::new(&chart);
+    assert_eq!(picture.heads, ["epoch", "a", "b"]);
+    assert_eq!(
+        picture.lines,
+        [["1", "10.00", "—"], ["2", "20.00", "30.00"], ["3", "—", "40.00"]]
+    );
+    assert!(picture.svg.contains("currentColor") && !picture.svg.contains("#000000"));
+}
