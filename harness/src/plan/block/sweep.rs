@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 use super::BlockResolver;
 use crate::matrix::MatrixError;
 
+/// A defense's entry, and what its label ends in.
+type Valued = (Map<String, Value>, String);
+
 impl BlockResolver<'_> {
     /// A defense at each value of a list that stands where it takes one number, as in `lambda: [1, 2]`, each with what
     /// its label ends in.
@@ -14,7 +17,7 @@ impl BlockResolver<'_> {
         field: &str,
         entry: &Map<String, Value>,
         setting: &Setting,
-    ) -> Result<Vec<(Map<String, Value>, String)>, MatrixError> {
+    ) -> Result<Vec<Valued>, MatrixError> {
         let lists: Vec<(&String, &Vec<Value>)> =
             entry.iter().filter_map(|(key, it)| Some((key, numbers(it)?))).collect();
         let own_lists = || self.defense(field, entry, setting).is_ok();
