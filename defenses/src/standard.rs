@@ -95,8 +95,8 @@ impl Treat {
 }
 
 impl Standard {
-    /// x′. The whole batch is attacked and what was found of the treated is thrown away, so that the others come out bit
-    /// for bit as without a treatment, whatever the attack's batch norm sees.
+    /// x′. The whole batch is attacked and what was found of the treated is thrown away, so that the others come out
+    /// bit for bit as without a treatment, whatever the attack's batch norm sees.
     fn perturb(&self, step: &mut Step<'_>) -> Result<Tensor> {
         let attacked = self.attack.perturb(step)?;
         let (group, how) = match &self.treat {
