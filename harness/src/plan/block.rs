@@ -65,7 +65,8 @@ impl BlockResolver<'_> {
                     let schooling = self.schooling(plan, &field, &defense, &setting, entry, &digest)?;
                     teacher_asked |= schooling.teacher.is_some() && !defense.contains_key(TEACHER);
                     for &seed in &self.seeds {
-                        let training = self.training(&field, &defense, &value, &setting, seed, &digest, &schooling)?;
+                        let training =
+                            self.training(&field, (&defense, &value), &setting, seed, &digest, &schooling)?;
                         targets.push(plan.add_training(training));
                     }
                 }
@@ -124,7 +125,7 @@ impl BlockResolver<'_> {
                 };
                 let field = "transfer.source.defense";
                 let schooling = self.schooling(plan, field, &from.defense, &setting, entry, digest)?;
-                let training = self.training(field, &from.defense, "", &setting, from.seed, digest, &schooling)?;
+                let training = self.training(field, (&from.defense, ""), &setting, from.seed, digest, &schooling)?;
                 let training = plan.add_training(training);
                 if targets.contains(&training) {
                     let message = "the source is one of the targets itself; give it another `seed`";
@@ -329,8 +330,7 @@ impl BlockResolver<'_> {
     fn training(
         &self,
         field: &str,
-        entry: &Map<String, Value>,
-        value: &str,
+        (entry, value): (&Map<String, Value>, &str),
         setting: &Setting,
         seed: u64,
         digest: &str,

@@ -124,7 +124,7 @@ impl BlockResolver<'_> {
             ));
         }
         let schooling = Schooling::default();
-        let training = self.training(&field, &other.defense, "", &setting, other.seed, digest, &schooling)?;
+        let training = self.training(&field, (&other.defense, ""), &setting, other.seed, digest, &schooling)?;
         let key = training.key.clone();
         Ok(Teacher {
             training: plan.add_training(training),
