@@ -31,6 +31,8 @@ struct Field {
     about: String,
     /// What it is unless given, where that is the same everywhere or by place.
     defaults: Vec<(Place, Value)>,
+    /// Whether it must be given where what it belongs to is.
+    required: bool,
     /// What can be written, if these are names.
     choices: Vec<(String, String)>,
 }
@@ -164,11 +166,17 @@ fn add_fields(
     configs: &[(Place, Value)],
     fields: &mut Vec<Field>,
 ) {
-    let Some(properties) = definition(schema, definitions)["properties"].as_object() else {
+    let schema = definition(schema, definitions);
+    let Some(properties) = schema["properties"].as_object() else {
         return;
     };
-    for (name, property) in properties {
-        let name = format!("{prefix}{name}");
+    let required = |name: &str| {
+        schema["required"]
+            .as_array()
+            .is_some_and(|it| it.iter().any(|it| it == name))
+    };
+    for (short, property) in properties {
+        let name = format!("{prefix}{short}");
         let inner = definition(property, definitions);
         if inner["properties"].is_object() {
             add_fields(inner, definitions, &format!("{name}."), configs, fields);
@@ -181,6 +189,7 @@ fn add_fields(
         fields.push(Field {
             about: one_line(&property["description"]),
             defaults: defaults.collect(),
+            required: required(short),
             choices: choices(inner),
             name,
         });
@@ -260,7 +269,7 @@ impl Method {
         writeln!(out, "version  {}", self.version)?;
         writeln!(out, "example  {}", self.example)?;
         for field in &self.fields {
-            writeln!(out, "\n{} = {}", field.name, shown_defaults(&field.defaults))?;
+            writeln!(out, "\n{} = {}", field.name, shown_defaults(field))?;
             write_folded(out, &field.about)?;
             for (name, about) in &field.choices {
                 write_folded(out, &format!("{name}: {about}"))?;
@@ -329,10 +338,14 @@ fn grouped(values: &[(Place, Value)]) -> Vec<(Vec<&'static str>, Value)> {
 }
 
 /// `10`, or `2/255 (colour), 0.01 (grey)`.
-fn shown_defaults(values: &[(Place, Value)]) -> String {
-    let groups = grouped(values);
+fn shown_defaults(field: &Field) -> String {
+    let groups = grouped(&field.defaults);
     match &groups[..] {
-        [] => "none; must be given".to_string(),
+        [] if !field.required => "none".to_string(),
+        [] => match field.name.rsplit_once('.') {
+            Some((group, _)) => format!("none; must be given where `{group}` is"),
+            None => "none; must be given".to_string(),
+        },
         [(_, value)] => plain(value),
         _ => {
             let shown = groups
@@ -412,8 +425,9 @@ mod tests {
             assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
             for field in &method.fields {
                 assert!(!field.about.is_empty(), "{}: {} says nothing", method.name, field.name);
+                // Those of a group that may be left out have none.
                 assert!(
-                    !field.defaults.is_empty(),
+                    !field.defaults.is_empty() || field.name.contains('.'),
                     "{}: {} has no default",
                     method.name,
                     field.name
