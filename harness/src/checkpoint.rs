@@ -17,6 +17,10 @@ const METADATA: &str = "rampart";
 
 /// Writes named f32 tensors and a description of them, as one of the files of a cell.
 pub(crate) fn save(file: &Path, tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<()> {
+    files::write_part(file, &bytes(tensors, about)?)
+}
+
+fn bytes(tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<Vec<u8>> {
     let mut buffers = Vec::new();
     for (name, tensor) in tensors {
         let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
@@ -28,7 +32,7 @@ pub(crate) fn save(file: &Path, tensors: &BTreeMap<String, Tensor>, about: &impl
         (name.as_str(), view)
     });
     let metadata = [(METADATA.to_string(), serde_json::to_string(about)?)].into();
-    files::write_part(file, &safetensors::serialize(views, Some(metadata))?)
+    Ok(safetensors::serialize(views, Some(metadata))?)
 }
 
 /// Reads what [`save`] wrote.
@@ -77,8 +81,10 @@ struct Sealed<T> {
 /// As [`save`], for [`load_sealed`], and forced to disk at once with all that was saved before.
 pub(crate) fn save_sealed(file: &Path, tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<()> {
     let blake3 = digest(tensors, about)?;
-    save(file, tensors, &Sealed { about, blake3 })?;
-    files::force(file.parent().expect("a file lies in a folder"))
+    let folder = file.parent().expect("a file lies in a folder");
+    // First what it builds on, such as the best checkpoint so far.
+    files::force(folder)?;
+    files::write(file, &bytes(tensors, &Sealed { about, blake3 })?)
 }
 
 /// Reads what [`save_sealed`] wrote, and fails if any of it has changed since.

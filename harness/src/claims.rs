@@ -524,15 +524,9 @@ impl Claim {
     /// Gives the cell's folder its final name, unless `ended` says that somebody else has, and ends
     /// the claim. A folder that lies there and has not ended is replaced.
     pub(crate) fn publish(self, folder: &Path, ended: &dyn Fn() -> bool) -> Result<Published> {
-        // Whoever sees the final name after a power cut must see all files under theirs.
-        match files::force(&self.work) {
-            Err(_) if !self.work.exists() => return Ok(Published::Lost),
-            other => other?,
-        }
         loop {
             match fs::rename(&self.work, folder) {
                 Ok(()) => {
-                    files::force(folder.parent().expect("a cell lies in `cells`"))?;
                     self.remove();
                     return Ok(Published::Ours);
                 }

@@ -5,28 +5,30 @@ use std::io::{ErrorKind, Write};
 use std::path::{Component, Path};
 
 use anyhow::{Context, Result};
-use results::atomic::{force_folder, write_atomically};
+use results::atomic::{Force, force_all, force_folder, spend, write_atomically};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Writes a file whole or not at all, and forces it and its name to disk.
 pub(crate) fn write(file: &Path, bytes: &[u8]) -> Result<()> {
-    write_part(file, bytes)?;
+    write_atomically(file, Force::Now, |mut it| it.write_all(bytes)).with_context(|| refused(file))?;
     let folder = file.parent().filter(|it| !it.as_os_str().is_empty());
-    force(folder.unwrap_or(Path::new(".")))
+    let folder = folder.unwrap_or(Path::new("."));
+    spend(|| force_folder(folder)).with_context(|| refused(folder))
 }
 
-/// As [`write`], for one of many files in a folder that the writer gives to [`force`] at the end.
+/// As [`write`], for one of many files in a folder that somebody forces to disk when all are there.
 pub(crate) fn write_part(file: &Path, bytes: &[u8]) -> Result<()> {
-    write_atomically(file, |mut it| it.write_all(bytes)).with_context(|| refused(file))
+    write_atomically(file, Force::Later, |mut it| it.write_all(bytes)).with_context(|| refused(file))
 }
 
-/// Forces the names of a folder's files to disk.
+/// Forces a folder and every file in it to disk.
 pub(crate) fn force(folder: &Path) -> Result<()> {
-    force_folder(folder).with_context(|| refused(folder))
+    spend(|| force_all(folder)).with_context(|| refused(folder))
 }
 
-fn refused(place: &Path) -> String {
+/// What an error of a write says.
+pub(crate) fn refused(place: &Path) -> String {
     format!(
         "cannot write {}; is the disk full or the folder read-only?",
         place.display()

@@ -1,5 +1,6 @@
 //! Runs a plan: every cell that is not finished, parents first, several at once if asked.
 
+mod behind;
 mod runner;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use candle_core::Device;
 
+use self::behind::Behind;
 use self::runner::Runner;
 use crate::claims::Note;
 use crate::data::Data;
@@ -158,7 +160,9 @@ pub(crate) fn run(
     options: &Options,
     progress: &Progress,
 ) -> Result<Report> {
+    let behind = Behind::start()?;
     let runner = Runner {
+        behind: &behind,
         plan,
         data,
         root: run_folder.root(),
@@ -194,11 +198,12 @@ pub(crate) fn run(
             });
         }
     });
+    behind.finish()?;
     let board = board.into_inner().expect("no panic while held");
-    if let Some(error) = board.broken {
-        return Err(error);
+    match board.broken {
+        Some(error) => Err(error),
+        None => Ok(board.report),
     }
-    Ok(board.report)
 }
 
 /// What a worker is to do.

@@ -1,12 +1,12 @@
 //! Files that appear whole or not at all, and the faults that tests make on the way.
 //!
-//! A file is written under a temporary name beside its own, forced to disk and renamed. A reader, and whoever comes
-//! after a crash, finds the old file or the new one. Which of them a power cut leaves is certain once the folder is
-//! forced to disk too; whoever writes many files does that once, after the last.
+//! A file is written under a temporary name beside its own and renamed. A reader, and whoever comes after a crash of
+//! the program, finds the old file or the new one. A power cut is survived by what was forced to disk: at once, or
+//! together with all files of a folder when there is time for it.
 //!
 //! The environment variable `RAMPART_FAULT` breaks this on purpose. It counts steps in the whole process from 1:
-//! before a temporary file is made, before it is filled, before it is forced to disk, before it is renamed; before a
-//! folder is forced to disk.
+//! before a temporary file is made, before it is filled, before it is renamed; before a file or a folder is forced to
+//! disk.
 //!
 //! | value | effect |
 //! |---|---|
@@ -26,9 +26,21 @@ const PARTIAL: &str = ".partial";
 
 static SPENT: AtomicU64 = AtomicU64::new(0);
 
-/// Writes a file whole or not at all. `write` fills it; the error is its own or the file system's. That it bears its
-/// name lasts through a power cut after [`force_folder`].
-pub fn write_atomically<E: From<io::Error>>(file: &Path, write: impl FnOnce(&File) -> Result<(), E>) -> Result<(), E> {
+/// When a file is forced to disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// Before it gets its name. The name lasts after [`force_folder`].
+    Now,
+    /// When somebody calls [`force_all`] for its folder.
+    Later,
+}
+
+/// Writes a file whole or not at all. `write` fills it; the error is its own or the file system's.
+pub fn write_atomically<E: From<io::Error>>(
+    file: &Path,
+    force: Force,
+    write: impl FnOnce(&File) -> Result<(), E>,
+) -> Result<(), E> {
     spend(|| {
         let folder = match file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -44,8 +56,10 @@ pub fn write_atomically<E: From<io::Error>>(file: &Path, write: impl FnOnce(&Fil
         let temporary = builder.tempfile_in(folder)?;
         step()?;
         write(temporary.as_file())?;
-        step()?;
-        temporary.as_file().sync_all()?;
+        if force == Force::Now {
+            step()?;
+            temporary.as_file().sync_all()?;
+        }
         step()?;
         temporary.persist(file).map_err(|error| error.error)?;
         Ok(())
@@ -54,12 +68,22 @@ pub fn write_atomically<E: From<io::Error>>(file: &Path, write: impl FnOnce(&Fil
 
 /// Forces a folder to disk: the names of the files in it.
 pub fn force_folder(folder: &Path) -> io::Result<()> {
-    spend(|| {
-        step()?;
-        #[cfg(unix)]
-        File::open(folder)?.sync_all()?;
-        Ok(())
-    })
+    step()?;
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+/// Forces every file of a folder to disk, and their names.
+pub fn force_all(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            step()?;
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    force_folder(folder)
 }
 
 /// Removes the temporary files that processes of this machine left in a folder when they were killed.
@@ -92,7 +116,7 @@ pub fn spend<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The time that all threads of this process have spent in [`write_atomically`], [`force_folder`] and [`spend`].
+/// The time that all threads of this process have spent in [`write_atomically`] and [`spend`].
 pub fn spent() -> Duration {
     Duration::from_nanos(SPENT.load(Ordering::Relaxed))
 }
@@ -167,14 +191,15 @@ mod tests {
     fn a_file_that_cannot_be_filled_stays_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("it");
-        write_atomically(&file, |mut it| it.write_all(b"old")).unwrap();
-        let failed = write_atomically(&file, |mut it| {
+        write_atomically(&file, Force::Later, |mut it| it.write_all(b"old")).unwrap();
+        let failed = write_atomically(&file, Force::Now, |mut it| {
             it.write_all(b"ne")?;
             Err(io::Error::from(io::ErrorKind::StorageFull))
         });
         assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(fs::read(&file).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["it"]);
+        force_all(folder.path()).unwrap();
         assert!(spent() > Duration::ZERO);
     }
 

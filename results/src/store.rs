@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use polars::prelude::*;
 
-use crate::atomic::{force_folder, write_atomically};
+use crate::atomic::{Force, force_folder, spend, write_atomically};
 use crate::bounds;
 use crate::flags::Raised;
 use crate::row::{Outcome, Row, Timing};
@@ -70,15 +70,15 @@ pub enum PerExample {
 /// Stores what a cell found in its folder: [`OUTCOMES_FILE`], [`TIMINGS_FILE`] and, last,
 /// [`ROWS_FILE`], so that a cell with rows has everything.
 ///
-/// Each file appears whole or not at all. An empty table is a file without rows.
+/// Each file appears whole or not at all; none is forced to disk. An empty table is a file without rows.
 pub fn write_cell(folder: &Path, rows: &[Row], outcomes: &[Outcome], timings: &[Timing]) -> Result<()> {
     let mut rows = rows.to_vec();
     rows.sort_by(order);
     let mut outcomes = outcomes.to_vec();
     outcomes.sort_by(|a, b| (&a.cell, a.example).cmp(&(&b.cell, b.example)));
-    write_parquet(&folder.join(OUTCOMES_FILE), &outcomes)?;
-    write_parquet(&folder.join(TIMINGS_FILE), timings)?;
-    write_parquet(&folder.join(ROWS_FILE), &rows)
+    write_parquet(&folder.join(OUTCOMES_FILE), Force::Later, &outcomes)?;
+    write_parquet(&folder.join(TIMINGS_FILE), Force::Later, timings)?;
+    write_parquet(&folder.join(ROWS_FILE), Force::Later, &rows)
 }
 
 /// The folders of a run that hold a cell's rows, `<run>/cells/*`, by name.
@@ -117,13 +117,13 @@ pub fn combine(run: &Path, folders: &[PathBuf], per_example: PerExample) -> Resu
     }
     rows.sort_by(order);
     timings.sort_by(|a: &Timing, b: &Timing| (&a.cell, a.kind, a.started).cmp(&(&b.cell, b.kind, b.started)));
-    write_parquet(&run.join("results.parquet"), &rows)?;
+    write_parquet(&run.join("results.parquet"), Force::Now, &rows)?;
     write_csv(&run.join("results.csv"), &rows)?;
-    write_parquet(&run.join("timings.parquet"), &timings)?;
+    write_parquet(&run.join("timings.parquet"), Force::Now, &timings)?;
     if per_example == PerExample::Combine {
         combine_outcomes(&run.join("per_example.parquet"), &folders)?;
     }
-    force_folder(run).map_err(|source| Error::Write {
+    spend(|| force_folder(run)).map_err(|source| Error::Write {
         file: run.to_path_buf(),
         source,
     })?;
@@ -200,7 +200,7 @@ fn order(a: &Row, b: &Row) -> Ordering {
 fn combine_outcomes(file: &Path, folders: &[&PathBuf]) -> Result<()> {
     let empty = Outcome::to_frame(&[]).map_err(|error| unwritable(file, error))?;
     let names: Vec<&str> = Outcome::columns().iter().map(|column| column.name).collect();
-    write_sealed(file, |writer| {
+    write_sealed(file, Force::Now, |writer| {
         let mut parquet = parquet_writer(writer).batched(empty.schema())?;
         for folder in folders {
             let part = folder.join(OUTCOMES_FILE);
@@ -220,9 +220,9 @@ fn combine_outcomes(file: &Path, folders: &[&PathBuf]) -> Result<()> {
     })
 }
 
-fn write_parquet<T: Table>(file: &Path, rows: &[T]) -> Result<()> {
+fn write_parquet<T: Table>(file: &Path, force: Force, rows: &[T]) -> Result<()> {
     let mut frame = T::to_frame(rows).map_err(|error| unwritable(file, error))?;
-    write_sealed(file, |writer| {
+    write_sealed(file, force, |writer| {
         parquet_writer(writer).finish(&mut frame)?;
         Ok(())
     })
@@ -237,8 +237,12 @@ fn parquet_writer<W: Write>(writer: W) -> ParquetWriter<W> {
         .set_parallel(false)
 }
 
-fn write_sealed(file: &Path, write: impl FnOnce(&mut seal::Writer<&File>) -> Result<(), Failure>) -> Result<()> {
-    write_file(file, |temporary| {
+fn write_sealed(
+    file: &Path,
+    force: Force,
+    write: impl FnOnce(&mut seal::Writer<&File>) -> Result<(), Failure>,
+) -> Result<()> {
+    write_file(file, force, |temporary| {
         let mut writer = seal::Writer::new(temporary);
         write(&mut writer)?;
         writer.seal().map_err(Failure::Io)
@@ -248,15 +252,15 @@ fn write_sealed(file: &Path, write: impl FnOnce(&mut seal::Writer<&File>) -> Res
 /// Null is an empty field; text with commas, quotes or line breaks is quoted.
 fn write_csv<T: Table>(file: &Path, rows: &[T]) -> Result<()> {
     let mut frame = T::to_frame(rows).map_err(|error| unwritable(file, error))?;
-    write_file(file, |temporary| {
+    write_file(file, Force::Now, |temporary| {
         let mut writer = BufWriter::new(temporary);
         CsvWriter::new(&mut writer).finish(&mut frame)?;
         writer.flush().map_err(Failure::Io)
     })
 }
 
-fn write_file(file: &Path, write: impl FnOnce(&File) -> Result<(), Failure>) -> Result<()> {
-    write_atomically(file, write).map_err(|failure| match failure {
+fn write_file(file: &Path, force: Force, write: impl FnOnce(&File) -> Result<(), Failure>) -> Result<()> {
+    write_atomically(file, force, write).map_err(|failure| match failure {
         Failure::Io(source) => Error::Write {
             file: file.to_path_buf(),
             source,

@@ -10,6 +10,7 @@ use models::{Classifier, Network};
 use random::{Purpose, Stream};
 use results::{Row, Timing, TimingKind};
 
+use super::behind::Behind;
 use super::{AllData, Cell, Ended, Options, Others, data_key, tidy_temporary};
 use crate::claims::{Attempt, Claim, Note, Process, Published};
 use crate::data::{Data, plain_batch};
@@ -42,6 +43,7 @@ pub(super) struct Runner<'a> {
     pub(super) process: &'a Process,
     pub(super) options: &'a Options,
     pub(super) progress: &'a Progress,
+    pub(super) behind: &'a Behind,
 }
 
 impl Runner<'_> {
@@ -131,7 +133,11 @@ impl Runner<'_> {
 
     fn publish(&self, cell: Cell, claim: Claim) -> Result<Published> {
         let folder = self.plan.folder(self.root, cell);
-        claim.publish(&folder, &|| self.plan.state(self.root, cell) == State::Done)
+        let published = claim.publish(&folder, &|| self.plan.state(self.root, cell) == State::Done)?;
+        if published == Published::Ours {
+            self.behind.note(folder)?;
+        }
+        Ok(published)
     }
 
     /// Records a cell as failed that was never tried.
