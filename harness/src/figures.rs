@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Result;
-use paper_tables::{Epoch, Figure, History, Weight};
+use paper_tables::{Chart, Epoch, Figure, History, Weight};
 use results::Row;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -86,18 +86,20 @@ fn hash(value: &Value) -> String {
     blake3::hash(value.to_string().as_bytes()).to_hex()[..16].to_string()
 }
 
+/// Every curve of a run for which it has enough: over epochs, weights, radii and queries.
+pub(crate) fn charts(run: &Run, rows: &[Row]) -> Result<Vec<Chart>> {
+    let mut charts = paper_tables::learning_charts(&histories(run)?);
+    charts.extend(paper_tables::weight_charts(rows, weights(run)));
+    charts.extend(run.charts(rows)?);
+    Ok(charts)
+}
+
 /// Every figure of a run for which it has enough.
 pub(crate) fn all(run: &Run, rows: &[Row]) -> Result<Vec<Box<dyn Figure>>> {
     let mut figures: Vec<Box<dyn Figure>> = Vec::new();
     let mut add = |figure| figures.push(figure);
-    for chart in paper_tables::learning_charts(&histories(run)?) {
+    for chart in charts(run, rows)? {
         add(Box::new(chart) as Box<dyn Figure>);
-    }
-    for chart in paper_tables::weight_charts(rows, weights(run))
-        .into_iter()
-        .chain(run.charts(rows)?)
-    {
-        add(Box::new(chart));
     }
     for bars in paper_tables::overfitting_bars(rows) {
         add(Box::new(bars));
@@ -110,9 +112,9 @@ pub(crate) fn all(run: &Run, rows: &[Row]) -> Result<Vec<Box<dyn Figure>>> {
 
 /// What the trainings noted whose networks are judged: not those that are there for others to be attacked through.
 fn histories(run: &Run) -> Result<Vec<History>> {
-    let planned = run.planned().iter();
+    let planned = run.planned();
     let judged: HashSet<Names<'_>> = planned
-        .map(|it| (&*it.dataset, &*it.network, &*it.defense, &*it.recipe, it.seed))
+        .map(|(it, _)| (&*it.dataset, &*it.network, &*it.defense, &*it.recipe, it.seed))
         .collect();
     let mut histories = Vec::new();
     for (trained, folder) in run.trainings().filter(|(it, _)| judged.contains(&it.names())) {

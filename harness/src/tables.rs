@@ -224,13 +224,8 @@ impl Run {
         self.spec.trainings.iter().zip(&self.folders)
     }
 
-    /// Everything the matrix asks for.
-    pub(crate) fn planned(&self) -> &[Planned] {
-        &self.spec.planned
-    }
-
     /// Everything the matrix asks for, with the name of its cell's folder.
-    pub(crate) fn planned_cells(&self) -> impl Iterator<Item = (&Planned, &str)> {
+    pub(crate) fn planned(&self) -> impl Iterator<Item = (&Planned, &str)> {
         let trainings = self.spec.cells.len().saturating_sub(self.spec.planned.len());
         let names = self.spec.cells[trainings..].iter().map(|it| it.to_str().unwrap_or(""));
         self.spec.planned.iter().zip(names)

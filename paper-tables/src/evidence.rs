@@ -33,6 +33,20 @@ pub(crate) struct Place<'a> {
     pub(crate) checkpoint: Checkpoint,
 }
 
+impl<'a> Place<'a> {
+    /// The names are those of data set, network, defense and attack.
+    fn new([dataset, network, defense, attack]: [&'a String; 4], kind: Kind, checkpoint: Checkpoint) -> Self {
+        Self {
+            dataset,
+            network,
+            defense,
+            attack,
+            kind,
+            checkpoint,
+        }
+    }
+}
+
 /// Evaluations that are compared with each other, but for their source and seed.
 pub(crate) type Group<'a> = (&'a str, &'a str, &'a str, Kind, Checkpoint);
 
@@ -57,25 +71,13 @@ impl<'a> Evidence<'a> {
             quantiles: RefCell::default(),
         };
         for it in planned {
-            let place = Place {
-                dataset: &it.dataset,
-                network: &it.network,
-                defense: &it.defense,
-                attack: &it.attack,
-                kind: it.kind,
-                checkpoint: it.checkpoint,
-            };
+            let names = [&it.dataset, &it.network, &it.defense, &it.attack];
+            let place = Place::new(names, it.kind, it.checkpoint);
             evidence.planned.entry(place).or_default().push(it);
         }
         for it in rows {
-            let place = Place {
-                dataset: &it.dataset,
-                network: &it.network,
-                defense: &it.defense,
-                attack: &it.attack,
-                kind: it.kind,
-                checkpoint: it.checkpoint,
-            };
+            let names = [&it.dataset, &it.network, &it.defense, &it.attack];
+            let place = Place::new(names, it.kind, it.checkpoint);
             evidence.rows.entry(place).or_default().push(it);
         }
         for it in comparisons {

@@ -1,3 +1,7 @@
+use std::fs::File;
+use std::time::Instant;
+
+use super::process::process_file;
 use super::*;
 
 fn process(root: &Path, stale_after: f64) -> Process {

@@ -2,22 +2,21 @@ mod cells;
 mod gallery;
 mod origin;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use paper_tables::{CellLine, Chart, Curve, Doubt, Heat, Item, Picture, Report, Shown};
-use results::{Flag, Kind, Raised, Row, Timing};
+use paper_tables::{CellLine, Doubt, Heat, Item, Picture, Report, Shown};
+use results::{Flag, Raised, Row, Timing};
 
 use crate::cli::ReportArgs;
 use crate::commands::plan::{duration, thousands};
 use crate::exit::{Exit, Stop};
+use crate::figures;
 use crate::files;
 use crate::manifest;
-use crate::plan::slug;
 use crate::tables::Run;
-use crate::training::{self, Epoch};
 
 const FILE: &str = "report.html";
 
@@ -45,11 +44,10 @@ fn report(root: &Path) -> Result<Report> {
     }
     let rows = results::read_rows(&file)?;
     let timings = results::read_timings(&root.join("timings.parquet"))?;
-    let histories = histories(&run.folders, &rows)?;
     let flags = results::flags(&rows);
     let doubts = Doubts::of(&flags);
-    let mut charts = learning_curves(&histories);
-    charts.extend(run.charts(&rows)?);
+    let charts = figures::charts(&run, &rows)?;
+    let bars = paper_tables::overfitting_bars(&rows);
     let tables = run.tables(&rows, &run.comparisons(&rows)?)?;
     let title = rows.first().map_or_else(
         || root.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -57,7 +55,7 @@ fn report(root: &Path) -> Result<Report> {
     );
     let cells = cells::list(&run, &rows, &timings, &doubts);
     let mut defenses: Vec<&str> = Vec::new();
-    for planned in run.planned() {
+    for (planned, _) in run.planned() {
         if !defenses.contains(&planned.defense.as_str()) {
             defenses.push(&planned.defense);
         }
@@ -73,8 +71,12 @@ fn report(root: &Path) -> Result<Report> {
             .map(|table| Shown::new(table, |flag| doubts.mark(flag)))
             .collect(),
         flags: doubts.0.into_iter().map(|it| it.doubt).collect(),
-        heats: heats(&rows),
-        charts: charts.iter().map(Picture::new).collect(),
+        heats: paper_tables::transfer_maps(&rows).iter().map(Heat::new).collect(),
+        charts: charts
+            .iter()
+            .map(Picture::new)
+            .chain(bars.iter().map(Picture::of_bars))
+            .collect(),
         examples_about: gallery::about(left_out),
         examples,
         cell_heads: cells::HEADS.map(String::from).into(),
@@ -171,99 +173,4 @@ fn trained(rows: &[Row]) -> usize {
     networks.sort();
     networks.dedup();
     networks.len()
-}
-
-/// Data set, network, defense, with the histories of its seeds.
-type Histories = BTreeMap<(String, String, String), Vec<Vec<Epoch>>>;
-
-/// Of every training that has one, by the names that its rows have.
-fn histories(folders: &[PathBuf], rows: &[Row]) -> Result<Histories> {
-    let mut names: BTreeMap<String, &Row> = BTreeMap::new();
-    for row in rows {
-        let name = format!("{}-{}-{}-s{}", row.dataset, row.network, slug(&row.defense), row.seed);
-        names.entry(name).or_insert(row);
-    }
-    let mut found = Histories::new();
-    for folder in folders {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        let row = name.split_once('-').and_then(|(_, slug)| names.get(slug));
-        let Some((row, history)) = row.zip(training::history(folder)?) else {
-            continue;
-        };
-        let of = (row.dataset.clone(), row.network.clone(), row.defense.clone());
-        found.entry(of).or_default().push(history);
-    }
-    Ok(found)
-}
-
-/// What training saw on the images on which it chooses, over epochs, the mean over seeds.
-fn learning_curves(histories: &Histories) -> Vec<Chart> {
-    let mut charts: Vec<Chart> = Vec::new();
-    for (which, what) in ["robust", "natural"].into_iter().enumerate() {
-        for ((dataset, network, defense), seeds) in histories {
-            let mut epochs: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-            for epoch in seeds.iter().flatten() {
-                if let Some(selected) = epoch.selected {
-                    let value = if which == 0 { selected.robust } else { selected.natural };
-                    epochs.entry(epoch.epoch).or_default().push(100.0 * value);
-                }
-            }
-            let point = |(epoch, values): (u64, Vec<f64>)| (epoch as f64, results::mean(&values).unwrap_or(0.0));
-            let curve = Curve {
-                label: defense.clone(),
-                points: epochs.into_iter().map(point).collect(),
-                ..Curve::default()
-            };
-            let title = format!("{dataset}, {network}: {what} accuracy in training, where checkpoints are chosen");
-            if curve.points.len() < 2 {
-                continue;
-            }
-            match charts.iter_mut().find(|chart| chart.title == title) {
-                Some(chart) => chart.curves.push(curve),
-                None => charts.push(Chart {
-                    id: slug(&title),
-                    title,
-                    x: "epoch".into(),
-                    y: "accuracy in %".into(),
-                    logarithmic: false,
-                    curves: vec![curve],
-                    ..Chart::default()
-                }),
-            }
-        }
-    }
-    charts
-}
-
-/// Accuracy by source and target: for every attack that came from several networks, the mean over seeds.
-fn heats(rows: &[Row]) -> Vec<Heat> {
-    // By data set, network, checkpoint and attack; then by source and target.
-    type Pairs<'a> = BTreeMap<(&'a str, &'a str), Vec<f64>>;
-    let mut attacks: BTreeMap<_, Pairs<'_>> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.kind == Kind::Transfer) {
-        let (Some(source), Some(accuracy)) = (&row.source, row.accuracy) else {
-            continue;
-        };
-        let of = (&row.dataset, &row.network, row.checkpoint, &row.attack);
-        let pairs = attacks.entry(of).or_default();
-        pairs.entry((source, &row.defense)).or_default().push(accuracy);
-    }
-    let mut heats = Vec::new();
-    for ((dataset, network, checkpoint, attack), pairs) in attacks {
-        let names = |pick: fn(&(&str, &str)) -> String| {
-            let mut names: Vec<String> = pairs.keys().map(pick).collect();
-            names.sort();
-            names.dedup();
-            names
-        };
-        let (sources, targets) = (names(|it| it.0.to_string()), names(|it| it.1.to_string()));
-        if sources.len() < 2 {
-            continue;
-        }
-        let title = format!("{attack} on {dataset}, {network} ({checkpoint})");
-        heats.push(Heat::new(title, &sources, &targets, |i, j| {
-            results::mean(pairs.get(&(sources[i].as_str(), targets[j].as_str()))?)
-        }));
-    }
-    heats
 }

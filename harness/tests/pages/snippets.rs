@@ -10,15 +10,15 @@ defenses: [standard]
 attacks: [pgd]
 ";
 
-/// A matrix for every YAML block and every `{ name: … }` of a page.
-pub fn matrices(text: &str, attacks: &[String], defenses: &[String]) -> Vec<String> {
+/// A matrix for every YAML block and every `{ name: … }` of a page. `keys` are those that a matrix has at its top.
+pub fn matrices(text: &str, keys: &[String], attacks: &[String], defenses: &[String]) -> Vec<String> {
     let (mut found, mut block) = (Vec::new(), None::<String>);
     let (mut in_code, mut is_file) = (false, false);
     for line in text.lines() {
         match (&mut block, line.trim()) {
             (Some(snippet), "```") => {
                 // What is a file of its own has tests of its own.
-                if is_matrix(snippet) && !is_file {
+                if is_matrix(snippet, keys) && !is_file {
                     found.push(laid_over(snippet));
                 }
                 (block, is_file) = (None, false);
@@ -40,24 +40,9 @@ pub fn matrices(text: &str, attacks: &[String], defenses: &[String]) -> Vec<Stri
 }
 
 /// Other YAML, such as a CI service's, has other keys.
-fn is_matrix(snippet: &str) -> bool {
-    const KEYS: [&str; 13] = [
-        "name",
-        "dataset",
-        "threat",
-        "networks",
-        "seeds",
-        "recipe",
-        "defenses",
-        "attacks",
-        "transfer",
-        "checkpoints",
-        "selection",
-        "tables",
-        "blocks",
-    ];
-    let keys = keyed(snippet);
-    !keys.is_empty() && keys.iter().all(|(key, _)| KEYS.contains(&&key[..]))
+fn is_matrix(snippet: &str, keys: &[String]) -> bool {
+    let own = keyed(snippet);
+    !own.is_empty() && own.iter().all(|(key, _)| keys.contains(key))
 }
 
 fn laid_over(snippet: &str) -> String {

@@ -142,7 +142,7 @@ const INK: [Colour; 2] = [(0, 0, 0), (255, 255, 255)];
 
 /// A number's shade, from pale yellow at 0 to deep blue at 100, and the ink that can be read on it. Lightness alone tells
 /// shades apart, so that nobody needs to see colours; the ends are those of cividis (Nuñez et al. 2018, PLOS ONE 13).
-fn shade(value: f64) -> (Colour, Colour) {
+pub(crate) fn shade(value: f64) -> (Colour, Colour) {
     let share = (value / 100.0).clamp(0.0, 1.0);
     let (pale, deep) = ([254.0, 232.0, 56.0], [0.0, 34.0, 78.0]);
     let mix = |channel: usize| -> u8 {

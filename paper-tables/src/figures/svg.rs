@@ -20,7 +20,7 @@ impl Svg {
     pub(super) fn new(width: f64, height: f64) -> Self {
         let text = format!(
             "<svg width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
-             xmlns=\"http://www.w3.org/2000/svg\" font-family=\"sans-serif\">\n"
+             xmlns=\"http://www.w3.org/2000/svg\" font-family=\"sans-serif\" fill=\"#000000\">\n"
         );
         let mut svg = Self { text };
         svg.rect([0.0, 0.0, width, height], "#FFFFFF", "");
@@ -73,7 +73,7 @@ pub(super) fn width(word: &str, size: u32) -> f64 {
 }
 
 /// A colour as SVG takes it.
-pub(super) fn colour((red, green, blue): (u8, u8, u8)) -> String {
+pub(crate) fn colour((red, green, blue): (u8, u8, u8)) -> String {
     format!("#{red:02X}{green:02X}{blue:02X}")
 }
 

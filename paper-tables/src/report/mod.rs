@@ -9,7 +9,7 @@ use results::Flag;
 use serde::Serialize;
 
 pub use self::image::{Image, magnification};
-use crate::figures::{Chart, Curve};
+use crate::figures::{Bar, Bars, Chart, Curve, Figure, HeatMap, colour, shade};
 use crate::shown::{percent, signed};
 use crate::table::{Cell, DIFFERENT, Entry, Spread, TIED, Table};
 
@@ -208,11 +208,11 @@ struct HeatLine {
     cells: Vec<HeatCell>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 struct HeatCell {
     text: String,
     background: String,
-    ink: &'static str,
+    ink: String,
 }
 
 /// A picture made of lines, and its numbers.
@@ -289,7 +289,7 @@ impl Pair {
 }
 
 impl Picture {
-    /// A chart in the colours of the page: what is black there takes the text's, what is white the page's.
+    /// A chart in the colours of the page, and its numbers.
     pub fn new(chart: &Chart) -> Self {
         let mut xs: Vec<f64> = chart
             .curves
@@ -312,16 +312,36 @@ impl Picture {
         };
         Self {
             title: chart.title.clone(),
-            svg: chart
-                .svg()
-                .replace("#000000", "currentColor")
-                .replace("#FFFFFF", "none"),
+            svg: in_page_colours(&chart.svg()),
             heads: std::iter::once(chart.x.clone())
                 .chain(chart.curves.iter().map(|it| it.label.clone()))
                 .collect(),
             lines: xs.iter().step_by(step).map(line).collect(),
         }
     }
+
+    /// Bars, likewise.
+    pub fn of_bars(bars: &Bars) -> Self {
+        let line = |(group, values): &(String, Vec<Option<Bar>>)| {
+            let values = values
+                .iter()
+                .map(|it| it.map_or_else(|| "—".to_string(), |bar| percent(bar.value)));
+            std::iter::once(group.clone()).chain(values).collect()
+        };
+        Self {
+            title: bars.title.clone(),
+            svg: in_page_colours(&bars.svg()),
+            heads: std::iter::once("defense".to_string())
+                .chain(bars.series.iter().cloned())
+                .collect(),
+            lines: bars.groups.iter().map(line).collect(),
+        }
+    }
+}
+
+/// What is black in a figure takes the text's colour, what is white the page's.
+fn in_page_colours(svg: &str) -> String {
+    svg.replace("#000000", "currentColor").replace("#FFFFFF", "none")
 }
 
 #[derive(Serialize)]
@@ -480,64 +500,29 @@ fn shown_cell(entry: &Entry, mark: &impl Fn(Flag) -> String, place: &str) -> Sho
 }
 
 impl Heat {
-    /// A map of `accuracy` (a fraction) by source and target. `None`: it was not asked for.
-    pub fn new(
-        title: impl Into<String>,
-        sources: &[String],
-        targets: &[String],
-        accuracy: impl Fn(usize, usize) -> Option<f64>,
-    ) -> Self {
-        let cell = |accuracy: Option<f64>| {
-            let Some(accuracy) = accuracy else {
-                return HeatCell {
-                    text: String::new(),
-                    background: String::new(),
-                    ink: "",
-                };
+    /// A map in the shades of the figure.
+    pub fn new(map: &HeatMap) -> Self {
+        let cell = |value: &Option<f64>| {
+            let Some(value) = *value else {
+                return HeatCell::default();
             };
-            let (background, ink) = shade(accuracy);
+            let (ground, ink) = shade(value);
             HeatCell {
-                text: percent(100.0 * accuracy),
-                background,
-                ink,
+                text: percent(value),
+                background: colour(ground),
+                ink: colour(ink),
             }
         };
-        let line = |(i, source): (usize, &String)| HeatLine {
+        let line = |(source, values): (&String, &Vec<Option<f64>>)| HeatLine {
             source: source.clone(),
-            cells: (0..targets.len()).map(|j| cell(accuracy(i, j))).collect(),
+            cells: values.iter().map(cell).collect(),
         };
         Self {
-            title: title.into(),
-            targets: targets.to_vec(),
-            lines: sources.iter().enumerate().map(line).collect(),
+            title: map.title.clone(),
+            targets: map.columns.clone(),
+            lines: map.lines.iter().zip(&map.values).map(line).collect(),
         }
     }
-}
-
-/// From pale (0) to deep blue (1), and the ink that can be read on it: contrast 4.5 at least.
-fn shade(share: f64) -> (String, &'static str) {
-    let share = share.clamp(0.0, 1.0);
-    let (pale, deep) = ([239.0, 246.0, 252.0], [8.0, 48.0, 107.0]);
-    let mix = |channel: usize| (pale[channel] + (deep[channel] - pale[channel]) * share).round() as u8;
-    let [red, green, blue] = [mix(0), mix(1), mix(2)];
-    let ink = if luminance([red, green, blue]) > 0.18 {
-        "#000000"
-    } else {
-        "#ffffff"
-    };
-    (format!("#{red:02x}{green:02x}{blue:02x}"), ink)
-}
-
-/// Relative luminance: WCAG 2.1.
-fn luminance(colour: [u8; 3]) -> f64 {
-    let [red, green, blue] = colour.map(|value| {
-        let value = f64::from(value) / 255.0;
-        match value <= 0.03928 {
-            true => value / 12.92,
-            false => ((value + 0.055) / 1.055).powf(2.4),
-        }
-    });
-    0.2126 * red + 0.7152 * green + 0.0722 * blue
 }
 
 #[cfg(test)]

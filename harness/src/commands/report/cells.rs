@@ -42,7 +42,7 @@ pub(super) fn list(run: &Run, rows: &[Row], timings: &[Timing], doubts: &Doubts)
         let marks = marks.get(row.cell.as_str()).cloned().unwrap_or_default();
         there(row, seconds.get(row.cell.as_str()).copied(), marks)
     };
-    run.planned_cells().map(line).collect()
+    run.planned().map(line).collect()
 }
 
 fn missing(planned: &Planned) -> CellLine {
