@@ -121,7 +121,7 @@ fn what_does_not_follow_from_the_matrix_is_noticed() {
     // The outcomes of one evaluation as those of another, with its own rows.
     let cells = place.cells("small", "natural-s0-best-fgsm");
     let outcomes = results::read_outcomes(&cells[0].join("outcomes.parquet")).unwrap();
-    let rows = results::read_rows(&cells[0].join("rows.parquet")).unwrap();
+    let rows = results::read_rows(&cells[0].join("rows.json")).unwrap();
     let mut better = outcomes.clone();
     let wrong = better.iter_mut().find(|it| !it.correct).expect("FGSM fools a network");
     (wrong.correct, wrong.predicted) = (true, wrong.label);

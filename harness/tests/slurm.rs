@@ -145,6 +145,43 @@ fn what_failed_is_submitted_again_and_what_is_queued_is_not() {
     same(&one, &submitted);
 }
 
+/// A pupil, which asks its teacher, and a network that asks nobody.
+const TAUGHT: &str = "\
+name: small
+dataset: { name: digits, validation: 20, labeled: 40, limit: { train: 120, test: 40 } }
+threat: { norm: linf, epsilon: 0.1 }
+networks: [tiny-cnn]
+recipe: { epochs: 1, batch: 32, optimizer: { name: sgd, rate: 0.05 }, schedule: { name: constant } }
+teacher: { defense: natural }
+unlabeled: { weight: 0.5, share: 0.5 }
+defenses:
+  - { name: trades, attack: { steps: 1 } }
+  - { name: standard, attack: { steps: 1 }, teacher: none }
+tables: [unlabeled]
+";
+
+#[test]
+fn pupils_wait_for_their_teacher() {
+    let (one, submitted) = (Place::new(TAUGHT), Place::new(TAUGHT));
+    one.expect(0, &["m.yaml"]);
+    let path = stand_in(&submitted, "sbatch", RUNS_AT_ONCE);
+    let (code, out, err) = with(&submitted, "PATH", &path, &["submit", "m.yaml", "--slurm"]);
+    assert_eq!(code, 0, "{out}\n{err}");
+    let asked = std::fs::read_to_string(submitted.path("bin/asked")).unwrap();
+    let of = |script: &str| asked.lines().find(|line| line.contains(script)).unwrap();
+    // The teacher and the network without one are of one array, which waits for nobody.
+    assert!(!of("001-train-tiny-cnn").contains("--dependency"), "{asked}");
+    assert!(
+        of("002-train-tiny-cnn").contains("--dependency=afterok:1_0 "),
+        "{asked}"
+    );
+    assert!(of("003-attack").contains("--dependency=aftercorr:"), "{asked}");
+    for file in ["results.parquet", "tables/unlabeled.csv"] {
+        let file = format!("runs/small/{file}");
+        assert_eq!(bytes(&one.path(&file)), bytes(&submitted.path(&file)), "{file}");
+    }
+}
+
 #[test]
 fn mistakes_are_named() {
     let place = Place::new(SMALL);

@@ -5,12 +5,14 @@
 //! declared once, in `row.rs`: the declaration is the struct, the schema, the Parquet file, the
 //! CSV header and the documentation (`COLUMNS.md`).
 //!
-//! A finished cell leaves its tables in its own folder ([`write_cell`]). Nothing is combined until
+//! A finished cell leaves its tables in its own folder ([`write_cell`]): its one row and its times as JSON, what became
+//! of each image as Parquet. Nothing is combined until
 //! asked for: [`combine`] then writes the run's tables, whose bytes depend on the cells alone, not
 //! on the order in which they finished. Nothing here prints, and nothing here knows a tensor.
 //! Every file appears whole or not at all ([`atomic`]).
 
 pub mod atomic;
+pub mod sealed;
 
 mod bounds;
 mod flags;

@@ -1,5 +1,7 @@
 //! The tables: what one row of each says. This file is the only list of their columns.
 
+use serde::{Deserialize, Serialize};
+
 use crate::flags;
 use crate::statistics::{mean, median, wilson};
 use crate::table::{table, words};
@@ -10,7 +12,7 @@ table! {
     /// The tables are computed from these rows alone, so a row holds nothing that depends on the
     /// machine: no times, no host. Missing is null, never zero. The default row has nothing but nulls and empty names,
     /// to be filled in.
-    #[derive(Debug, Clone, Default, PartialEq)]
+    #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
     pub struct Row {
         /// Key of the evaluation cell, hexadecimal.
         pub cell: String,
@@ -199,7 +201,7 @@ impl Row {
 
 table! {
     /// How long a cell took, and where. Kept beside the rows, which must not depend on it.
-    #[derive(Debug, Clone, PartialEq)]
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     pub struct Timing {
         /// Key of the cell, hexadecimal.
         pub cell: String,
@@ -450,8 +452,9 @@ pub(crate) mod tests {
     fn the_documented_columns_are_the_columns() {
         let text = format!(
             "# Columns\n\nGenerated from `src/row.rs`.\n\n## Results\n\nOne row per evaluation: `results.parquet`, \
-             `results.csv`.\n\n{}\n## Times\n\nOne row per cell and kind: `timings.parquet`.\n\n{}\n## Outcomes\n\n\
-             One row per image and evaluation: `per_example.parquet`.\n\n{}",
+             `results.csv`, `rows.json` of its cell.\n\n{}\n## Times\n\nOne row per cell and kind: `timings.parquet`, \
+             `timings.json` of the cell.\n\n{}\n## Outcomes\n\n\
+             One row per image and evaluation: `per_example.parquet`, `outcomes.parquet` of its cell.\n\n{}",
             columns_markdown(Row::COLUMNS),
             columns_markdown(Timing::COLUMNS),
             columns_markdown(Outcome::COLUMNS),

@@ -1,4 +1,7 @@
-//! Tables on disk: one Parquet file per table and cell, and the run's tables combined from them.
+//! Tables on disk: one file per table and cell, and the run's tables combined from them.
+//!
+//! A cell has one row, and once or twice the times: sealed JSON, since a Parquet file of one row costs a hundred times
+//! the time. Outcomes and the run's tables are Parquet.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -7,21 +10,24 @@ use std::io::{self, BufWriter, Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use polars::prelude::*;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::atomic::{Force, force_folder, spend, write_atomically};
 use crate::bounds;
 use crate::flags::Raised;
 use crate::row::{Outcome, Row, Timing};
 use crate::seal;
+use crate::sealed;
 use crate::significance::Comparison;
 use crate::table::Table;
 
 /// A cell's rows, in its folder.
-pub const ROWS_FILE: &str = "rows.parquet";
+pub const ROWS_FILE: &str = "rows.json";
 /// A cell's outcomes per image, in its folder.
 pub const OUTCOMES_FILE: &str = "outcomes.parquet";
 /// A cell's times, in its folder.
-pub const TIMINGS_FILE: &str = "timings.parquet";
+pub const TIMINGS_FILE: &str = "timings.json";
 
 /// The result of storing or reading a table.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -77,8 +83,8 @@ pub fn write_cell(folder: &Path, rows: &[Row], outcomes: &[Outcome], timings: &[
     let mut outcomes = outcomes.to_vec();
     outcomes.sort_by(|a, b| (&a.cell, a.example).cmp(&(&b.cell, b.example)));
     write_parquet(&folder.join(OUTCOMES_FILE), Force::Later, &outcomes)?;
-    write_parquet(&folder.join(TIMINGS_FILE), Force::Later, timings)?;
-    write_parquet(&folder.join(ROWS_FILE), Force::Later, &rows)
+    write_json(&folder.join(TIMINGS_FILE), timings)?;
+    write_json(&folder.join(ROWS_FILE), &rows)
 }
 
 /// The folders of a run that hold a cell's rows, `<run>/cells/*`, by name.
@@ -112,8 +118,13 @@ pub fn combine(run: &Path, folders: &[PathBuf], per_example: PerExample) -> Resu
     let mut rows = Vec::new();
     let mut timings = Vec::new();
     for folder in &folders {
-        rows.extend(read_if_there::<Row>(&folder.join(ROWS_FILE))?);
-        timings.extend(read_if_there::<Timing>(&folder.join(TIMINGS_FILE))?);
+        let (its_rows, its_timings) = (folder.join(ROWS_FILE), folder.join(TIMINGS_FILE));
+        if its_rows.is_file() {
+            rows.extend(read_rows(&its_rows)?);
+        }
+        if its_timings.is_file() {
+            timings.extend(read_timings(&its_timings)?);
+        }
     }
     rows.sort_by(order);
     timings.sort_by(|a: &Timing, b: &Timing| (&a.cell, a.kind, a.started).cmp(&(&b.cell, b.kind, b.started)));
@@ -132,17 +143,17 @@ pub fn combine(run: &Path, folders: &[PathBuf], per_example: PerExample) -> Resu
 
 /// The rows in a file that [`write_cell`] or [`combine`] wrote.
 pub fn read_rows(file: &Path) -> Result<Vec<Row>> {
-    read(file)
+    parse_rows(bytes_of(file)?).map_err(|reason| damaged(file, reason))
 }
 
 /// The times in a file that [`write_cell`] or [`combine`] wrote.
 pub fn read_timings(file: &Path) -> Result<Vec<Timing>> {
-    read(file)
+    parse(bytes_of(file)?).map_err(|reason| damaged(file, reason))
 }
 
 /// The outcomes in a file that [`write_cell`] or [`combine`] wrote.
 pub fn read_outcomes(file: &Path) -> Result<Vec<Outcome>> {
-    read(file)
+    Outcome::from_frame(&read_frame(file)?).map_err(|error| damaged(file, error))
 }
 
 /// Writes the flags of a run as CSV.
@@ -155,7 +166,7 @@ pub fn write_comparisons(file: &Path, comparisons: &[Comparison]) -> Result<()> 
     write_csv(file, comparisons)
 }
 
-/// The rows of any table of ours as text by column, null left out: for readers of files that another version
+/// The rows of any of a run's tables as text by column, null left out: for readers of files that another version
 /// wrote, with columns that this one does not know or lacks.
 pub fn read_texts(file: &Path) -> Result<Vec<BTreeMap<String, String>>> {
     texts(&read_frame(file)?).map_err(|error| damaged(file, error))
@@ -217,6 +228,20 @@ fn combine_outcomes(file: &Path, folders: &[&PathBuf]) -> Result<()> {
         }
         parquet.finish()?;
         Ok(())
+    })
+}
+
+/// A cell's table as JSON.
+#[derive(Serialize, Deserialize)]
+struct Rows<T> {
+    rows: T,
+}
+
+/// A number that is infinite or none becomes null.
+fn write_json<T: Serialize>(file: &Path, rows: &[T]) -> Result<()> {
+    write_file(file, Force::Later, |mut temporary| {
+        let text = sealed::to_text(&Rows { rows }).map_err(|error| Failure::Io(error.into()))?;
+        Ok(temporary.write_all(text.as_bytes())?)
     })
 }
 
@@ -295,24 +320,31 @@ impl From<Error> for Failure {
     }
 }
 
-fn read_if_there<T: Table>(file: &Path) -> Result<Vec<T>> {
-    if file.is_file() { read(file) } else { Ok(Vec::new()) }
-}
-
-fn read<T: Table>(file: &Path) -> Result<Vec<T>> {
-    T::from_frame(&read_frame(file)?).map_err(|error| damaged(file, error))
-}
-
 /// Read whole, not mapped: a file that another process replaces or cuts must not bring this one down.
-fn read_frame(file: &Path) -> Result<DataFrame> {
-    let bytes = fs::read(file).map_err(|source| Error::Read {
+fn bytes_of(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).map_err(|source| Error::Read {
         file: file.to_path_buf(),
         source,
-    })?;
-    parse_frame(bytes).map_err(|reason| damaged(file, reason))
+    })
 }
 
-/// The table in the bytes of a file, or what is wrong with them.
+fn read_frame(file: &Path) -> Result<DataFrame> {
+    parse_frame(bytes_of(file)?).map_err(|reason| damaged(file, reason))
+}
+
+/// The table in the bytes of a file, a cell's or a run's, or what is wrong with them.
+fn parse<T: Table + DeserializeOwned>(bytes: Vec<u8>) -> Result<Vec<T>, String> {
+    if !bytes.starts_with(b"{") {
+        return T::from_frame(&parse_frame(bytes)?).map_err(|error| error.to_string());
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|error| error.to_string())?;
+    let rows: Rows<Vec<T>> = sealed::from_text(text)
+        .ok_or("it is cut short, damaged or from another program")?
+        .map_err(|error| error.to_string())?;
+    Ok(rows.rows)
+}
+
+/// The table in the bytes of a Parquet file, or what is wrong with them.
 ///
 /// The seal comes first, so the Parquet reader sees only what this program wrote, unless somebody has computed
 /// the seal anew. That reader then panics at some lengths; a panic must not bring a whole run down.
@@ -337,7 +369,7 @@ fn parse_frame(bytes: Vec<u8>) -> Result<DataFrame, String> {
 
 /// The rows in the bytes of a file that [`write_cell`] or [`combine`] wrote, or what is wrong with them.
 pub fn parse_rows(bytes: Vec<u8>) -> Result<Vec<Row>, String> {
-    Row::from_frame(&parse_frame(bytes)?).map_err(|error| error.to_string())
+    parse(bytes)
 }
 
 /// Computes the checksum of a Parquet file's bytes anew, as a forger would: for tests of what lies behind it.
@@ -397,14 +429,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let rows = [row("ab").with_count(10, 7), row("cd").with_failure("it, \"diverged\"")];
         write_cell(folder.path(), &rows, &[], &[timing("ab")]).unwrap();
-        let texts = read_texts(&folder.path().join(ROWS_FILE)).unwrap();
+        combine(folder.path(), &[folder.path().to_path_buf()], PerExample::Skip).unwrap();
+        let texts = read_texts(&folder.path().join("results.parquet")).unwrap();
         assert_eq!((texts[0]["n"].as_str(), texts[0]["verified"].as_str()), ("10", "true"));
         assert_eq!(
             (texts[1].get("n"), texts[1]["error"].as_str()),
             (None, "it, \"diverged\"")
         );
         assert_eq!(texts[0].get("source"), None);
-        let times = read_texts(&folder.path().join(TIMINGS_FILE)).unwrap();
+        let times = read_texts(&folder.path().join("timings.parquet")).unwrap();
         assert_eq!(
             (times[0]["host"].as_str(), times[0]["threads"].as_str()),
             ("node-1", "2")
@@ -472,8 +505,8 @@ mod tests {
     fn a_damaged_file_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let rows: Vec<Row> = (0..40).map(|k| row(&format!("{k:02}")).with_count(10, 3)).collect();
-        write_cell(folder.path(), &rows, &[], &[]).unwrap();
-        let whole = fs::read(folder.path().join(ROWS_FILE)).unwrap();
+        write_parquet(&folder.path().join("rows.parquet"), Force::Later, &rows).unwrap();
+        let whole = fs::read(folder.path().join("rows.parquet")).unwrap();
         let file = folder.path().join("damaged.parquet");
         for length in (0..whole.len()).step_by(97).chain(whole.len() - 12..whole.len()) {
             fs::write(&file, &whole[..length]).unwrap();
@@ -512,10 +545,17 @@ mod tests {
     fn a_foreign_table_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         write_cell(folder.path(), &[], &[outcome("a", 1)], &[timing("a")]).unwrap();
-        let error = read_rows(&folder.path().join(TIMINGS_FILE)).unwrap_err();
+        let refused = |name: &str| {
+            let error = read_rows(&folder.path().join(name)).unwrap_err().to_string();
+            error.replace(&folder.path().display().to_string(), "cell")
+        };
         insta::assert_snapshot!(
-            error.to_string().replace(&folder.path().display().to_string(), "cell"),
-            @"`cell/timings.parquet` is not a table of results: it has no column `run`; delete it and run again to make it anew"
+            refused(OUTCOMES_FILE),
+            @"`cell/outcomes.parquet` is not a table of results: it has no column `run`; delete it and run again to make it anew"
+        );
+        insta::assert_snapshot!(
+            refused(TIMINGS_FILE),
+            @"`cell/timings.json` is not a table of results: unknown variant `evaluate`, expected one of `natural`, `white-box`, `query`, `transfer` at line 5 column 24; delete it and run again to make it anew"
         );
         let mut wrong = Timing::to_frame(&[timing("a")]).unwrap();
         wrong.with_column(Column::new("kind".into(), vec![7u32])).unwrap();

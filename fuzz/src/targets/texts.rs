@@ -12,7 +12,7 @@ use crate::damage;
 use crate::target::{Demand, Input, Target, Verdict};
 
 pub(super) fn targets() -> Vec<Target> {
-    vec![matrix_text(), matrix_tree(), status(), tables(), record()]
+    vec![matrix_text(), matrix_tree(), status(), rows(), tables(), record()]
 }
 
 const MATRICES: [&str; 3] = [
@@ -258,6 +258,44 @@ fn status() -> Target {
             match whole && status["key"] == KEY && status["failed"].is_null() {
                 true => Verdict::Accepted,
                 false => Verdict::Wrong("a cell counts as finished that is not".into()),
+            }
+        }),
+    }
+}
+
+/// `rows.json` of a cell.
+fn rows() -> Target {
+    let folder = Folder::new();
+    let row = results::Row {
+        epsilon_value: Some(8.0 / 255.0),
+        flags: Some("few-steps".into()),
+        ..results::Row::default().with_count(10, 7)
+    };
+    let seed = folder.with("rows.json", b"", |at| {
+        results::write_cell(at, &[row.clone(), row.with_failure("diverged")], &[], &[]).expect("a small file");
+        fuzzing::unsealed(&std::fs::read(at.join(results::ROWS_FILE)).expect("rows"))
+    });
+    Target {
+        name: "rows",
+        seeds: vec![seed],
+        per_byte: 100,
+        constant: 1 << 15,
+        damage: Box::new(break_json),
+        check: Box::new(|input, _| {
+            let Ok(rows) = results::parse_rows(fuzzing::sealed(&input.bytes)) else {
+                return Verdict::Refused;
+            };
+            let said: Value = match serde_json::from_slice(&input.bytes) {
+                Ok(said) => said,
+                Err(error) => return Verdict::Wrong(format!("what is no JSON is a row: {error}")),
+            };
+            let listed = said["rows"].as_array().map_or(&[][..], |it| it);
+            let same = listed.iter().zip(&rows).all(|(said, row)| {
+                (said["cell"].as_str(), said["n_correct"].as_u64()) == (Some(&row.cell), row.n_correct)
+            });
+            match same && listed.len() == rows.len() {
+                true => Verdict::Accepted,
+                false => Verdict::Wrong("a row says what its file does not".into()),
             }
         }),
     }

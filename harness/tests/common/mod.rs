@@ -107,7 +107,10 @@ pub fn everything(root: &Path) -> Vec<String> {
 /// The digests of a run's results, tables and networks: of all that must not depend on how it was computed.
 pub fn derived(run: &Path) -> Vec<(String, String)> {
     let kept = |name: &String| {
-        let timed = name.ends_with("timings.parquet") || name.ends_with("status.json") || name == "manifest.json";
+        let timed = name.ends_with("timings.parquet")
+            || name.ends_with("timings.json")
+            || name.ends_with("status.json")
+            || name == "manifest.json";
         !timed && !name.starts_with("invocations/") && name != ".lock"
     };
     let digest = |name: String| {
