@@ -8,6 +8,7 @@ use results::Row;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::galleries;
 use crate::plan::Training;
 use crate::tables::Run;
 use crate::training;
@@ -106,6 +107,9 @@ pub(crate) fn all(run: &Run, rows: &[Row]) -> Result<Vec<Box<dyn Figure>>> {
     }
     for map in paper_tables::transfer_maps(rows) {
         add(Box::new(map));
+    }
+    for gallery in galleries::of(run, rows)?.0 {
+        add(Box::new(gallery));
     }
     Ok(figures)
 }

@@ -172,6 +172,10 @@ pub(crate) fn state(folder: &Path, key: &str) -> State {
     if let Some(failed) = status.failed {
         return State::Failed(failed);
     }
+    if !status.files.contains_key(results::ROWS_FILE) {
+        let by = "was written by a program that kept its results in other files than";
+        return State::Damaged(format!("{} {by} {}", folder.display(), results::ROWS_FILE));
+    }
     for (name, mark) in &status.files {
         if !files::is_plain(name) {
             return State::Damaged(format!("{} names files elsewhere", folder.join(STATUS).display()));
@@ -282,19 +286,23 @@ mod tests {
         assert_eq!(state(&folder, "0123456789abcdef"), State::New);
         files::make_folder(&folder).unwrap();
         assert_eq!(state(&folder, "0123456789abcdef"), State::Begun);
-        files::write(&folder.join("a"), b"abc").unwrap();
-        finish(&folder, "0123456789abcdef", "me", &["a"]).unwrap();
+        files::write(&folder.join("rows.json"), b"abc").unwrap();
+        finish(&folder, "0123456789abcdef", "me", &["rows.json"]).unwrap();
         assert_eq!(state(&folder, "0123456789abcdef"), State::Done);
-        check_file(&folder, "a").unwrap();
+        files::write(&folder.join("b"), b"abc").unwrap();
+        finish(&folder, "0123456789abcdef", "an older program", &["b"]).unwrap();
+        assert!(matches!(state(&folder, "0123456789abcdef"), State::Damaged(why) if why.contains("rows.json")));
+        finish(&folder, "0123456789abcdef", "me", &["rows.json"]).unwrap();
+        check_file(&folder, "rows.json").unwrap();
         assert!(matches!(state(&folder, "0123456789ab0000"), State::Damaged(_)));
-        fs::write(folder.join("a"), b"abd").unwrap();
+        fs::write(folder.join("rows.json"), b"abd").unwrap();
         assert!(
-            check_file(&folder, "a")
+            check_file(&folder, "rows.json")
                 .unwrap_err()
                 .to_string()
                 .contains("has changed")
         );
-        fs::write(folder.join("a"), b"ab").unwrap();
+        fs::write(folder.join("rows.json"), b"ab").unwrap();
         assert!(matches!(state(&folder, "0123456789abcdef"), State::Damaged(_)));
         fs::write(folder.join(STATUS), b"{").unwrap();
         assert!(matches!(state(&folder, "0123456789abcdef"), State::Damaged(_)));

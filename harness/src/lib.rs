@@ -26,6 +26,7 @@ mod compare;
 mod figures;
 mod files;
 mod folder;
+mod galleries;
 mod look;
 mod manifest;
 mod tables;

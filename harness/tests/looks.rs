@@ -45,6 +45,7 @@ fn tables_look_as_they_are_asked_to_and_figures_lie_beside_them() {
         "learning-loss-digits-tiny-cnn",
         "weight-digits-tiny-cnn-best-pgd-3",
         "overfitting-digits-tiny-cnn-pgd-3",
+        "examples-digits-tiny-cnn-pgd-3",
     ] {
         for extension in ["svg", "csv", "tex"] {
             assert!(run(&format!("{figure}.{extension}")).is_file(), "{figure}.{extension}");
@@ -54,6 +55,15 @@ fn tables_look_as_they_are_asked_to_and_figures_lie_beside_them() {
     // Two epochs of five defenses, and a mark for each; the network that others are attacked through has no curve.
     let learning = text("learning-robust-digits-tiny-cnn.csv");
     assert_eq!(learning.lines().count(), 1 + 5 * 2 + 5, "{learning}");
+    // What became of four images on five networks, as the outcomes have it.
+    let examples = text("examples-digits-tiny-cnn-pgd-3.csv");
+    assert_eq!(examples.lines().count(), 1 + 5 * 4, "{examples}");
+    let mine = place.cells("small", "natural-s0-best-pgd-3");
+    let outcomes = results::read_outcomes(&mine[0].join("outcomes.parquet")).unwrap();
+    let predicted: Vec<String> = outcomes[..4].iter().map(|it| it.predicted.to_string()).collect();
+    let shown = examples.lines().filter(|line| line.contains(",Natural,"));
+    let shown: Vec<&str> = shown.map(|line| line.split(',').nth(5).unwrap()).collect();
+    assert_eq!(shown, predicted);
     let weights = text("weight-digits-tiny-cnn-best-pgd-3.csv");
     let xs: Vec<&str> = weights
         .lines()

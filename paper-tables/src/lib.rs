@@ -43,17 +43,15 @@ mod table;
 pub use csv::Csv;
 pub use evidence::Evidence;
 pub use figures::{
-    Bar, Bars, Chart, Curve, Epoch, Figure, HeatMap, History, Point, Weight, epsilon_charts, learning_charts,
-    overfitting_bars, query_charts, transfer_maps, weight_charts,
+    Attacked, Bar, Bars, Chart, Clean, Curve, Epoch, Figure, Gallery, HeatMap, History, Image, Pair, Pixels, Point,
+    Weight, epsilon_charts, learning_charts, magnification, overfitting_bars, query_charts, transfer_maps,
+    weight_charts,
 };
 pub use latex::Latex;
 pub use look::{Form, Look, Style};
 pub use markdown::Markdown;
 pub use published::{Citation, Number, Published, Query, Tag};
-pub use report::{
-    Attacked, CellLine, Clean, Doubt, Gallery, Heat, Image, Item, Pair, Picture, Record, Report, Shown, Value,
-    magnification,
-};
+pub use report::{CellLine, Doubt, Heat, Item, Picture, Record, Report, Shown, Value};
 pub use significance::significance;
 pub use spec::{BlockSpec, ColumnSpec, Planned, RowSpec, TableKind, TableSpec};
 pub use table::{Ambiguous, Block, Cell, Comparison, Entry, Heading, Line, Measurement, Spread, Table};

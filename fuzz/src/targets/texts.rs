@@ -231,8 +231,8 @@ const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abc
 /// `status.json` of a cell.
 fn status() -> Target {
     let folder = Folder::new();
-    folder.with("a.bin", b"abc", |at| fuzzing::finish(at, KEY, &["a.bin"]));
-    let seed = folder.with("a.bin", b"abc", |at| {
+    folder.with("rows.json", b"abc", |at| fuzzing::finish(at, KEY, &["rows.json"]));
+    let seed = folder.with("rows.json", b"abc", |at| {
         fuzzing::unsealed(&std::fs::read(at.join("status.json")).expect("a status"))
     });
     Target {
@@ -253,8 +253,11 @@ fn status() -> Target {
                 Err(error) => return Verdict::Wrong(format!("what is no JSON is a finished cell: {error}")),
             };
             let files = status["files"].as_object();
-            let whole =
-                files.is_some_and(|files| files.iter().all(|(name, mark)| name == "a.bin" && mark["bytes"] == 3));
+            let whole = files.is_some_and(|files| {
+                files
+                    .iter()
+                    .all(|(name, mark)| name == "rows.json" && mark["bytes"] == 3)
+            });
             match whole && status["key"] == KEY && status["failed"].is_null() {
                 true => Verdict::Accepted,
                 false => Verdict::Wrong("a cell counts as finished that is not".into()),

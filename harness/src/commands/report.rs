@@ -1,5 +1,4 @@
 mod cells;
-mod gallery;
 mod origin;
 
 use std::collections::HashMap;
@@ -15,6 +14,7 @@ use crate::commands::plan::{duration, thousands};
 use crate::exit::{Exit, Stop};
 use crate::figures;
 use crate::files;
+use crate::galleries;
 use crate::manifest;
 use crate::tables::Run;
 
@@ -54,13 +54,7 @@ fn report(root: &Path) -> Result<Report> {
         |row| row.run.clone(),
     );
     let cells = cells::list(&run, &rows, &timings, &doubts);
-    let mut defenses: Vec<&str> = Vec::new();
-    for (planned, _) in run.planned() {
-        if !defenses.contains(&planned.defense.as_str()) {
-            defenses.push(&planned.defense);
-        }
-    }
-    let (examples, left_out) = gallery::galleries(&run.folders, &rows, &defenses)?;
+    let (examples, left_out) = galleries::of(&run, &rows)?;
     let origin = origin::of(root, &rows, &timings)?;
     Ok(Report {
         title,
@@ -77,7 +71,7 @@ fn report(root: &Path) -> Result<Report> {
             .map(Picture::new)
             .chain(bars.iter().map(Picture::of_bars))
             .collect(),
-        examples_about: gallery::about(left_out),
+        examples_about: galleries::about(left_out),
         examples,
         cell_heads: cells::HEADS.map(String::from).into(),
         cells,

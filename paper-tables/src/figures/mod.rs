@@ -3,9 +3,11 @@
 mod bars;
 mod chart;
 mod epsilon;
+mod gallery;
 mod heat;
 mod learning;
 mod overfitting;
+mod pixels;
 mod queries;
 mod svg;
 mod transfer;
@@ -19,10 +21,12 @@ use results::{Checkpoint, Row};
 pub use self::bars::{Bar, Bars};
 pub use self::chart::{Chart, Curve, Point};
 pub use self::epsilon::epsilon_charts;
+pub use self::gallery::{Attacked, Clean, Gallery, Pair};
 pub use self::heat::HeatMap;
 pub(crate) use self::heat::shade;
 pub use self::learning::{Epoch, History, learning_charts};
 pub use self::overfitting::overfitting_bars;
+pub use self::pixels::{Image, Pixels, magnification};
 pub use self::queries::query_charts;
 pub(crate) use self::svg::colour;
 pub use self::transfer::transfer_maps;
@@ -166,9 +170,42 @@ mod tests {
             columns: vec![awkward.clone()],
             values: vec![vec![Some(12.0)], vec![None]],
             line: awkward.clone(),
-            column: awkward,
+            column: awkward.clone(),
         };
-        let figures: [&dyn Figure; 4] = [&chart, &empty, &bars, &map];
+        let shape = [3, 2, 2];
+        let pixels = |value| {
+            Image {
+                values: &[value; 12],
+                shape,
+            }
+            .pixels()
+        };
+        let pair = |outcome| Pair {
+            before: awkward.clone(),
+            after: awkward.clone(),
+            outcome,
+            change: pixels(0.5),
+            attacked: pixels(0.2),
+        };
+        let images = Gallery {
+            id: "awkward-images".to_string(),
+            title: awkward.clone(),
+            times: "2.5".to_string(),
+            clean: [7, 9]
+                .map(|id| Clean {
+                    id,
+                    label: awkward.clone(),
+                    image: pixels(0.7),
+                })
+                .into(),
+            lines: vec![Attacked {
+                name: awkward.clone(),
+                accuracy: "57.4 % left".to_string(),
+                pairs: vec![pair("fooled"), pair("wrong")],
+            }],
+            note: String::new(),
+        };
+        let figures: [&dyn Figure; 5] = [&chart, &empty, &bars, &map, &images];
         for figure in figures {
             let svg = figure.svg();
             assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{svg}");

@@ -36,6 +36,16 @@ impl Svg {
         .expect("writing to a string succeeds");
     }
 
+    /// An image, its pixels as they are.
+    pub(super) fn image(&mut self, [x, y, width, height]: [f64; 4], address: &str) {
+        writeln!(
+            self.text,
+            "<image x=\"{x:.2}\" y=\"{y:.2}\" width=\"{width:.2}\" height=\"{height:.2}\" \
+             style=\"image-rendering:pixelated\" href=\"{address}\"/>"
+        )
+        .expect("writing to a string succeeds");
+    }
+
     /// A black line.
     pub(super) fn line(&mut self, [x1, y1, x2, y2]: [f64; 4], width: f64) {
         writeln!(

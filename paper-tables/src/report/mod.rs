@@ -1,15 +1,12 @@
 //! A run as one page: HTML that needs no network, sorts its tables, and can be read on a phone, in the dark, by keyboard
 //! and by a screen reader.
 
-mod image;
-
 use minijinja::context;
 use minijinja::value::Serde;
 use results::Flag;
 use serde::Serialize;
 
-pub use self::image::{Image, magnification};
-use crate::figures::{Bar, Bars, Chart, Curve, Figure, HeatMap, colour, shade};
+use crate::figures::{Bar, Bars, Chart, Curve, Figure, Gallery, HeatMap, colour, shade};
 use crate::shown::{percent, signed};
 use crate::table::{Cell, DIFFERENT, Entry, Spread, TIED, Table};
 
@@ -223,69 +220,6 @@ pub struct Picture {
     svg: String,
     heads: Vec<String>,
     lines: Vec<Vec<String>>,
-}
-
-/// The same images under one attack on several networks.
-#[derive(Debug, Clone, Serialize)]
-pub struct Gallery {
-    /// Which attack, on what.
-    pub title: String,
-    /// How much larger than it is the change is shown.
-    pub times: String,
-    /// The images before the attack.
-    pub clean: Vec<Clean>,
-    /// What became of them, a line for each defense.
-    pub lines: Vec<Attacked>,
-    /// What is left out, if anything.
-    pub note: String,
-}
-
-/// An image before an attack.
-#[derive(Debug, Clone, Serialize)]
-pub struct Clean {
-    /// The example.
-    pub id: u64,
-    /// Its class.
-    pub label: String,
-    /// The image as a `data:` address.
-    pub image: String,
-}
-
-/// What became of images on one network.
-#[derive(Debug, Clone, Serialize)]
-pub struct Attacked {
-    /// The defense.
-    pub name: String,
-    /// Its accuracy under this attack, over all images.
-    pub accuracy: String,
-    /// One for each image.
-    pub pairs: Vec<Pair>,
-}
-
-/// The change of an image and what it leads to.
-#[derive(Debug, Clone, Serialize)]
-pub struct Pair {
-    /// The class that the network gives the clean image.
-    pub before: String,
-    /// The class that it gives the attacked one.
-    pub after: String,
-    /// `wrong`: before the attack; `fooled`: by the attack; `right`: not even then wrong.
-    pub outcome: &'static str,
-    /// The change, magnified around grey, as a `data:` address.
-    pub change: String,
-    /// The attacked image as a `data:` address.
-    pub attacked: String,
-}
-
-impl Pair {
-    /// What became of an image of class `label`.
-    pub const fn outcome(label: u32, before: u32, after: u32) -> &'static str {
-        match (before == label, after == label) {
-            (_, true) => "right",
-            (true, false) => "fooled",
-            (false, false) => "wrong",
-        }
-    }
 }
 
 impl Picture {

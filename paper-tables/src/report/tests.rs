@@ -1,4 +1,5 @@
 use super::*;
+use crate::figures::{Attacked, Clean, Image, Pair};
 
 #[test]
 fn what_users_wrote_is_text() {
@@ -78,7 +79,13 @@ fn a_gallery_says_what_became_of_every_image() {
         Pair::outcome(3, 5, 3),
     ];
     assert_eq!(outcomes, ["right", "fooled", "wrong", "right"]);
-    let image = || "data:image/png;base64,AAAA".to_string();
+    let image = || {
+        Image {
+            values: &[0.5],
+            shape: [1, 1, 1],
+        }
+        .pixels()
+    };
     let pair = |outcome| Pair {
         before: "cat".into(),
         after: "dog".into(),
@@ -88,6 +95,7 @@ fn a_gallery_says_what_became_of_every_image() {
     };
     let report = Report {
         examples: vec![Gallery {
+            id: "examples".into(),
             title: "PGD".into(),
             times: "2.5".into(),
             clean: vec![Clean {

@@ -1,7 +1,7 @@
 //! A few test images as each network saw them, before and after an attack, out of what evaluations kept.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
@@ -10,14 +10,15 @@ use results::{Checkpoint, Kind, Outcome, Row, Status};
 
 use crate::examples::{self, Examples};
 use crate::folder::{self, KEY_DIGITS};
+use crate::tables::Run;
 
-/// The page holds no more characters of images.
+/// A page, or the figures of a run, hold no more characters of images.
 const CHARACTERS: usize = 2 << 20;
 /// Nor more lines of them: each is two files to read.
 const LINES: usize = 120;
 
 /// What the images are, and how many galleries had no room.
-pub(super) fn about(left_out: usize) -> String {
+pub(crate) fn about(left_out: usize) -> String {
     let left_out = match left_out {
         0 => String::new(),
         1 => " One more attack is left out to keep the page small.".into(),
@@ -30,9 +31,16 @@ pub(super) fn about(left_out: usize) -> String {
 }
 
 /// One for each white-box attack on each network, in the order in which they find room, and how many did not. Lines are in
-/// the order of `defenses`. Evaluations of earlier programs kept no images, and have none here.
-pub(super) fn galleries(folders: &[PathBuf], rows: &[Row], defenses: &[&str]) -> Result<(Vec<Gallery>, usize)> {
-    let by_key: HashMap<String, &Path> = folders
+/// the order of the matrix's defenses. Evaluations of earlier programs kept no images, and have none here.
+pub(crate) fn of(run: &Run, rows: &[Row]) -> Result<(Vec<Gallery>, usize)> {
+    let mut defenses: Vec<&str> = Vec::new();
+    for (planned, _) in run.planned() {
+        if !defenses.contains(&planned.defense.as_str()) {
+            defenses.push(&planned.defense);
+        }
+    }
+    let by_key: HashMap<String, &Path> = run
+        .folders
         .iter()
         .filter_map(|folder| {
             let name = folder.file_name()?.to_str()?;
@@ -66,6 +74,7 @@ pub(super) fn galleries(folders: &[PathBuf], rows: &[Row], defenses: &[&str]) ->
             None => left_out += 1,
         }
     }
+    Gallery::set_apart(&mut galleries);
     Ok((galleries, left_out))
 }
 
@@ -177,7 +186,7 @@ fn gallery(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Gallery>
             values,
             shape: first.shape,
         }
-        .address()
+        .pixels()
     };
     let clean: Vec<Clean> = (0..first.ids.len())
         .map(|i| Clean {
@@ -186,7 +195,7 @@ fn gallery(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Gallery>
             image: picture(&first.clean[i]),
         })
         .collect();
-    let mut characters: usize = clean.iter().map(|it| it.image.len()).sum();
+    let mut characters: usize = clean.iter().map(|it| it.image.address().len()).sum();
     let same: Vec<&Kept<'_>> = kept
         .iter()
         .filter(|it| (it.shape, &it.ids) == (first.shape, &first.ids))
@@ -206,11 +215,11 @@ fn gallery(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Gallery>
                 after: class(outcome.predicted),
                 outcome: Pair::outcome(label, before, outcome.predicted),
                 change: attacked.change_from(&it.clean[i], times),
-                attacked: attacked.address(),
+                attacked: attacked.pixels(),
             }
         };
         let pairs: Vec<Pair> = (0..it.ids.len()).map(pair).collect();
-        let more: usize = pairs.iter().map(|it| it.change.len() + it.attacked.len()).sum();
+        let more: usize = pairs.iter().map(characters_of).sum();
         if room.lines == 0 || characters + more > room.characters {
             break;
         }
@@ -238,6 +247,7 @@ fn gallery(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Gallery>
         ..
     } = first.row;
     Some(Gallery {
+        id: Gallery::id_of(dataset, network, attack),
         title: format!("{attack} on {dataset}, {network} ({checkpoint}, seed {seed})"),
         times: format!("{times:.1}").trim_end_matches(".0").to_string(),
         clean,
@@ -248,6 +258,10 @@ fn gallery(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Gallery>
         },
         lines,
     })
+}
+
+fn characters_of(pair: &Pair) -> usize {
+    pair.change.address().len() + pair.attacked.address().len()
 }
 
 #[cfg(test)]
