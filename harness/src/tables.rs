@@ -1,6 +1,6 @@
 //! From the cells on disk to the tables of a run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -391,11 +391,13 @@ fn table_spec(plan: &Plan, kind: TableKind, id: String, title: String, shown: &[
         checkpoints: Vec::new(),
         look: Look::default(),
     };
+    let several = with_several_sources(plan, shown);
     for evaluation in shown {
         let training = plan.target(evaluation);
         add(&mut spec.blocks, block(training));
         add(&mut spec.rows, row(training, kind));
-        add(&mut spec.columns, column(plan, kind, evaluation, shown));
+        let place = (evaluation.label.as_str(), training.network.as_str());
+        add(&mut spec.columns, column(kind, evaluation, several.contains(&place)));
         add(&mut spec.checkpoints, stored(evaluation.checkpoint));
     }
     spec.checkpoints.sort();
@@ -441,15 +443,23 @@ fn row(training: &Training, table: TableKind) -> RowSpec {
     }
 }
 
+/// The attacks, each with the network under attack, that are transferred from several networks.
+fn with_several_sources<'a>(plan: &'a Plan, shown: &[&'a Evaluation]) -> HashSet<(&'a str, &'a str)> {
+    let mut sources: HashMap<(&str, &str), &str> = HashMap::new();
+    let mut several = HashSet::new();
+    for evaluation in shown {
+        let Some(source) = &evaluation.source else { continue };
+        let place = (evaluation.label.as_str(), plan.target(evaluation).network.as_str());
+        if *sources.entry(place).or_insert(&source.label) != source.label {
+            several.insert(place);
+        }
+    }
+    several
+}
+
 /// A column. Where one attack is transferred from several networks, each has a column of its own.
-fn column(plan: &Plan, table: TableKind, evaluation: &Evaluation, shown: &[&Evaluation]) -> ColumnSpec {
-    let network = |it: &Evaluation| &plan.target(it).network;
-    let from = |it: &Evaluation| it.source.as_ref().map(|source| source.label.clone());
-    let source = from(evaluation);
-    let several = shown.iter().any(|it| {
-        let same = it.label == evaluation.label && network(it) == network(evaluation);
-        same && it.source.is_some() && source.is_some() && from(it) != source
-    });
+fn column(table: TableKind, evaluation: &Evaluation, several: bool) -> ColumnSpec {
+    let source = evaluation.source.as_ref().map(|source| source.label.clone());
     let source = source.filter(|_| several || table == TableKind::Transfer);
     let label = match (&source, table, kind(evaluation)) {
         (Some(source), ..) => format!("{} from {source}", evaluation.label),
