@@ -1,6 +1,7 @@
 //! Facts about the machine, for the table of timings and the manifest. Nothing else may depend on them.
 
 use std::fs;
+use std::sync::OnceLock;
 
 /// The machine's name.
 pub(crate) fn name() -> String {
@@ -19,12 +20,17 @@ pub(crate) fn machine() -> String {
 
 /// The processor's model.
 pub(crate) fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("model name"));
-    let model = line
-        .and_then(|line| line.split_once(':'))
-        .map(|(_, model)| model.trim().to_string());
-    model.unwrap_or_else(|| std::env::consts::ARCH.to_string())
+    // Read once: the estimate of every cell asks, and the file is long where there are many processors.
+    static MODEL: OnceLock<String> = OnceLock::new();
+    let model = MODEL.get_or_init(|| {
+        let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with("model name"));
+        let model = line.and_then(|line| line.split_once(':'));
+        model
+            .map_or(std::env::consts::ARCH, |(_, model)| model.trim())
+            .to_string()
+    });
+    model.clone()
 }
 
 /// Version of the operating system's kernel.
