@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Place, SMALL, bytes};
+use common::{Place, SMALL, UNLABELED, bytes};
 
 #[track_caller]
 fn same(one: &Place, other: &Place) {
@@ -145,24 +145,9 @@ fn what_failed_is_submitted_again_and_what_is_queued_is_not() {
     same(&one, &submitted);
 }
 
-/// A pupil, which asks its teacher, and a network that asks nobody.
-const TAUGHT: &str = "\
-name: small
-dataset: { name: digits, validation: 20, labeled: 40, limit: { train: 120, test: 40 } }
-threat: { norm: linf, epsilon: 0.1 }
-networks: [tiny-cnn]
-recipe: { epochs: 1, batch: 32, optimizer: { name: sgd, rate: 0.05 }, schedule: { name: constant } }
-teacher: { defense: natural }
-unlabeled: { weight: 0.5, share: 0.5 }
-defenses:
-  - { name: trades, attack: { steps: 1 } }
-  - { name: standard, attack: { steps: 1 }, teacher: none }
-tables: [unlabeled]
-";
-
 #[test]
 fn pupils_wait_for_their_teacher() {
-    let (one, submitted) = (Place::new(TAUGHT), Place::new(TAUGHT));
+    let (one, submitted) = (Place::new(UNLABELED), Place::new(UNLABELED));
     one.expect(0, &["m.yaml"]);
     let path = stand_in(&submitted, "sbatch", RUNS_AT_ONCE);
     let (code, out, err) = with(&submitted, "PATH", &path, &["submit", "m.yaml", "--slurm"]);

@@ -4,23 +4,8 @@ mod common;
 
 use std::path::Path;
 
-use common::{Place, bytes, derived};
+use common::{Place, UNLABELED, bytes, derived};
 use serde_json::Value;
-
-/// Labels for 40 of 100 digits; a teacher gives the others theirs.
-const UNLABELED: &str = "\
-name: small
-dataset: { name: digits, validation: 20, labeled: 40, limit: { train: 120, test: 40 } }
-threat: { norm: linf, epsilon: 0.1 }
-networks: [tiny-cnn]
-recipe: { epochs: 2, batch: 32, optimizer: { name: sgd, rate: 0.05 }, schedule: { name: constant } }
-teacher: { defense: natural }
-unlabeled: { weight: 0.5, share: 0.5 }
-defenses:
-  - { name: trades, attack: { steps: 2 } }
-  - { name: mart, attack: { steps: 2 }, teacher: none }
-tables: [unlabeled]
-";
 
 /// A teacher, and the treatments of the examples that it misclassifies.
 const TREATED: &str = "\

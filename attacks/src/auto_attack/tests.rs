@@ -115,6 +115,18 @@ fn published_versions_keep_to_what_was_published() {
     assert!(resolved(custom(&[Member::ApgdCe, Member::Fab, Member::Square]), 2).is_ok());
 }
 
+/// A network, images that it classifies correctly, and a threat that some of them withstand.
+fn right() -> (Wave, Batch, Threat) {
+    let (wave, mut batch) = (Wave::new(10, 12, 1.2), waves(40, [1, 3, 4], 10));
+    let threat = Threat {
+        norm: Norm::Linf,
+        epsilon: "0.04".parse().unwrap(),
+    };
+    let logits = wave.logits(&batch.images, models::Mode::Eval).unwrap();
+    batch.labels = crate::losses::prediction(&logits).unwrap();
+    (wave, batch, threat)
+}
+
 #[test]
 fn it_goes_on_from_any_point_between_two_attacks() {
     let attack = AutoAttack {
@@ -123,13 +135,7 @@ fn it_goes_on_from_any_point_between_two_attacks() {
         ..custom(&[Member::ApgdCe, Member::ApgdT, Member::FabT, Member::Square])
     };
     let attack = resolved(attack, 10).unwrap();
-    let (wave, mut batch) = (Wave::new(10, 12, 1.2), waves(40, [1, 3, 4], 10));
-    let threat = Threat {
-        norm: Norm::Linf,
-        epsilon: "0.04".parse().unwrap(),
-    };
-    let logits = wave.logits(&batch.images, models::Mode::Eval).unwrap();
-    batch.labels = crate::losses::prediction(&logits).unwrap();
+    let (wave, batch, threat) = right();
     let random = Stream::new(6);
     let whole = attack.perturb(&wave, &batch, &threat, &random).unwrap();
 
@@ -175,13 +181,7 @@ fn it_goes_on_from_any_point_between_two_attacks() {
 
 #[test]
 fn each_attack_sees_only_the_survivors() {
-    let (wave, mut batch) = (Wave::new(10, 12, 1.2), waves(40, [1, 3, 4], 10));
-    let threat = Threat {
-        norm: Norm::Linf,
-        epsilon: "0.04".parse().unwrap(),
-    };
-    let logits = wave.logits(&batch.images, models::Mode::Eval).unwrap();
-    batch.labels = crate::losses::prediction(&logits).unwrap();
+    let (wave, batch, threat) = right();
     let attack = AutoAttack {
         steps: 4,
         queries: 10,

@@ -9,7 +9,7 @@ pub(super) fn targets() -> Vec<Target> {
 
 fn parquet_seeds() -> Vec<Vec<u8>> {
     vec![
-        include_bytes!("../../seeds/rows.parquet").to_vec(),
+        include_bytes!("../../seeds/results.parquet").to_vec(),
         include_bytes!("../../seeds/outcomes.parquet").to_vec(),
     ]
 }

@@ -25,6 +25,21 @@ transfer:
 tables: [white-box, black-box]
 ";
 
+/// Labels for 40 of 100 digits; a teacher gives the others theirs.
+pub const UNLABELED: &str = "\
+name: small
+dataset: { name: digits, validation: 20, labeled: 40, limit: { train: 120, test: 40 } }
+threat: { norm: linf, epsilon: 0.1 }
+networks: [tiny-cnn]
+recipe: { epochs: 2, batch: 32, optimizer: { name: sgd, rate: 0.05 }, schedule: { name: constant } }
+teacher: { defense: natural }
+unlabeled: { weight: 0.5, share: 0.5 }
+defenses:
+  - { name: trades, attack: { steps: 2 } }
+  - { name: mart, attack: { steps: 2 }, teacher: none }
+tables: [unlabeled]
+";
+
 /// A folder with a matrix and, later, its runs.
 pub struct Place {
     folder: tempfile::TempDir,

@@ -94,7 +94,8 @@ impl Gallery {
         );
         [
             left,
-            "beneath it its class for the network; framed: the attack fooled it; dotted: wrong before".to_string(),
+            "beneath it the class that the network sees; framed: fooled by the attack; dotted: wrong before"
+                .to_string(),
         ]
     }
 }
