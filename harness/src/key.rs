@@ -1,38 +1,50 @@
 //! Keys of cells.
 
-use std::collections::BTreeMap;
-
+use serde::Serialize;
 use serde_json::Value;
 
 /// The hash of a configuration: BLAKE3 over its JSON with sorted keys, 32 hexadecimal digits.
 pub(crate) fn key_of(config: &Value) -> String {
-    let mut text = String::new();
+    let mut text = Vec::new();
     canonical(config, &mut text);
-    blake3::hash(text.as_bytes()).to_hex()[..32].to_string()
+    blake3::hash(&text).to_hex()[..32].to_string()
 }
 
 /// JSON with sorted keys and no spaces, whatever order the map type keeps.
-fn canonical(value: &Value, out: &mut String) {
+fn canonical(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
-            let sorted: BTreeMap<_, _> = map.iter().collect();
+            out.push(b'{');
+            let mut sorted: Vec<_> = map.iter().collect();
+            sorted.sort_unstable_by_key(|(key, _)| *key);
             for (i, (key, value)) in sorted.into_iter().enumerate() {
-                out.push(if i == 0 { '{' } else { ',' });
-                out.push_str(&Value::from(key.as_str()).to_string());
-                out.push(':');
+                separate(i, out);
+                scalar(key, out);
+                out.push(b':');
                 canonical(value, out);
             }
-            out.push_str(if map.is_empty() { "{}" } else { "}" });
+            out.push(b'}');
         }
         Value::Array(items) => {
+            out.push(b'[');
             for (i, item) in items.iter().enumerate() {
-                out.push(if i == 0 { '[' } else { ',' });
+                separate(i, out);
                 canonical(item, out);
             }
-            out.push_str(if items.is_empty() { "[]" } else { "]" });
+            out.push(b']');
         }
-        plain => out.push_str(&plain.to_string()),
+        plain => scalar(plain, out),
     }
+}
+
+fn separate(index: usize, out: &mut Vec<u8>) {
+    if index > 0 {
+        out.push(b',');
+    }
+}
+
+fn scalar(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("plain data into memory");
 }
 
 #[cfg(test)]
