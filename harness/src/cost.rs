@@ -25,7 +25,11 @@ impl Classifier for Probe {
     fn logits(&self, images: &Tensor, _: Mode<'_>) -> candle_core::Result<Tensor> {
         // Not a product of matrices: before each, Candle asks the system how many processors there are, and that takes
         // longer than all of this.
-        images.flatten_from(1)?.unsqueeze(1)?.broadcast_mul(&self.weights)?.sum(2)
+        images
+            .flatten_from(1)?
+            .unsqueeze(1)?
+            .broadcast_mul(&self.weights)?
+            .sum(2)
     }
 
     fn classes(&self) -> usize {

@@ -330,7 +330,7 @@ fn lists_and_schema_cover_every_method() {
 fn an_attack_may_see_a_part_of_the_images() {
     let place = Place::new(&SMALL.replace("steps: 3,", "steps: 3, limit: 15,"));
     let (out, _) = place.expect(0, &["m.yaml"]);
-    assert!(out.contains("15 to 40 test images"), "{out}");
+    assert!(out.contains("40 test images (PGD-3 on 15)"), "{out}");
     let rows = results::read_rows(&place.path("runs/small/results.parquet")).unwrap();
     for row in &rows {
         let n = if row.attack == "PGD-3" { 15 } else { 40 };

@@ -40,12 +40,7 @@ fn unverified(table: &Table) -> Option<String> {
 
 fn accuracy(table: &Table, rows: &[&Row]) -> Option<String> {
     let done: Vec<&&Row> = rows.iter().filter(|row| row.status == Status::Done).collect();
-    let counts: BTreeSet<u64> = done.iter().filter_map(|row| row.n).collect();
-    let images = match (*counts.first()?, *counts.last()?) {
-        (fewest, most) if fewest == most => format!("{} test images", thousands(most)),
-        (fewest, most) => format!("{} to {} test images", thousands(fewest), thousands(most)),
-    };
-    let mut text = format!("Accuracy in % on {images}");
+    let mut text = format!("Accuracy in % on {}", images(&done)?);
     let seeds: BTreeSet<u64> = done.iter().map(|row| row.seed).collect();
     let seeds = match seeds.len() {
         0..=8 => format!("seeds {}", list(seeds)),
@@ -56,6 +51,51 @@ fn accuracy(table: &Table, rows: &[&Row]) -> Option<String> {
         text += &what;
     }
     Some(text + ".")
+}
+
+/// How many images the accuracies are of: data set by data set where these differ, and attack by attack within one.
+fn images(done: &[&&Row]) -> Option<String> {
+    let mut datasets: BTreeMap<&str, BTreeMap<&str, BTreeSet<u64>>> = BTreeMap::new();
+    for row in done {
+        if let Some(n) = row.n {
+            let attacks = datasets.entry(&row.dataset).or_default();
+            attacks.entry(&row.attack).or_default().insert(n);
+        }
+    }
+    let mut texts = datasets.into_iter().map(|(dataset, attacks)| {
+        let most = attacks.values().filter_map(|counts| counts.last()).max().copied();
+        let mut others: BTreeMap<&BTreeSet<u64>, Vec<&str>> = BTreeMap::new();
+        for (attack, counts) in &attacks {
+            if counts.len() > 1 || counts.last() != most.as_ref() {
+                others.entry(counts).or_default().push(attack);
+            }
+        }
+        let others = others.into_iter().map(|(counts, attacks)| {
+            let ends = counts.first().into_iter().chain(counts.last());
+            let ends: BTreeSet<u64> = ends.copied().collect();
+            let ends: Vec<String> = ends.into_iter().map(thousands).collect();
+            format!("{} on {}", list(attacks), ends.join(" to "))
+        });
+        let others = others.collect::<Vec<_>>().join("; ");
+        let others = if others.is_empty() {
+            others
+        } else {
+            format!(" ({others})")
+        };
+        (dataset, thousands(most.unwrap_or(0)), others)
+    });
+    let (dataset, most, others) = texts.next()?;
+    let rest: Vec<_> = texts.collect();
+    if rest.iter().all(|(_, count, but)| (count, but) == (&most, &others)) {
+        return Some(format!("{most} test images{others}"));
+    }
+    let rest = rest
+        .into_iter()
+        .map(|(dataset, most, others)| format!(", {most} of {dataset}{others}"));
+    Some(format!(
+        "{most} test images of {dataset}{others}{}",
+        rest.collect::<String>()
+    ))
 }
 
 /// What stands beside a mean.

@@ -414,6 +414,57 @@ fn marks_are_explained_where_they_stand() {
 }
 
 #[test]
+fn notes_say_which_numbers_are_of_fewer_images() {
+    let note = |counts: &[(&str, &str, u64)]| {
+        let rows = counts.iter().enumerate().map(|(seed, (dataset, attack, n))| {
+            row(
+                [dataset, "lenet", "MART", attack],
+                Kind::WhiteBox,
+                Checkpoint::Best,
+                seed as u64,
+            )
+            .with_count(*n, 5)
+        });
+        let rows: Vec<Row> = rows.collect();
+        let planned: Vec<Planned> = rows.iter().map(Planned::of).collect();
+        let attacks = ["PGD", "CW", "AutoAttack"].map(String::from);
+        let spec = spec(
+            &[("mnist", "lenet"), ("digits", "lenet")],
+            &["MART".to_string()],
+            &attacks,
+        );
+        let table = Table::build(&spec, &Evidence::new(&planned, &rows, &[], Published::embedded())).unwrap();
+        let note = table
+            .notes
+            .into_iter()
+            .find(|note| note.starts_with("Accuracy in %"))
+            .unwrap();
+        note.split(';').next().unwrap().replace("Accuracy in % on ", "")
+    };
+    assert_eq!(
+        note(&[("mnist", "PGD", 2000), ("digits", "CW", 2000)]),
+        "2,000 test images"
+    );
+    assert_eq!(
+        note(&[
+            ("mnist", "PGD", 2000),
+            ("mnist", "AutoAttack", 20),
+            ("mnist", "CW", 2000)
+        ]),
+        "2,000 test images (AutoAttack on 20)"
+    );
+    assert_eq!(
+        note(&[
+            ("mnist", "PGD", 2000),
+            ("mnist", "AutoAttack", 20),
+            ("digits", "PGD", 500),
+            ("digits", "PGD", 400)
+        ]),
+        "500 test images of digits (PGD on 400 to 500), 2,000 of mnist (AutoAttack on 20)"
+    );
+}
+
+#[test]
 fn nothing_is_bold_unless_wanted() {
     let table = white_box();
     assert!(Markdown::default().export(&table).contains("**87.20**"));
