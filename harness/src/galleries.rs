@@ -9,7 +9,7 @@ use paper_tables::{Attacked, Clean, Gallery, Image, Pair, magnification};
 use results::{Checkpoint, Kind, Outcome, Row, Status};
 
 use crate::examples::{self, Examples};
-use crate::folder::{self, KEY_DIGITS};
+use crate::folder;
 use crate::tables::Run;
 
 /// A page, or the figures of a run, hold no more characters of images.
@@ -31,33 +31,17 @@ pub(crate) fn about(left_out: usize) -> String {
 }
 
 /// One for each white-box attack on each network, in the order in which they find room, and how many did not. Lines are in
-/// the order of the matrix's defenses. Evaluations of earlier programs kept no images, and have none here.
+/// the order of the rows. Evaluations of earlier programs kept no images, and have none here.
 pub(crate) fn of(run: &Run, rows: &[Row]) -> Result<(Vec<Gallery>, usize)> {
-    let mut defenses: Vec<&str> = Vec::new();
-    for (planned, _) in run.planned() {
-        if !defenses.contains(&planned.defense.as_str()) {
-            defenses.push(&planned.defense);
-        }
-    }
-    let by_key: HashMap<String, &Path> = run
-        .folders
-        .iter()
-        .filter_map(|folder| {
-            let name = folder.file_name()?.to_str()?;
-            Some((name.get(..KEY_DIGITS)?.to_string(), folder.as_path()))
-        })
-        .collect();
     let mut room = Room {
         characters: CHARACTERS,
         lines: LINES,
     };
     let (mut galleries, mut left_out) = (Vec::new(), 0);
-    for mut group in groups(rows) {
-        group.sort_by_key(|row| defenses.iter().position(|it| *it == row.defense));
+    for group in groups(rows) {
         let mut kept = Vec::new();
         for row in &group {
-            let folder = row.cell.get(..KEY_DIGITS).and_then(|key| by_key.get(key));
-            let Some(folder) = folder.filter(|it| it.join(examples::FILE).exists()) else {
+            let Some(folder) = run.folder(row).filter(|it| it.join(examples::FILE).exists()) else {
                 continue;
             };
             if kept.len() == room.lines {

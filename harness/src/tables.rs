@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Stop;
 use crate::figures::{self, Trained};
 use crate::files;
+use crate::folder::KEY_DIGITS;
 use crate::look::{self, Wanted};
 use crate::matrix::{Checkpoint, TableEntry, TableName};
 use crate::plan::{Evaluation, Plan, Training, defense_label, slug};
@@ -130,7 +131,8 @@ pub(crate) fn derive(root: &Path, into: &Path, changes: &Changes) -> Result<Stri
     let mut run = Run::read(root)?;
     let before = run.spec.clone();
     run.change(changes)?;
-    let rows = results::combine(into, &run.folders, PerExample::Combine)?;
+    let mut rows = results::combine(into, &run.folders, PerExample::Combine)?;
+    run.order(&mut rows);
     let folder = into.join(FOLDER);
     files::make_folder(&folder)?;
     results::write_flags(&folder.join("flags.csv"), &results::flags(&rows))?;
@@ -188,15 +190,12 @@ pub(crate) struct Run {
     by_key: HashMap<String, usize>,
 }
 
-/// How much of a cell's key stands in the name of its folder.
-const SHORT_KEY: usize = 12;
-
 impl Run {
     /// Reads what a matrix left in a run's folder.
     pub(crate) fn read(root: &Path) -> Result<Self> {
         let spec = read_spec(root)?;
         let folders: Vec<PathBuf> = spec.cells.iter().map(|name| root.join("cells").join(name)).collect();
-        let key = |name: &PathBuf| name.to_string_lossy().get(..SHORT_KEY).map(str::to_string);
+        let key = |name: &PathBuf| name.to_string_lossy().get(..KEY_DIGITS).map(str::to_string);
         let by_key = spec.cells.iter().map(key).enumerate();
         Ok(Self {
             by_key: by_key.filter_map(|(place, key)| Some((key?, place))).collect(),
@@ -231,11 +230,26 @@ impl Run {
         self.spec.planned.iter().zip(names)
     }
 
+    /// The place of a row's cell in `folders`.
+    fn place(&self, row: &Row) -> Option<usize> {
+        row.cell.get(..KEY_DIGITS).and_then(|key| self.by_key.get(key)).copied()
+    }
+
+    /// The folder of a row's cell.
+    pub(crate) fn folder(&self, row: &Row) -> Option<&Path> {
+        self.place(row).map(|place| self.folders[place].as_path())
+    }
+
+    /// Puts rows, which are stored by name, into the order of the matrix, in which figures and comparisons show them.
+    pub(crate) fn order(&self, rows: &mut [Row]) {
+        rows.sort_by_key(|row| self.place(row));
+    }
+
     /// What became of every image in an evaluation.
     fn outcomes(&self, row: &Row) -> Result<Vec<results::Outcome>> {
-        let key = row.cell.get(..SHORT_KEY).and_then(|key| self.by_key.get(key));
-        let folder = key.map(|&place| &self.folders[place]);
-        let folder = folder.with_context(|| format!("cell {} has no folder", row.cell))?;
+        let folder = self
+            .folder(row)
+            .with_context(|| format!("cell {} has no folder", row.cell))?;
         Ok(results::read_outcomes(&folder.join(results::OUTCOMES_FILE))?)
     }
 

@@ -110,6 +110,19 @@ fn an_honest_network_has_no_flag_and_a_masked_one_has() {
     let significance = lines(&bytes(&run("tables/significance.csv")));
     // One pair on clean images, under each of 7 attacks, and under FGSM from either source.
     assert_eq!(significance.len(), 1 + 8 + 2, "{significance:?}");
+    // In the order of the matrix.
+    let white_box = [
+        "PGD-60 @ 0.02",
+        "PGD-60 @ 0.1",
+        "PGD-60 @ 1",
+        "PGD-20",
+        "CW",
+        "APGD",
+        "Square",
+    ];
+    for (line, attack) in significance[2..].iter().zip(white_box) {
+        assert!(line.contains(&format!(",{attack},")), "{attack}: {significance:?}");
+    }
     for part in [
         "worst of PGD-20, CW",
         "PGD-60 @ 0.02",

@@ -42,7 +42,8 @@ fn report(root: &Path) -> Result<Report> {
             root.display()
         )));
     }
-    let rows = results::read_rows(&file)?;
+    let mut rows = results::read_rows(&file)?;
+    run.order(&mut rows);
     let timings = results::read_timings(&root.join("timings.parquet"))?;
     let flags = results::flags(&rows);
     let doubts = Doubts::of(&flags);

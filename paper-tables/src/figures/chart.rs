@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use plotters::coord::combinators::BindKeyPoints;
 use plotters::prelude::*;
 
 use super::{COLOURS, Figure, document, tikz};
@@ -121,7 +122,16 @@ impl Chart {
             true => format!("{y:.0}"),
             false => format!("{y:.2}"),
         };
-        // The two kinds of axis have two types.
+        let chosen = self.is_chosen();
+        let mut ticks: Vec<f64> = self
+            .curves
+            .iter()
+            .flat_map(|curve| &curve.points)
+            .map(|it| it.0)
+            .collect();
+        ticks.sort_by(f64::total_cmp);
+        ticks.dedup();
+        // Each kind of axis has a type.
         macro_rules! curves {
             ($chart:expr) => {{
                 let mut chart = $chart;
@@ -138,11 +148,13 @@ impl Chart {
                     let points = curve.points.iter().map(at);
                     chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
                     for (place, point) in curve.points.iter().enumerate() {
+                        let (x, y) = at(point);
                         if let Some(deviation) = curve.deviation(place) {
-                            let (x, y) = at(point);
                             let ends = [(y - deviation).max(low), (y + deviation).min(high)];
                             chart.draw_series([PathElement::new(ends.map(|y| (x, y)), colour.stroke_width(1))])?;
-                            chart.draw_series([Circle::new((x, y), 2, colour.filled())])?;
+                        }
+                        if chosen {
+                            chart.draw_series([Circle::new((x, y), 3, colour.filled())])?;
                         }
                     }
                     let marks = curve
@@ -153,9 +165,11 @@ impl Chart {
                 }
             }};
         }
-        match self.logarithmic {
-            true => curves!(builder.build_cartesian_2d((least..most).log_scale(), low..high)?),
-            false => curves!(builder.build_cartesian_2d(least..most, low..high)?),
+        let (x, y) = (least..most, low..high);
+        match (self.logarithmic, chosen) {
+            (true, true) => curves!(builder.build_cartesian_2d(x.log_scale().with_key_points(ticks), y)?),
+            (true, false) => curves!(builder.build_cartesian_2d(x.log_scale(), y)?),
+            (false, _) => curves!(builder.build_cartesian_2d(x, y)?),
         }
         for (line, (curve, colour)) in self.curves.iter().zip(colours()).enumerate() {
             let y = 16 + 20 * line as i32;
@@ -171,6 +185,11 @@ impl Chart {
         Ok(())
     }
 
+    /// Whether somebody chose the values of x: points with deviations are, and they are few.
+    fn is_chosen(&self) -> bool {
+        self.curves.iter().any(|curve| !curve.deviations.is_empty())
+    }
+
     fn has_marks(&self) -> bool {
         self.curves.iter().any(|curve| !curve.marks.is_empty())
     }
@@ -179,10 +198,9 @@ impl Chart {
     pub fn tex(&self) -> String {
         let ([least, most], [low, high]) = self.ends();
         let mode = if self.logarithmic { "log" } else { "linear" };
-        // Points with deviations are few and chosen by somebody.
-        let ticks = match self.curves.iter().all(|curve| curve.deviations.is_empty()) {
-            true => "",
-            false => " xtick=data, x tick label style={font=\\scriptsize},",
+        let ticks = match self.is_chosen() {
+            false => "",
+            true => " xtick=data, x tick label style={font=\\scriptsize},",
         };
         let mut text = format!(
             "\\begin{{tikzpicture}}\n\\begin{{axis}}[\n  title={{{}}}, xlabel={{{}}}, ylabel={{{}}},\n  \
