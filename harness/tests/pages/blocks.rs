@@ -50,9 +50,11 @@ pub fn fresh(root: &Path, page: &Path, text: &str, harness: &dyn Fn(&str) -> Str
 fn wanted(root: &Path, page: &Path, line: &str, harness: &dyn Fn(&str) -> String) -> Option<Block> {
     let inner = line.strip_prefix("<!-- ")?.strip_suffix(" -->")?;
     let (kind, rest) = inner.split_once(": ")?;
-    let picked = |pick: &dyn Fn(&[tables::Part], &str) -> tables::Picked| {
+    let picked = |pick: &dyn Fn(&Path, &[tables::Part], &str) -> tables::Picked| {
         let (folder, label) = rest.split_once(' ').expect("a folder and a label");
-        Block::Open(taken(root, page, Path::new(folder), &|parts| pick(parts, label)))
+        Block::Open(taken(root, page, Path::new(folder), &|file, parts| {
+            pick(file, parts, label)
+        }))
     };
     match kind {
         "file" => {
@@ -64,22 +66,30 @@ fn wanted(root: &Path, page: &Path, line: &str, harness: &dyn Fn(&str) -> String
             let lines: Vec<&str> = output.trim_end().lines().map(str::trim_end).collect();
             Some(Block::Fenced(lines.join("\n") + "\n"))
         }
-        "rows" => Some(picked(&|parts, label| tables::rows(parts, label))),
-        "columns" => Some(picked(&|parts, label| tables::columns(parts, label))),
+        "rows" => Some(picked(&|_, parts, label| tables::rows(parts, label))),
+        "columns" => Some(picked(&|file, parts, label| match is_miniature(file) {
+            true => Vec::new(),
+            false => tables::columns(parts, label),
+        })),
         "published" => Some(Block::Open(tables::published(root, rest))),
         _ => None,
     }
 }
 
+/// Whether a table is of a miniature of another matrix, which compares variants of defenses and says nothing of an attack.
+fn is_miniature(table: &Path) -> bool {
+    table.iter().any(|part| part.to_string_lossy().ends_with("-digits"))
+}
+
 /// What is picked out of every table of a folder, each under its heading with a link to the whole.
-fn taken(root: &Path, page: &Path, folder: &Path, pick: &dyn Fn(&[tables::Part]) -> tables::Picked) -> String {
+fn taken(root: &Path, page: &Path, folder: &Path, pick: &dyn Fn(&Path, &[tables::Part]) -> tables::Picked) -> String {
     let mut text = String::new();
     for file in markdown_below(root, folder) {
         if !file.iter().any(|part| part == "tables") {
             continue;
         }
         let parts = tables::read(&std::fs::read_to_string(root.join(&file)).unwrap());
-        for (heading, grid) in pick(&parts) {
+        for (heading, grid) in pick(&file, &parts) {
             if !text.is_empty() {
                 text.push('\n');
             }
