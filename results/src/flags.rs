@@ -6,6 +6,7 @@
 //! The signs are those of Carlini et al. 2019 (arXiv:1902.06705), Athalye et al. 2018 (arXiv:1802.00420) and of
 //! AutoAttack's own checks (Croce and Hein 2020, arXiv:2003.01690).
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::row::{Checkpoint, Kind, Row, Status, Unknown};
@@ -214,11 +215,17 @@ fn accuracy(row: &Row) -> f64 {
 }
 
 /// Whether the higher accuracy is higher by more than chance draws of an attack make it: by more than one image in a
-/// hundred, and by more than two images.
+/// hundred, and by more than two images. Where one attack saw fewer images, the other's accuracy must also lie outside its
+/// interval: they may have been the harder ones.
 fn clearly(higher: &Row, lower: &Row) -> bool {
     let by = accuracy(higher) - accuracy(lower);
     let images = higher.n.unwrap_or(0).min(lower.n.unwrap_or(0)) as f64;
-    by > FEW + 1e-9 && by * images > 2.5
+    let outside = match higher.n.cmp(&lower.n) {
+        Ordering::Equal => true,
+        Ordering::Less => higher.accuracy_low.is_some_and(|low| accuracy(lower) < low),
+        Ordering::Greater => lower.accuracy_high.is_some_and(|high| high < accuracy(higher)),
+    };
+    by > FEW + 1e-9 && by * images > 2.5 && outside
 }
 
 /// Two attacks under one threat model.
@@ -571,6 +578,13 @@ mod tests {
 
         let cw = |correct| attack("cw", Kind::WhiteBox, 30, correct);
         check(&[pgd(546), cw(500)], &[("pgd-20", Flag::CrossEntropyGap)]);
+        // Of a hundred images, 45 are no fewer than chance may leave of 54.6 %; 40 are.
+        check(&[pgd(546), cw(500).with_count(100, 45)], &[]);
+        check(
+            &[pgd(546), cw(500).with_count(100, 40)],
+            &[("pgd-20", Flag::CrossEntropyGap)],
+        );
+        check(&[pgd(546).with_count(100, 55), cw(500)], &[]);
         check(&[pgd(545), cw(500)], &[]);
         check(
             &[pgd(650), attack("auto-attack", Kind::WhiteBox, 100, 563)],
