@@ -183,3 +183,24 @@ impl Clock {
         Ok((cost.forwards + cost.backwards) as f64 * per_pass)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MMA searches for the margin of images that are right, and only of those.
+    #[test]
+    fn the_probe_is_right() {
+        let (probe, batch) = probe([3, 4, 4], 5).unwrap();
+        let logits = probe.logits(&batch.images, Mode::Eval).unwrap();
+        assert_eq!(logits.dims(), [2, 5]);
+        let said: Vec<u32> = logits.argmax(1).unwrap().to_vec1().unwrap();
+        assert_eq!(said, batch.labels.to_vec1::<u32>().unwrap());
+        // Rows of weights are classes.
+        let of = |class: usize| probe.weights.get(class).unwrap();
+        let first = batch.images.get(0).unwrap().flatten_all().unwrap();
+        let by_hand = (of(3) * first).unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+        let theirs = logits.get(0).unwrap().to_vec1::<f32>().unwrap()[3];
+        assert!((by_hand - theirs).abs() < 1e-5, "{by_hand} and {theirs}");
+    }
+}

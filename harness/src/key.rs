@@ -51,6 +51,17 @@ fn scalar(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
+    /// Another text for the same configuration would give up every finished cell there is.
+    #[test]
+    fn keys_are_of_one_text() {
+        let config = r#" {"c": null, "b": {}, "é\"": [1, 2.5, "\n", true, []], "a": 0.1} "#;
+        let text = r#"{"a":0.1,"b":{},"c":null,"é\"":[1,2.5,"\n",true,[]]}"#;
+        assert_eq!(
+            key_of(&serde_json::from_str(config).unwrap()),
+            blake3::hash(text.as_bytes()).to_hex()[..32]
+        );
+    }
+
     #[test]
     fn keys_do_not_depend_on_the_order_of_fields() {
         let key = |text: &str| key_of(&serde_json::from_str(text).unwrap());
