@@ -1,9 +1,9 @@
-//! Random corners of the ball: of so many tries the one with the highest loss, without a gradient.
+//! Random corners of the ball: of all tries, keep the one with the highest loss. Uses no gradient.
 //!
 //! x′ = argmax over t of CE(f(Π(x + ε · sₜ)), y), sₜ uniform in {−1, 1}^(C·H·W)
 //!
-//! Images `[B, C, H, W]` in `[0, 1]`, Π cuts to `[0, 1]`. L∞ only. A network that falls to this and not to PGD hides
-//! its gradients.
+//! Images `[B, C, H, W]` in `[0, 1]`, Π clips to `[0, 1]`. L∞ only. A network that this attack breaks and PGD does not
+//! masks its gradients.
 
 use attacks::losses::cross_entropy;
 use attacks::{
@@ -16,16 +16,16 @@ use random::{Purpose, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The attack, and what a matrix says beside its name.
+/// The attack and its fields in a matrix.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Corners {
-    /// How many corners are tried.
-    #[serde(default = "many")]
+    /// The number of corners to try.
+    #[serde(default = "default_tries")]
     pub(crate) tries: u64,
 }
 
-fn many() -> u64 {
+fn default_tries() -> u64 {
     50
 }
 
@@ -38,11 +38,11 @@ impl Method for Corners {
 
     fn resolve(&mut self, setting: &Setting) -> std::result::Result<(), Invalid> {
         if self.tries == 0 {
-            return Err(Invalid::new("tries", "0 tries find nothing; write 1 or more"));
+            return Err(Invalid::new("tries", "must be at least 1"));
         }
         match setting.threat.norm {
             Norm::Linf => Ok(()),
-            norm => Err(Invalid::new("", format!("a ball of norm {norm} has no corners"))),
+            norm => Err(Invalid::new("", format!("a ball of norm {norm} has no corners; use linf"))),
         }
     }
 }
@@ -55,13 +55,13 @@ impl Attack for Corners {
         threat: &Threat,
         random: &Stream,
     ) -> Result<Perturbed> {
-        // Counts passes, and takes the network's frozen form.
+        // Counts passes, and uses the frozen network.
         let mut probe = Probe::new(classifier, BatchNorm::Eval)?;
         let pixels = batch.images.elem_count() / batch.ids.len();
         let mut images = batch.images.detach();
         let mut worst = vec![f32::NEG_INFINITY; batch.ids.len()];
         for attempt in 0..self.tries {
-            // A draw is a function of seed, purpose, try and example: never of the batch it comes in.
+            // A draw is a function of seed, purpose, try and example, never of the batch.
             let draws = random.of(Purpose::AttackStart).at(attempt).uniform(&batch.ids, pixels);
             let signs: Vec<f32> = draws.iter().map(|&draw| if draw < 0.5 { -1.0 } else { 1.0 }).collect();
             let signs = Tensor::from_vec(signs, batch.images.shape(), batch.images.device())?;

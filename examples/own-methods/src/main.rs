@@ -1,4 +1,4 @@
-//! Rampart with a defense, an attack and a network of one's own.
+//! Rampart with a defense, an attack and a network added from outside.
 
 mod corners;
 mod mixed;

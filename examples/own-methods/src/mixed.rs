@@ -11,25 +11,25 @@ use defenses::{Defense, InnerAttack, Step};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The defense, and what a matrix says beside its name.
+/// The defense and its fields in a matrix.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Mixed {
     /// α, the weight of the clean images.
-    #[serde(default = "half")]
+    #[serde(default = "default_alpha")]
     pub(crate) alpha: f64,
     /// The inner attack; from a uniform start, on cross entropy.
     #[serde(default)]
     pub(crate) attack: InnerAttack,
 }
 
-fn half() -> f64 {
+fn default_alpha() -> f64 {
     0.5
 }
 
 impl Method for Mixed {
     const NAME: &'static str = "mixed";
-    // Raise it whenever the same configuration starts to give other numbers: cells are made anew.
+    // Raise it whenever the same configuration gives other numbers: cells are then recomputed.
     const VERSION: u32 = 1;
     const SUMMARY: &'static str = "cross entropy on clean and perturbed images, mixed";
     const SOURCE: &'static str = "Goodfellow et al. 2015, arXiv:1412.6572";
@@ -49,7 +49,7 @@ impl Method for Mixed {
 impl Defense for Mixed {
     fn objective(&self, step: &mut Step<'_>) -> Result<Tensor> {
         let adversarial = self.attack.perturb(step)?;
-        // The order is part of the definition: batch norm's running statistics see it.
+        // The order is part of the definition: batch norm's running statistics depend on it.
         let clean_logits = step.train_logits(&step.batch.images)?;
         let robust_logits = step.train_logits(&adversarial)?;
         let clean = cross_entropy(&clean_logits, &step.batch.labels)?;

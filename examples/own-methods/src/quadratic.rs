@@ -1,4 +1,4 @@
-//! A network of any of Candle's operations: a convolution, its square, the mean of every channel, a linear layer.
+//! A network that mixes in operations of Candle: a convolution, its square, average pooling, a linear layer.
 
 use candle_core::{Result, Tensor};
 use models::{Body, Builder, Convolution, Init, Linear, Named, Pass};
@@ -18,10 +18,10 @@ impl Named for Quadratic {
     const SOURCE: &'static str = "this example";
 
     fn check([_, height, width]: [usize; 3], _: usize) -> std::result::Result<(), String> {
-        match height.min(width) < 3 {
-            true => Err("sides must be at least 3".into()),
-            false => Ok(()),
+        if height.min(width) < 3 {
+            return Err("sides must be at least 3".into());
         }
+        Ok(())
     }
 
     fn new(make: &mut Builder, [channels, _, _]: [usize; 3], classes: usize) -> Result<Self> {
@@ -35,12 +35,12 @@ impl Named for Quadratic {
 impl Body for Quadratic {
     fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let x = self.conv.forward(images, pass)?.sqr()?;
-        // Candle's own pooling into a 2×2 grid: quarters of the image.
+        // Candle's own average pooling into a 2×2 grid, one cell per quarter of the image.
         let (_, _, height, width) = x.dims4()?;
         let quarters = x.narrow(2, 0, height / 2 * 2)?.narrow(3, 0, width / 2 * 2)?;
         let quarters = quarters.avg_pool2d((height / 2, width / 2))?;
         self.head.forward(&quarters.flatten_from(1)?, pass)
     }
 
-    // `describe` is left out: the square is no layer of `kernels`, so this network runs through Candle's graph.
+    // No `describe`: `kernels` has no layer for the square, so this network runs through Candle's graph.
 }

@@ -1,4 +1,4 @@
-//! The example's program, used as its user would.
+//! Runs the example's program as a user would.
 
 use assert_cmd::Command;
 
