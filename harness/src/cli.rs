@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use plan::matrix::{Form, Style};
 
 use crate::commands::attack::AttackArgs;
 use crate::commands::check::CheckArgs;
@@ -14,7 +15,6 @@ use crate::commands::man::ManArgs;
 use crate::commands::verify::VerifyRunArgs;
 use crate::commands::verify_examples::VerifyArgs;
 use crate::commands::watch::WatchArgs;
-use crate::look::{Form, Style};
 
 /// Benchmark of adversarial training: trains every network of a matrix, attacks it, stores every
 /// outcome and typesets the tables.

@@ -9,11 +9,11 @@ use attacks::{Batch, Cost};
 use candle_core::{DType, Device, Tensor};
 use defenses::{Length, Memory, Step};
 use models::{Classifier, Mode};
+use plan::{Evaluation, Training};
 use random::Stream;
 use serde::Serialize;
 
 use crate::data::Data;
-use crate::plan::{Evaluation, Training};
 
 /// A linear network: the passes a method makes hardly depend on the network, and this one is cheap.
 struct Probe {
@@ -67,12 +67,12 @@ impl Counter {
     /// The passes of a whole training, without the choice of its best checkpoint.
     pub(crate) fn training(&mut self, cell: &Training, data: &Data) -> Result<Cost> {
         let examples = match cell.recipe.length {
-            Length::Epochs(epochs) => epochs * data.epoch(cell.schooling.unlabeled) as u64,
+            Length::Epochs(epochs) => epochs * data.epoch(cell.supervision.unlabeled) as u64,
             Length::Steps(steps) => steps * cell.recipe.batch as u64,
         };
         let warmup = cell.recipe.awp.map_or(u64::MAX, |awp| awp.warmup);
         let plain = warmup
-            .saturating_mul(data.epoch(cell.schooling.unlabeled) as u64)
+            .saturating_mul(data.epoch(cell.supervision.unlabeled) as u64)
             .min(examples);
         let mut total = Cost::default();
         for (examples, evaluations) in [(plain, 1), (examples - plain, 2)] {

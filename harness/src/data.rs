@@ -10,11 +10,11 @@ use candle_core::{Device, Tensor};
 use datasets::{Augment, Crop, Dataset, Padding, Split, Verify};
 use defenses::Augmentation;
 use kernels::resident::Cut;
+use plan::matrix::{DatasetEntry, SelectionSplit, Unlabeled};
 use random::{Purpose, Stream};
 
 use crate::exit::Stop;
 use crate::lessons::Lessons;
-use crate::matrix::{DatasetEntry, SelectionSplit, Unlabeled};
 
 /// Index of the draw of labeled examples among those of [`Purpose::Subset`], after the limits of both splits.
 const LABELED: u64 = 2;

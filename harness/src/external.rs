@@ -6,14 +6,14 @@ use attacks::{Attack, Configured, Family, Norm, Pixels, Registry, Setting, Threa
 use candle_core::{Device, Result as TensorResult, Tensor};
 use clap::Args;
 use models::{Checkpoint, Classifier, Mode, Network, Networks};
+use plan::attack_label;
+use plan::matrix::from_value;
+use plan::with_suggestion;
+use plan::yaml;
 use random::Stream;
 use serde_json::{Map, Value, json};
 
 use crate::exit::Stop;
-use crate::matrix::from_value;
-use crate::plan::attack_label;
-use crate::suggest::with_suggestion;
-use crate::yaml;
 
 /// Which network.
 #[derive(Debug, Clone, Args)]

@@ -4,88 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::Result;
 use paper_tables::{Chart, Epoch, Figure, History, Weight};
+use plan::tables::Names;
 use results::Row;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::galleries;
-use crate::plan::Training;
 use crate::tables::Run;
 use crate::training;
-
-/// What figures must know of a training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Trained {
-    dataset: String,
-    network: String,
-    /// Label of the defense.
-    defense: String,
-    /// Name of its method.
-    method: String,
-    /// Label of the recipe.
-    recipe: String,
-    seed: u64,
-    /// The weight of its loss's second term, if it has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    weight: Option<OwnWeight>,
-}
-
-/// λ or β of a defense.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OwnWeight {
-    symbol: String,
-    value: f64,
-    /// A hash of everything else that decides a training's numbers, but for the seed.
-    family: String,
-}
-
-/// How configurations name the weight, and what papers call it.
-const WEIGHTS: [(&str, &str); 2] = [("lambda", "λ"), ("beta", "β")];
-
-impl Trained {
-    pub(crate) fn of(training: &Training) -> Self {
-        Self {
-            dataset: training.dataset.name.clone(),
-            network: training.network.clone(),
-            defense: training.label.clone(),
-            method: training.defense.name.to_string(),
-            recipe: training.recipe_label.clone(),
-            seed: training.seed,
-            weight: weight(training),
-        }
-    }
-
-    /// What tells it from the other trainings of a run.
-    fn names(&self) -> Names<'_> {
-        (&self.dataset, &self.network, &self.defense, &self.recipe, self.seed)
-    }
-}
-
-/// Data set, network, defense, recipe and seed.
-type Names<'a> = (&'a str, &'a str, &'a str, &'a str, u64);
-
-fn weight(training: &Training) -> Option<OwnWeight> {
-    let mut config = training.defense.config.clone();
-    let fields = config.as_object_mut()?;
-    let (value, symbol) = WEIGHTS
-        .iter()
-        .find_map(|(field, symbol)| Some((fields.remove(*field)?.as_f64()?, *symbol)))?;
-    let rest = json!({
-        "dataset": training.dataset, "network": training.network, "threat": training.setting.threat,
-        "method": training.defense.name, "config": config, "recipe": training.recipe,
-    });
-    Some(OwnWeight {
-        symbol: symbol.to_string(),
-        value,
-        family: hash(&rest),
-    })
-}
-
-fn hash(value: &Value) -> String {
-    blake3::hash(value.to_string().as_bytes()).to_hex()[..16].to_string()
-}
 
 /// Every curve of a run for which it has enough: over epochs, weights, radii and queries.
 pub(crate) fn charts(run: &Run, rows: &[Row]) -> Result<Vec<Chart>> {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use plan::{Cell, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::claims::{About, Process};
@@ -142,13 +143,9 @@ fn in_the_way(one: &About, other: &About) -> Option<&'static str> {
     }
 }
 
-/// Digits of its key in the name of a cell's folder.
-pub(crate) const KEY_DIGITS: usize = 12;
-
-/// Where a cell keeps its files.
-pub(crate) fn cell_folder(root: &Path, key: &str, slug: &str) -> PathBuf {
-    let slug: String = slug.chars().take(100).collect();
-    root.join("cells").join(format!("{}-{slug}", &key[..KEY_DIGITS]))
+/// The state of a cell's folder in the run's folder `root`.
+pub(crate) fn cell_state(plan: &Plan, root: &Path, cell: Cell) -> State {
+    state(&plan.folder(root, cell), plan.identity(cell).0)
 }
 
 /// What a cell's folder says of it; `None` if it is unfinished.
@@ -282,7 +279,7 @@ mod tests {
     #[test]
     fn only_a_whole_cell_is_finished() {
         let run = tempfile::tempdir().unwrap();
-        let folder = cell_folder(run.path(), "0123456789abcdef", "it");
+        let folder = run.path().join("0123456789ab-it");
         assert_eq!(state(&folder, "0123456789abcdef"), State::New);
         files::make_folder(&folder).unwrap();
         assert_eq!(state(&folder, "0123456789abcdef"), State::Begun);

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use plan::Plan;
+use plan::matrix::{Matrix, Source};
 
-use crate::matrix::{Matrix, Source};
-use crate::plan::Plan;
-use crate::{checkpoint, compare, files, folder, plan, tables, training};
+use crate::{checkpoint, compare, files, folder, tables, training};
 
 /// What a matrix can name.
 #[derive(Debug)]
@@ -102,5 +102,5 @@ fn resolve(text: &str, methods: &Methods) -> Result<Plan, String> {
         text: text.to_string(),
     };
     let matrix = Matrix::parse(source, &[]).map_err(|error| error.to_string())?;
-    Plan::resolve(&matrix, &methods.0, None, &mut |_| Ok(String::new())).map_err(|error| format!("{error:#}"))
+    plan::resolve(&matrix, &methods.0, None, None).map_err(|error| error.to_string())
 }

@@ -12,6 +12,7 @@ use candle_core::Device;
 use datasets::Split;
 use defenses::{Group, Step, Taught};
 use models::{Classifier, Network};
+use plan::Training;
 use random::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,6 @@ use crate::data::{Data, plain_batch};
 use crate::evaluation::{self, predictions};
 use crate::failure::Failure;
 use crate::files;
-use crate::plan::Training;
 use crate::progress::Bar;
 
 /// What the teacher said, in the folder of the training that asked it.
@@ -79,7 +79,7 @@ pub(crate) fn ask(
     let frozen = teacher.freeze()?;
     let frozen: &dyn Classifier = frozen.as_deref().unwrap_or(teacher);
     let mut examples = data.train.clone();
-    if cell.schooling.unlabeled.is_some() {
+    if cell.supervision.unlabeled.is_some() {
         examples.extend(&data.unlabeled);
     }
     examples.sort_unstable();
@@ -94,7 +94,7 @@ pub(crate) fn ask(
     let mut said = Said {
         key: cell.key.clone(),
         teacher: cell
-            .schooling
+            .supervision
             .teacher
             .as_ref()
             .map_or_else(String::new, |it| it.key.clone()),
@@ -155,7 +155,7 @@ pub(crate) fn breaches(cell: &Training, epoch: Option<u64>, folder: &Path) -> Ve
             breaches.push(format!("{TEACHER}: {text}"));
         }
     };
-    let teacher = cell.schooling.teacher.as_ref().map(|it| &it.key);
+    let teacher = cell.supervision.teacher.as_ref().map(|it| &it.key);
     breach(teacher == Some(&said.teacher), "another teacher than the matrix names");
     breach(
         epoch == Some(said.epoch),
@@ -220,7 +220,7 @@ impl Lessons {
     pub(crate) fn with_teacher(cell: &Training, data: &Data, said: &Said) -> Result<Self, Failure> {
         let mut lessons = Self::without_teacher(data);
         let mut groups = vec![None; lessons.labels.len()];
-        if let Some(unlabeled) = cell.schooling.unlabeled {
+        if let Some(unlabeled) = cell.supervision.unlabeled {
             for &example in &data.unlabeled {
                 let place = said.examples.binary_search(&example).ok();
                 let class = place.context("the teacher said nothing of an unlabeled example")?;

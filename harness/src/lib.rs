@@ -4,12 +4,6 @@
 mod cli;
 mod commands;
 
-mod key;
-mod matrix;
-mod plan;
-mod recipe;
-mod yaml;
-
 mod cost;
 mod data;
 mod evaluation;
@@ -27,7 +21,6 @@ mod figures;
 mod files;
 mod folder;
 mod galleries;
-mod look;
 mod manifest;
 mod tables;
 
@@ -40,16 +33,16 @@ mod failure;
 mod host;
 mod program;
 mod progress;
-mod suggest;
 
 use std::io::Write;
 use std::process::ExitCode;
 
+use ::plan::Methods;
+use ::plan::matrix::MatrixError;
+
 use crate::cli::{Cli, Command};
 pub use crate::exit::Exit;
 use crate::exit::Stop;
-use crate::matrix::MatrixError;
-use crate::plan::Methods;
 pub use crate::program::Harness;
 
 /// Results go to stdout, everything else to stderr.

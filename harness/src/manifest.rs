@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use plan::Plan;
+use plan::matrix::Matrix;
 use results::atomic;
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +19,6 @@ use crate::exit::Exit;
 use crate::files;
 use crate::folder::{self, FileMark};
 use crate::host;
-use crate::matrix::Matrix;
-use crate::plan::Plan;
 use crate::run::{AllData, data_key};
 
 /// Raised whenever a manifest says something otherwise.

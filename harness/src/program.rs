@@ -6,8 +6,7 @@ use std::sync::Arc;
 use attacks::{Attack, Method};
 use defenses::Defense;
 use models::Named;
-
-use crate::plan::Methods;
+use plan::Methods;
 
 /// The program with the methods it ships with, and any of your own.
 ///

@@ -4,20 +4,20 @@ mod behind;
 mod runner;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use plan::matrix::DatasetEntry;
+use plan::{Cell, Plan};
 
 use self::behind::Behind;
 use self::runner::Runner;
 use crate::claims::Note;
 use crate::data::Data;
 use crate::folder::{self, FailedCell, RunFolder, State};
-use crate::matrix::DatasetEntry;
-use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::training::clean_up;
 
@@ -56,13 +56,6 @@ pub(crate) enum Compute {
     Nothing,
 }
 
-/// One cell of a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Cell {
-    Training(usize),
-    Evaluation(usize),
-}
-
 /// How a run ended.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -79,75 +72,6 @@ pub(crate) struct Report {
     /// Cells without a result, with the reason.
     pub(crate) failed: Vec<(String, FailedCell)>,
     pub(crate) interrupted: bool,
-}
-
-impl Plan {
-    /// The cells that must be there before this one.
-    pub(crate) fn parents(&self, cell: Cell) -> Vec<Cell> {
-        match cell {
-            Cell::Training(i) => {
-                let teacher = self.trainings[i].schooling.teacher.as_ref();
-                teacher.map(|it| Cell::Training(it.training)).into_iter().collect()
-            }
-            Cell::Evaluation(i) => {
-                let evaluation = &self.evaluations[i];
-                let source = evaluation.source.as_ref().map(|it| it.training);
-                [Some(evaluation.target), source]
-                    .into_iter()
-                    .flatten()
-                    .map(Cell::Training)
-                    .collect()
-            }
-        }
-    }
-
-    /// Every cell, trainings first.
-    pub(crate) fn cells(&self) -> impl Iterator<Item = Cell> {
-        let trainings = (0..self.trainings.len()).map(Cell::Training);
-        trainings.chain((0..self.evaluations.len()).map(Cell::Evaluation))
-    }
-
-    /// A cell's key and readable name.
-    pub(crate) fn identity(&self, cell: Cell) -> (&str, &str) {
-        match cell {
-            Cell::Training(i) => (&self.trainings[i].key, &self.trainings[i].slug),
-            Cell::Evaluation(i) => (&self.evaluations[i].key, &self.evaluations[i].slug),
-        }
-    }
-
-    /// Where a cell keeps its files.
-    pub(crate) fn folder(&self, root: &Path, cell: Cell) -> PathBuf {
-        let (key, slug) = self.identity(cell);
-        folder::cell_folder(root, key, slug)
-    }
-
-    /// The name of that folder.
-    pub(crate) fn folder_name(&self, cell: Cell) -> String {
-        let folder = self.folder(Path::new(""), cell);
-        folder
-            .file_name()
-            .and_then(|it| it.to_str())
-            .expect("a plain name")
-            .to_string()
-    }
-
-    /// How a cell stands on disk.
-    pub(crate) fn state(&self, root: &Path, cell: Cell) -> State {
-        folder::state(&self.folder(root, cell), self.identity(cell).0)
-    }
-
-    /// The selected evaluations and the trainings they need, parents first. A training whose
-    /// evaluations are all finished is not needed.
-    pub(crate) fn needed(&self, selected: &[usize]) -> Vec<Cell> {
-        let mut cells: BTreeSet<Cell> = selected.iter().map(|&i| Cell::Evaluation(i)).collect();
-        let mut children: Vec<Cell> = cells.iter().copied().collect();
-        while let Some(child) = children.pop() {
-            let new = self.parents(child).into_iter().filter(|&parent| cells.insert(parent));
-            children.extend(new);
-        }
-        // Trainings come before evaluations, and a teacher's before those that ask it.
-        cells.into_iter().collect()
-    }
 }
 
 /// Runs `cells` (parents first) and what the plan says of them, beside whoever else works in the
@@ -327,7 +251,7 @@ impl Board {
             if runner.options.force {
                 folder::forget(&folder)?;
             }
-            match plan.state(runner.root, cell) {
+            match folder::cell_state(plan, runner.root, cell) {
                 State::Done => {
                     // A kill between a cell's end and its tidying leaves something.
                     clean_up(&folder);
@@ -355,7 +279,7 @@ impl Board {
             // Parents that were not asked for belong to somebody else.
             for parent in plan.parents(cell) {
                 if !asked.contains(&parent) && !board.ended.contains_key(&parent) {
-                    match plan.state(runner.root, parent) {
+                    match folder::cell_state(plan, runner.root, parent) {
                         State::Done => board.ended.insert(parent, None),
                         State::Failed(failed) => board.ended.insert(parent, Some(failed)),
                         _ => None,

@@ -13,6 +13,8 @@ use anyhow::Context;
 use candle_core::{Device, Tensor};
 use defenses::Length;
 use models::Network;
+use plan::Training;
+use plan::matrix::Checkpoint;
 use random::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +25,6 @@ use crate::evaluation::{Saves, Scrutiny, Task, judge};
 use crate::failure::Failure;
 use crate::files;
 use crate::lessons::Lessons;
-use crate::matrix::Checkpoint;
-use crate::plan::Training;
 use crate::progress::Bar;
 
 /// The file of a checkpoint.

@@ -10,6 +10,9 @@ use anyhow::Result;
 use candle_core::{Device, Tensor};
 use clap::Args;
 use models::Classifier;
+use plan::Methods;
+use plan::key_of;
+use plan::matrix::{DatasetEntry, Limit};
 use random::{Purpose, Stream};
 use results::{Row, Timing, TimingKind};
 use serde_json::json;
@@ -23,9 +26,6 @@ use crate::exit::{Exit, Stop};
 use crate::external::{self, External, Judge, NetworkArgs};
 use crate::failure::Failure;
 use crate::host;
-use crate::key::key_of;
-use crate::matrix::{DatasetEntry, Limit};
-use crate::plan::Methods;
 use crate::progress::Progress;
 
 /// Raised whenever the same command starts to give other numbers.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use comfy_table::{Table, presets};
+use plan::matrix::SelectionSplit;
+use plan::{Cell, Digests, Evaluation, Methods, Plan};
 use results::{Outcome, Row};
 use serde_json::json;
 
@@ -15,9 +17,7 @@ use crate::exit::{Exit, Stop};
 use crate::folder::{self, FileMark, State};
 use crate::lessons;
 use crate::manifest::{self, Manifest, PlanFacts};
-use crate::matrix::{Checkpoint, SelectionSplit};
-use crate::plan::{Evaluation, Methods, Plan};
-use crate::run::{Cell, data_key};
+use crate::run::data_key;
 use crate::tables;
 use crate::training;
 
@@ -223,11 +223,13 @@ fn resolve(root: &Path, manifest: &Manifest, methods: &Methods) -> Result<Plan> 
         limit: asked.limit,
         seed: asked.seed,
     })?;
-    Plan::resolve(&matrix, methods, asked.seed, &mut |entry| {
+    let mut digests = Digests::new();
+    for entry in plan::resolve(&matrix, methods, asked.seed, None)?.datasets() {
         let facts = manifest.datasets.get(&data_key(entry));
-        let facts = facts.with_context(|| format!("the manifest does not know the data set {}", entry.name))?;
-        Ok(facts.digest.clone())
-    })
+        let facts = facts.with_context(|| format!("the manifest has no data set {}", entry.name))?;
+        digests.insert(entry.clone(), facts.digest.clone());
+    }
+    Ok(plan::resolve(&matrix, methods, asked.seed, Some(&digests))?)
 }
 
 impl Evidence {
@@ -320,7 +322,7 @@ fn complete(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
     let plan = evidence.plan()?;
     for cell in plan.cells() {
         let slug = plan.identity(cell).1;
-        match plan.state(&evidence.root, cell) {
+        match folder::cell_state(plan, &evidence.root, cell) {
             State::Done => {}
             State::New => findings.breach(format!("{slug} was not begun")),
             State::Begun => findings.breach(format!("{slug} is not finished")),
@@ -361,18 +363,18 @@ fn rows(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
         same("defense_version", row.defense_version == training.defense.version);
         same("recipe", row.recipe == training.recipe_label);
         same("seed", row.seed == training.seed);
-        same("checkpoint", row.checkpoint == tables::stored(evaluation.checkpoint));
+        same("checkpoint", row.checkpoint == evaluation.checkpoint.into());
         same(
             "attack",
             row.attack == evaluation.label && row.attack_name == evaluation.attack.name,
         );
         same("attack_version", row.attack_version == Some(evaluation.attack.version));
-        same("kind", row.kind == tables::kind(evaluation));
+        same("kind", row.kind == evaluation.kind());
         let source = evaluation.source.as_ref();
         same("source", row.source.as_ref() == source.map(|it| &it.label));
         same(
             "source_checkpoint",
-            row.source_checkpoint == source.map(|it| tables::stored(it.checkpoint)),
+            row.source_checkpoint == source.map(|it| it.checkpoint.into()),
         );
         same("status", row.status == results::Status::Done && row.error.is_none());
 
@@ -447,7 +449,7 @@ fn selection(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
     let plan = evidence.plan()?;
     for (i, cell) in plan.trainings.iter().enumerate() {
         let folder = plan.folder(&evidence.root, Cell::Training(i));
-        if plan.state(&evidence.root, Cell::Training(i)) != State::Done {
+        if folder::cell_state(plan, &evidence.root, Cell::Training(i)) != State::Done {
             continue;
         }
         for breach in training::breaches_of_selection(cell, &folder) {
@@ -463,11 +465,7 @@ fn selection(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
     for (evaluation, folder, found) in evidence.evaluations()? {
         let Ok((row, _)) = found else { continue };
         let training = plan.target(evaluation);
-        let chosen = match (evaluation.checkpoint, training.selection.split) {
-            (Checkpoint::Last, _) | (_, None) => results::Selection::None,
-            (_, Some(SelectionSplit::Validation)) => results::Selection::Validation,
-            (_, Some(SelectionSplit::Test)) => results::Selection::Test,
-        };
+        let chosen = training.selection.chose(evaluation.checkpoint);
         let name = evidence.shown(&folder);
         if row.selection != chosen {
             findings.breach(format!(
@@ -487,10 +485,10 @@ fn selection(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
 fn teachers(evidence: &Evidence, findings: &mut Findings) -> Result<()> {
     let plan = evidence.plan()?;
     for (i, cell) in plan.trainings.iter().enumerate() {
-        let Some(teacher) = &cell.schooling.teacher else {
+        let Some(teacher) = &cell.supervision.teacher else {
             continue;
         };
-        if plan.state(&evidence.root, Cell::Training(i)) != State::Done {
+        if folder::cell_state(plan, &evidence.root, Cell::Training(i)) != State::Done {
             continue;
         }
         let folder = plan.folder(&evidence.root, Cell::Training(i));

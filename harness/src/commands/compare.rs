@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use plan::nearest;
 
 use crate::compare::{self, Comparison, Count, Rules, Shown, Stored};
 use crate::exit::{Exit, Stop};
 use crate::files;
-use crate::suggest::nearest;
 
 /// Two sets of results, and how far they may differ.
 #[derive(Debug, Clone, Args)]

@@ -187,7 +187,7 @@ fn passes(slug: &str, file: &Path, filters: &[(&str, &str)]) -> Result<bool> {
     Ok(filters.iter().all(|(key, value)| match *key {
         "dataset" => parts.dataset == *value,
         "network" => about.network == *value,
-        "defense" => parts.defense == crate::plan::slug(value),
+        "defense" => parts.defense == plan::slug(value),
         "seed" => parts.seed == *value,
         _ => true,
     }))

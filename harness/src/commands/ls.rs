@@ -3,12 +3,12 @@ use std::io::Write;
 use anyhow::Result;
 use attacks::Registry;
 use comfy_table::{ContentArrangement, Table, presets};
+use plan::Methods;
 use serde_json::{Value, json};
 
 use super::method::{self, unknown};
 use crate::cli::Listing;
 use crate::exit::Exit;
-use crate::plan::Methods;
 
 /// Lists what a matrix can name, or tells one of them in full.
 pub(crate) fn main(

@@ -5,13 +5,13 @@ use std::io::Write;
 use anyhow::Result;
 use attacks::{Entry, Family, Norm, Registry, Setting, Threat};
 use defenses::{Defense, Recipe};
+use plan::nearest;
+use plan::written_recipe;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::ls::flow;
 use crate::exit::Stop;
-use crate::recipe::written_recipe;
-use crate::suggest::nearest;
 
 /// What is known of one method of a registry.
 pub(crate) struct Method {
@@ -399,7 +399,7 @@ fn folded(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Methods;
+    use plan::Methods;
 
     fn text(method: &Method) -> String {
         let mut out = Vec::new();

@@ -25,15 +25,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use ::plan::matrix::Matrix;
+use ::plan::{Digests, Methods, Plan, nearest};
 use anyhow::Result;
 
 use crate::cli::{MatrixArgs, SelectArgs};
 use crate::data::Data;
 use crate::exit::{Exit, Stop};
-use crate::matrix::Matrix;
-use crate::plan::{Methods, Plan};
 use crate::run::{AllData, data_key};
-use crate::suggest::nearest;
 
 /// Reads a matrix and lays the command line over it.
 pub(crate) fn read_matrix(args: &MatrixArgs) -> Result<Matrix> {
@@ -63,14 +62,16 @@ pub(crate) fn resolve(
     data_dir: Option<&Path>,
 ) -> Result<(Plan, AllData)> {
     let root = datasets::root(data_dir).map_err(|error| Stop::usage(error.to_string()))?;
+    // Mistakes first: reading data may take a while.
+    let checked = ::plan::resolve(matrix, methods, args.seed, None)?;
     let mut all: AllData = BTreeMap::new();
-    let plan = Plan::resolve(matrix, methods, args.seed, &mut |entry| {
-        let key = data_key(entry);
-        if !all.contains_key(&key) {
-            all.insert(key.clone(), Arc::new(Data::load(entry, &root)?));
-        }
-        Ok(all[&key].dataset.digest.clone())
-    })?;
+    let mut digests = Digests::new();
+    for entry in checked.datasets() {
+        let data = Data::load(entry, &root)?;
+        digests.insert(entry.clone(), data.dataset.digest.clone());
+        all.insert(data_key(entry), Arc::new(data));
+    }
+    let plan = ::plan::resolve(matrix, methods, args.seed, Some(&digests))?;
     Ok((plan, all))
 }
 

@@ -3,6 +3,7 @@ use std::io::Write;
 use anyhow::Result;
 use attacks::Cost;
 use comfy_table::{CellAlignment, Table, presets};
+use plan::{Cell, Methods, Plan};
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -11,9 +12,8 @@ use crate::claims;
 use crate::cli::PlanArgs;
 use crate::cost::{Clock, Counter};
 use crate::exit::Exit;
-use crate::folder::State;
-use crate::plan::{Methods, Plan};
-use crate::run::{AllData, Cell, data_key};
+use crate::folder::{self, State};
+use crate::run::{AllData, data_key};
 
 /// Lists cells, how each stands, and what is left to compute.
 pub(crate) fn main(args: &PlanArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {
@@ -23,7 +23,7 @@ pub(crate) fn main(args: &PlanArgs, methods: &Methods, out: &mut dyn Write) -> R
     let root = args.select.out.join(&plan.name);
     let begun = claims::begun(&root)?;
     let (mut counter, mut clock) = (Counter::default(), Clock::default());
-    let stands = |cell: &Cell| match plan.state(&root, *cell) {
+    let stands = |cell: &Cell| match folder::cell_state(&plan, &root, *cell) {
         State::New if begun.contains(&plan.folder_name(*cell)) => State::Begun,
         state => state,
     };

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use plan::tables::RunTables;
+use plan::{Cell, Methods, Plan};
 use random::Stream;
 
 use super::{read_matrix, resolve, select};
@@ -16,11 +18,10 @@ use crate::device;
 use crate::evaluation;
 use crate::exit::{Exit, Stop};
 use crate::files;
-use crate::folder::{RunFolder, State};
+use crate::folder::{self, RunFolder, State};
 use crate::manifest::{self, MatrixFacts, Recorder, Settings};
-use crate::plan::{Methods, Plan};
 use crate::progress::Progress;
-use crate::run::{Cell, Compute, Options, Report, run, tidy_temporary};
+use crate::run::{Compute, Options, Report, run, tidy_temporary};
 use crate::tables;
 
 /// What a process claims while it stores and typesets.
@@ -58,7 +59,7 @@ pub(crate) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     if !(args.stale_after.is_finite() && args.stale_after >= 1.0) {
         return Err(Stop::usage("--stale-after must be at least 1 second"));
     }
-    let me = About::me(Some(tables::digest(&plan)?), args.force, args.stale_after);
+    let me = About::me(Some(RunTables::of(&plan).digest()), args.force, args.stale_after);
     let run_folder = RunFolder::open(&args.select.out, &plan.name, me, &|line| eprintln!("{line}"))?;
     let root = run_folder.root();
     for folder in ["", tables::FOLDER, manifest::INVOCATIONS] {
@@ -162,7 +163,7 @@ fn tidy(plan: &Plan, run_folder: &RunFolder) -> Result<()> {
         let known: HashMap<&str, Cell> = plan.cells().map(|cell| (plan.identity(cell).0, cell)).collect();
         let done = |key: &str| {
             let cell = known.get(key);
-            cell.is_some_and(|cell| plan.state(run_folder.root(), *cell) == State::Done)
+            cell.is_some_and(|cell| folder::cell_state(plan, run_folder.root(), *cell) == State::Done)
         };
         claims::tidy(run_folder.process(), &done)?;
     }

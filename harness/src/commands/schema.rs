@@ -2,13 +2,13 @@ use std::io::Write;
 
 use anyhow::Result;
 use attacks::Registry;
+use plan::Methods;
+use plan::matrix::{Block, TableEntry, TableName};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use crate::exit::Exit;
-use crate::matrix::{Block, TableEntry, TableName};
-use crate::plan::Methods;
 
 /// Prints the JSON Schema of matrices.
 pub(crate) fn main(methods: &Methods, out: &mut dyn Write) -> Result<Exit> {

@@ -3,6 +3,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use plan::matrix::Matrix;
 use serde_json::json;
 
 use super::plan::duration;
@@ -11,7 +12,6 @@ use crate::cli::StatusArgs;
 use crate::exit::{Exit, Stop};
 use crate::folder::{self, Glance};
 use crate::host;
-use crate::matrix::Matrix;
 use crate::tables;
 
 /// How a run gets on, out of its folder alone: no data are read and no file is checked.
@@ -94,8 +94,8 @@ impl Run {
         // A folder begins with the first digits of the cell's key.
         let held: HashMap<String, Note> = claims::watch(&self.root)?
             .into_iter()
-            .filter(|(key, _)| key.len() > folder::KEY_DIGITS)
-            .map(|(key, note)| (key[..folder::KEY_DIGITS].to_string(), note))
+            .filter(|(key, _)| key.len() > plan::KEY_DIGITS)
+            .map(|(key, note)| (key[..plan::KEY_DIGITS].to_string(), note))
             .collect();
         let begun = claims::begun(&self.root)?;
         let mut status = Status {
@@ -108,7 +108,7 @@ impl Run {
             seconds_left: None,
         };
         for (name, done) in self.names.iter().zip(&mut self.done) {
-            let holder = held.get(&name[..folder::KEY_DIGITS]);
+            let holder = held.get(&name[..plan::KEY_DIGITS]);
             if !*done {
                 match folder::glance(&folders.join(name)) {
                     Glance::Done => *done = true,
@@ -220,7 +220,7 @@ impl Status {
 
 /// What follows the key in the name of a cell's folder.
 pub(super) fn slug(name: &str) -> &str {
-    name.get(folder::KEY_DIGITS + 1..).unwrap_or(name)
+    name.get(plan::KEY_DIGITS + 1..).unwrap_or(name)
 }
 
 /// Of every cell, what it is called without its seed: cells of one such name take about as long.

@@ -13,6 +13,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use plan::tables::RunTables;
+use plan::{Cell, Methods, Plan};
 use serde::{Deserialize, Serialize};
 
 use self::slurm::Slurm;
@@ -21,9 +23,7 @@ use crate::claims::About;
 use crate::cli::SubmitArgs;
 use crate::exit::{Exit, Stop};
 use crate::files;
-use crate::folder::{RunFolder, State};
-use crate::plan::{Methods, Plan};
-use crate::run::Cell;
+use crate::folder::{self, RunFolder, State};
 use crate::tables;
 
 /// Submits what is not finished and not queued.
@@ -36,7 +36,7 @@ pub(crate) fn main(args: &SubmitArgs, methods: &Methods, out: &mut dyn Write) ->
     let cells = plan.needed(&select(&plan, &args.select)?);
     let resources = Resources::read(args, &plan)?;
     let slurm = Slurm::find(args.dry_run)?;
-    let me = About::me(Some(tables::digest(&plan)?), false, args.stale_after);
+    let me = About::me(Some(RunTables::of(&plan).digest()), false, args.stale_after);
     let run_folder = RunFolder::open(&args.select.out, &plan.name, me, &|line| eprintln!("{line}"))?;
     let root = absolute(run_folder.root())?;
     files::write(&root.join("matrix.yaml"), matrix.source.text.as_bytes())?;
@@ -213,7 +213,7 @@ fn left(plan: &Plan, root: &Path, cells: &[Cell], book: &Book) -> Left {
     };
     let mut hopeless = BTreeSet::new();
     for &cell in cells {
-        match plan.state(root, cell) {
+        match folder::cell_state(plan, root, cell) {
             State::Done => left.done += 1,
             State::Failed(failed) if failed.repeatable => {
                 left.hopeless += 1;
@@ -266,7 +266,7 @@ fn arrays(plan: &Plan, root: &Path, cells: &[Cell], book: &Book, largest_index: 
     for &cell in cells {
         let parent = |training: usize| -> Option<(Parent, u32)> {
             let known = queued.get(plan.trainings[training].key.as_str());
-            let done = || plan.state(root, Cell::Training(training)) == State::Done;
+            let done = || folder::cell_state(plan, root, Cell::Training(training)) == State::Done;
             if known.is_none() && !place.contains_key(&training) && done() {
                 return None;
             }
@@ -276,7 +276,7 @@ fn arrays(plan: &Plan, root: &Path, cells: &[Cell], book: &Book, largest_index: 
         let (kind, network, name, target, source) = match cell {
             Cell::Training(i) => {
                 let training = &plan.trainings[i];
-                let teacher = training.schooling.teacher.as_ref().and_then(|it| parent(it.training));
+                let teacher = training.supervision.teacher.as_ref().and_then(|it| parent(it.training));
                 let network = &training.network;
                 (Kind::Train, network, format!("train-{network}"), None, teacher)
             }

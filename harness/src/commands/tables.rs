@@ -1,12 +1,12 @@
 use std::io::Write;
 
 use anyhow::Result;
+use plan::tables::StyleChanges;
 
 use super::run::TABLES;
 use crate::claims::{self, About, Process};
 use crate::cli::{Format, Switch, TablesArgs};
 use crate::exit::{Exit, Stop};
-use crate::look::Wanted;
 use crate::manifest;
 use crate::tables::{self, Changes};
 
@@ -20,7 +20,7 @@ pub(crate) fn main(args: &TablesArgs, out: &mut dyn Write) -> Result<Exit> {
     }
     let changes = Changes {
         worst_of,
-        look: Wanted {
+        style: StyleChanges {
             style: args.style,
             form: args.form,
             bold: args.bold.map(|it| it == Switch::On),

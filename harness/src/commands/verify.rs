@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use comfy_table::{Table, presets};
+use plan::{Cell, Methods, Plan};
 
 use super::{read_matrix, resolve, select};
 use crate::claims::{self, About};
@@ -14,9 +15,8 @@ use crate::cli::{DataArgs, MatrixArgs, SelectArgs};
 use crate::exit::{Exit, Stop};
 use crate::folder::{self, RunFolder, State};
 use crate::manifest::{self, Manifest};
-use crate::plan::{Methods, Plan};
 use crate::progress::Progress;
-use crate::run::{Cell, Compute, Options, run};
+use crate::run::{Compute, Options, run};
 use crate::{device, files};
 
 /// Which cells to compute again.
@@ -163,7 +163,7 @@ fn choose(wanted: &str, plan: &Plan, root: &Path, mut selected: Vec<usize>) -> R
             .ok_or_else(|| Stop::usage(format!("--cells {number} is neither a number of cells nor `all`")))?,
     };
     selected.retain(|&i| {
-        let state = plan.state(root, Cell::Evaluation(i));
+        let state = folder::cell_state(plan, root, Cell::Evaluation(i));
         matches!(state, State::Done | State::Damaged(_))
     });
     if selected.is_empty() {

@@ -7,6 +7,8 @@ use candle_core::{DType, Device, Tensor};
 use clap::Args;
 use datasets::Split;
 use models::Classifier;
+use plan::Methods;
+use plan::matrix::{DatasetEntry, Limit};
 
 use crate::cli::DataArgs;
 use crate::data::{Data, plain_batch};
@@ -15,8 +17,6 @@ use crate::examples::Examples;
 use crate::exit::{Exit, Stop};
 use crate::external::{self, NetworkArgs};
 use crate::failure::Failure;
-use crate::matrix::{DatasetEntry, Limit};
-use crate::plan::Methods;
 
 /// Examples evaluated together. Results do not depend on it.
 const BATCH: usize = 100;

@@ -7,11 +7,13 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use models::{Classifier, Network};
+use plan::matrix::Checkpoint;
+use plan::{Cell, Evaluation, Plan, Training};
 use random::{Purpose, Stream};
 use results::{Row, Timing, TimingKind};
 
 use super::behind::Behind;
-use super::{AllData, Cell, Ended, Options, Others, data_key, tidy_temporary};
+use super::{AllData, Ended, Options, Others, data_key, tidy_temporary};
 use crate::claims::{Attempt, Claim, Note, Process, Published};
 use crate::data::{Data, plain_batch};
 use crate::evaluation::{Judged, Saves, Scrutiny, Task, judge, query_budget, untouched};
@@ -20,10 +22,7 @@ use crate::failure::Failure;
 use crate::folder::{self, FailedCell, State};
 use crate::host;
 use crate::lessons::{self, Lessons, Said};
-use crate::matrix::{Checkpoint, SelectionSplit};
-use crate::plan::{Evaluation, Plan, Training};
 use crate::progress::{Bar, Progress};
-use crate::tables::{kind, stored};
 use crate::training::{About as Trained, RESUME, batch_that_fits, checkpoint_file, clean_up, load_network, train};
 
 /// How a claimed cell was found.
@@ -111,7 +110,7 @@ impl Runner<'_> {
         if self.options.force {
             folder::forget(work)?;
         }
-        match self.plan.state(self.root, cell) {
+        match folder::cell_state(self.plan, self.root, cell) {
             State::Done => return Ok(Prepared::Ended(None)),
             State::Failed(failed) if failed.repeatable || others == Others::Seen => {
                 return Ok(Prepared::Ended(Some(failed)));
@@ -133,7 +132,9 @@ impl Runner<'_> {
 
     fn publish(&self, cell: Cell, claim: Claim) -> Result<Published> {
         let folder = self.plan.folder(self.root, cell);
-        let published = claim.publish(&folder, &|| self.plan.state(self.root, cell) == State::Done)?;
+        let published = claim.publish(&folder, &|| {
+            folder::cell_state(self.plan, self.root, cell) == State::Done
+        })?;
         if published == Published::Ours {
             self.behind.note(folder)?;
         }
@@ -146,7 +147,7 @@ impl Runner<'_> {
             // Whoever holds it comes to the same end, or to a better one.
             return Ok(());
         };
-        if self.plan.state(self.root, cell) == State::Done {
+        if folder::cell_state(self.plan, self.root, cell) == State::Done {
             claim.drop_all();
             return Ok(());
         }
@@ -187,7 +188,7 @@ impl Runner<'_> {
         results::write_cell(folder, &[], &[], &[timing]).context("cannot store a training's timings")?;
         let mut names: Vec<&str> = trained.files.iter().map(String::as_str).collect();
         names.extend(RESULT_FILES);
-        names.extend(cell.schooling.teacher.as_ref().map(|_| lessons::TEACHER));
+        names.extend(cell.supervision.teacher.as_ref().map(|_| lessons::TEACHER));
         folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
         clean_up(folder);
         Ok(())
@@ -202,7 +203,7 @@ impl Runner<'_> {
         device: &Device,
         bar: &Bar,
     ) -> Result<Lessons, Failure> {
-        let Some(teacher) = &cell.schooling.teacher else {
+        let Some(teacher) = &cell.supervision.teacher else {
             return Ok(Lessons::without_teacher(data));
         };
         let before = Said::read(folder, &cell.key).unwrap_or_else(|error| {
@@ -251,7 +252,7 @@ impl Runner<'_> {
             random: &random,
             device,
             bar: &bar,
-            scrutiny: match kind(cell) {
+            scrutiny: match cell.kind() {
                 results::Kind::Natural => Scrutiny::Network,
                 _ => Scrutiny::Again,
             },
@@ -260,7 +261,7 @@ impl Runner<'_> {
                 key: &cell.key,
                 every: self.options.checkpoint_every,
             }),
-            keep_images: match kind(cell) {
+            keep_images: match cell.kind() {
                 results::Kind::WhiteBox => examples::kept(data.dataset.test.image()),
                 _ => 0,
             },
@@ -353,18 +354,14 @@ impl Runner<'_> {
             defense_version: training.defense.version,
             recipe: training.recipe_label.clone(),
             seed: training.seed,
-            checkpoint: stored(cell.checkpoint),
-            selection: match (cell.checkpoint, training.selection.split) {
-                (Checkpoint::Last, _) | (_, None) => results::Selection::None,
-                (_, Some(SelectionSplit::Validation)) => results::Selection::Validation,
-                (_, Some(SelectionSplit::Test)) => results::Selection::Test,
-            },
+            checkpoint: cell.checkpoint.into(),
+            selection: training.selection.chose(cell.checkpoint),
             attack: cell.label.clone(),
             attack_name: cell.attack.name.to_string(),
             attack_version: Some(cell.attack.version),
-            kind: kind(cell),
+            kind: cell.kind(),
             source: cell.source.as_ref().map(|it| it.label.clone()),
-            source_checkpoint: cell.source.as_ref().map(|it| stored(it.checkpoint)),
+            source_checkpoint: cell.source.as_ref().map(|source| source.checkpoint.into()),
             source_seed: cell.source.as_ref().map(|it| self.plan.trainings[it.training].seed),
             norm: (!natural).then(|| cell.threat.norm.to_string()),
             epsilon: (!natural).then(|| cell.threat.epsilon.to_string()),

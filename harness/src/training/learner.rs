@@ -8,13 +8,13 @@ use attacks::{Batch, Cost};
 use candle_core::{DType, Device, Tensor};
 use defenses::{Descent, Memory, Step, Taught, clip_gradients};
 use models::Network;
+use plan::Training;
 use random::Stream;
 use serde::Serialize;
 
 use crate::checkpoint;
 use crate::failure::Failure;
 use crate::lessons;
-use crate::plan::Training;
 
 /// A network in training and everything that a step changes.
 pub(super) struct Learner {

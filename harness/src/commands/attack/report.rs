@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use comfy_table::{CellAlignment, Table, presets};
 use models::Classifier;
+use plan::{CELLS, folder_name};
 use results::{PerExample, Row};
 
 use super::{AttackArgs, Done, stopped};
@@ -18,7 +19,6 @@ use crate::exit::Stop;
 use crate::external::External;
 use crate::failure::Failure;
 use crate::files;
-use crate::folder::cell_folder;
 
 /// The table: accuracy with its 95 % Wilson interval, and what the attack cost.
 pub(super) fn show(
@@ -118,7 +118,8 @@ pub(super) fn store(folder: &Path, args: &AttackArgs, rows: &[Row], done: &[Done
         )));
     }
     for (it, row) in done.iter().zip(rows) {
-        let cell = cell_folder(folder, &it.key, &format!("{}-{}", args.dataset, it.judge.attack.name));
+        let slug = format!("{}-{}", args.dataset, it.judge.attack.name);
+        let cell = folder.join(CELLS).join(folder_name(&it.key, &slug));
         files::make_folder(&cell)?;
         results::write_cell(
             &cell,

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use paper_tables::{CellLine, Planned, Value};
+use plan::KEY_DIGITS;
 use results::{Row, Status, Timing};
 
 use super::Doubts;
-use crate::folder::KEY_DIGITS;
 use crate::tables::Run;
 
 /// The columns.

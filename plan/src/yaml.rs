@@ -10,21 +10,25 @@ use serde_json::Value;
 
 /// One step of a path into a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Segment {
+pub enum Segment {
+    /// Into a map.
     Key(String),
+    /// Into a list.
     Index(usize),
 }
 
 /// A path into a document, shown as `defenses[1].lambda`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Path(pub(crate) Vec<Segment>);
+pub struct Path(pub(crate) Vec<Segment>);
 
 impl Path {
-    pub(crate) fn key(&self, key: &str) -> Self {
+    /// This path and a key.
+    pub fn key(&self, key: &str) -> Self {
         self.join(Segment::Key(key.to_string()))
     }
 
-    pub(crate) fn index(&self, index: usize) -> Self {
+    /// This path and an index.
+    pub fn index(&self, index: usize) -> Self {
         self.join(Segment::Index(index))
     }
 
@@ -35,7 +39,7 @@ impl Path {
     }
 
     /// This path followed by one in the notation `a.b[2].c`.
-    pub(crate) fn dotted(&self, text: &str) -> Self {
+    pub fn dotted(&self, text: &str) -> Self {
         let mut longer = self.clone();
         for part in text.split(['.', '[']).filter(|part| !part.is_empty()) {
             longer
@@ -64,26 +68,30 @@ impl fmt::Display for Path {
 
 /// A place in a text, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) line: usize,
-    pub(crate) column: usize,
+pub struct Place {
+    /// Line.
+    pub line: usize,
+    /// Column, in characters.
+    pub column: usize,
 }
 
 /// Why a text is not YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SyntaxError {
-    pub(crate) message: String,
-    pub(crate) place: Option<Place>,
+pub struct SyntaxError {
+    /// What the parser says.
+    pub message: String,
+    /// Where, if the parser knows.
+    pub place: Option<Place>,
 }
 
 /// The document as plain values. Duplicate keys are errors; merge keys (`<<`) are applied.
-pub(crate) fn parse(text: &str) -> Result<Value, SyntaxError> {
+pub fn parse(text: &str) -> Result<Value, SyntaxError> {
     let plain = |yaml: serde_yaml::Value| -> Result<Value, serde_yaml::Error> {
         let mut yaml = yaml;
         yaml.apply_merge()?;
         serde_yaml::from_value(yaml)
     };
-    let left = Cell::new(LONGER * text.len() + SHORT);
+    let left = Cell::new(GROWTH * text.len() + ALLOWANCE);
     let weighed = Weigh(&left).deserialize(serde_yaml::Deserializer::from_str(text));
     let parsed = weighed.and_then(|()| serde_yaml::from_str(text));
     parsed.and_then(plain).map_err(|error| {
@@ -92,7 +100,7 @@ pub(crate) fn parse(text: &str) -> Result<Value, SyntaxError> {
             column: at.column(),
         });
         let message = error.to_string();
-        // The place is told apart from the message.
+        // The place is reported separately.
         let message = message
             .rsplit_once(" at line ")
             .map_or(message.as_str(), |(head, _)| head);
@@ -103,12 +111,12 @@ pub(crate) fn parse(text: &str) -> Result<Value, SyntaxError> {
     })
 }
 
-/// So many times its own length, and so much besides, a text may be with every alias written out. A few lines
-/// of aliases to aliases, or of many to one long list, would else ask for any amount of memory.
-const LONGER: usize = 16;
-const SHORT: usize = 4096;
+/// A text may be this many times its own length, plus [`ALLOWANCE`], with every alias written out. Otherwise a few lines
+/// of aliases to aliases would take any amount of memory.
+const GROWTH: usize = 16;
+const ALLOWANCE: usize = 4096;
 
-/// Walks through a document, aliases included, and keeps nothing but what is left of its allowance.
+/// Walks through a document, aliases included, and counts down what is left of its allowance.
 struct Weigh<'a>(&'a Cell<usize>);
 
 impl Weigh<'_> {
@@ -116,7 +124,7 @@ impl Weigh<'_> {
         let left = self.0.get().checked_sub(weight);
         self.0.set(left.unwrap_or(0));
         left.map(|_| ())
-            .ok_or_else(|| E::custom("its aliases make it much longer than it is; write it out"))
+            .ok_or_else(|| E::custom("its aliases expand to much more text than the file holds; write the values out"))
     }
 }
 
@@ -192,8 +200,8 @@ impl<'de> Visitor<'de> for Weigh<'_> {
     }
 }
 
-/// Where `path` stands in `text`: its longest part that is there.
-pub(crate) fn locate(text: &str, path: &Path) -> Option<Place> {
+/// The place of `path` in `text`, or of the longest part of it that exists.
+pub fn locate(text: &str, path: &Path) -> Option<Place> {
     (1..=path.0.len()).rev().find_map(|length| {
         // The walk ends in an error on purpose: the library attaches the place to it.
         let error = Walk(&path.0[..length])
@@ -280,10 +288,10 @@ impl Visitor<'_> for WalkKey<'_> {
     }
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<bool, E> {
-        match key == self.wanted {
-            true if self.last => Err(E::custom(FOUND)),
-            found => Ok(found),
+        if key == self.wanted && self.last {
+            return Err(E::custom(FOUND));
         }
+        Ok(key == self.wanted)
     }
 
     fn visit_u64<E: de::Error>(self, key: u64) -> Result<bool, E> {
@@ -292,7 +300,7 @@ impl Visitor<'_> for WalkKey<'_> {
 }
 
 /// A value written on the command line, as in `--set recipe.epochs=2`.
-pub(crate) fn parse_scalar(text: &str) -> Value {
+pub fn parse_scalar(text: &str) -> Value {
     // What is not YAML is meant as plain text.
     parse(text).unwrap_or_else(|_| Value::String(text.to_string()))
 }

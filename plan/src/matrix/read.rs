@@ -5,7 +5,9 @@ use std::path::Path as FilePath;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{Matrix, MatrixError, Source, TableEntry, TableName};
+use super::block::Block;
+use super::source::{MatrixError, Source};
+use super::tables::{TableEntry, TableName};
 use crate::yaml::{self, Path};
 
 const HEAD_KEYS: &[&str] = &["name", "blocks", "tables"];
@@ -24,27 +26,43 @@ const BLOCK_KEYS: &[&str] = &[
     "selection",
 ];
 
+/// A matrix, with what is needed to point into its text.
+#[derive(Debug, Clone)]
+pub struct Matrix {
+    /// Names the folder of the run.
+    pub name: String,
+    /// The comparisons, at least one.
+    pub blocks: Vec<Block>,
+    /// The tables to typeset.
+    pub tables: Vec<TableEntry>,
+    /// Where it was read and what stood there.
+    pub source: Source,
+    /// Where each block's keys stand: under `blocks[i]`, or at the top for all blocks.
+    origins: Vec<Map<String, Value>>,
+}
+
 impl Matrix {
     /// Reads a matrix. `settings` are `path=value` pairs laid over it.
-    pub(crate) fn read(file: &FilePath, settings: &[String]) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| crate::exit::Stop::usage(format!("cannot read the matrix {}: {error}", file.display())))?;
-        Ok(Self::parse(
+    ///
+    /// # Errors
+    /// The file cannot be read, is not YAML, or does not have the form of a matrix.
+    pub fn read(file: &FilePath, settings: &[String]) -> Result<Self, MatrixError> {
+        let text = std::fs::read_to_string(file).map_err(|error| MatrixError::unreadable(file, error))?;
+        Self::parse(
             Source {
                 file: file.to_path_buf(),
                 text,
             },
             settings,
-        )?)
+        )
     }
 
-    pub(crate) fn parse(source: Source, settings: &[String]) -> Result<Self, MatrixError> {
-        let mut root = yaml::parse(&source.text).map_err(|error| MatrixError {
-            file: source.file.clone(),
-            place: error.place,
-            path: String::new(),
-            message: error.message,
-        })?;
+    /// Reads a matrix's text, which stands in `source`.
+    ///
+    /// # Errors
+    /// The text is not YAML or does not have the form of a matrix.
+    pub fn parse(source: Source, settings: &[String]) -> Result<Self, MatrixError> {
+        let mut root = yaml::parse(&source.text).map_err(|error| source.syntax_error(error))?;
         for setting in settings {
             set(&mut root, setting).map_err(|message| source.error(&Path::default(), message))?;
         }
@@ -133,9 +151,10 @@ impl Matrix {
     /// Where a field of a block stands in the file.
     pub(crate) fn path(&self, block: usize, field: &str) -> Path {
         let key = field.split(['.', '[']).next().unwrap_or("");
-        let base = match self.origins[block].contains_key(key) {
-            true => Path::default().key("blocks").index(block),
-            false => Path::default(),
+        let base = if self.origins[block].contains_key(key) {
+            Path::default().key("blocks").index(block)
+        } else {
+            Path::default()
         };
         base.dotted(field)
     }
@@ -151,7 +170,7 @@ fn typed<T: DeserializeOwned>(source: &Source, path: &Path, value: Value) -> Res
 }
 
 /// A typed value, or the field at fault and what is wrong with it.
-pub(crate) fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
+pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         (

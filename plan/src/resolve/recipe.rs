@@ -7,16 +7,16 @@ use serde_json::{Map, Value, json};
 use crate::matrix::from_value;
 
 /// A mistake in a recipe.
-pub(crate) struct RecipeProblem {
+pub(super) struct RecipeProblem {
     /// Whether it stands in the defense's own `recipe` rather than the block's.
-    pub(crate) in_own: bool,
-    pub(crate) field: String,
-    pub(crate) message: String,
+    pub(super) in_own: bool,
+    pub(super) field: String,
+    pub(super) message: String,
 }
 
 /// The recipe of a defense and its label: the base (`shared` or `authors`), with the block's changes
 /// and then the defense's own laid over it.
-pub(crate) fn resolve_recipe(
+pub(super) fn resolve_recipe(
     defense: &dyn Defense,
     setting: &Setting,
     block: Option<&Value>,
@@ -77,7 +77,7 @@ pub(crate) fn resolve_recipe(
 const OPTIONS: &[&str] = &["awp", "averaging"];
 
 /// What a recipe adds to training, as labels show it.
-pub(crate) fn marks(recipe: &Recipe) -> Vec<&'static str> {
+pub(super) fn marks(recipe: &Recipe) -> Vec<&'static str> {
     let marks = [(recipe.awp.is_some(), "AWP"), (recipe.averaging.is_some(), "EMA")];
     marks
         .into_iter()
@@ -87,7 +87,7 @@ pub(crate) fn marks(recipe: &Recipe) -> Vec<&'static str> {
 }
 
 /// A recipe as a matrix writes it: its length as `epochs` or `steps`, and nothing that is off.
-pub(crate) fn written_recipe(recipe: &Recipe) -> Value {
+pub fn written_recipe(recipe: &Recipe) -> Value {
     let mut written = serde_json::to_value(recipe).expect("a recipe is plain data");
     let map = written.as_object_mut().expect("a map");
     if let Some(Value::Object(length)) = map.remove("length") {

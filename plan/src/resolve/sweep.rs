@@ -3,13 +3,13 @@
 use attacks::Setting;
 use serde_json::{Map, Value};
 
-use super::BlockResolver;
+use super::scope::Scope;
 use crate::matrix::MatrixError;
 
 /// A defense's entry, and what its label ends in.
 type Valued = (Map<String, Value>, String);
 
-impl BlockResolver<'_> {
+impl Scope<'_> {
     /// A defense at each value of a list that stands where it takes one number, as in `lambda: [1, 2]`, each with what
     /// its label ends in.
     pub(super) fn swept(
@@ -18,8 +18,10 @@ impl BlockResolver<'_> {
         entry: &Map<String, Value>,
         setting: &Setting,
     ) -> Result<Vec<Valued>, MatrixError> {
-        let lists: Vec<(&String, &Vec<Value>)> =
-            entry.iter().filter_map(|(key, it)| Some((key, numbers(it)?))).collect();
+        let lists: Vec<(&String, &Vec<Value>)> = entry
+            .iter()
+            .filter_map(|(key, value)| Some((key, numbers(value)?)))
+            .collect();
         let own_lists = || self.defense(field, entry, setting).is_ok();
         let (key, values) = match lists[..] {
             [(key, values)] if !own_lists() => (key, values),
@@ -32,9 +34,9 @@ impl BlockResolver<'_> {
         if values.is_empty() {
             return Err(self.error(&format!("{field}.{key}"), "an empty list: nothing would run"));
         }
-        let twice = |(i, value): (usize, &Value)| values[..i].iter().any(|it| it.as_f64() == value.as_f64());
-        if let Some((_, value)) = values.iter().enumerate().find(|it| twice(*it)) {
-            return Err(self.error(&format!("{field}.{key}"), format!("{value} is there twice")));
+        let repeats = |(i, value): (usize, &Value)| values[..i].iter().any(|other| other.as_f64() == value.as_f64());
+        if let Some((_, value)) = values.iter().enumerate().find(|pair| repeats(*pair)) {
+            return Err(self.error(&format!("{field}.{key}"), format!("{value} is listed twice")));
         }
         let at = |value: &Value| {
             let mut entry = entry.clone();

@@ -1,0 +1,24 @@
+//! What will be computed: a matrix resolved into cells with every default filled, each with its key, and what the tables
+//! will show of them. No tensor, no clock, no run folder.
+
+mod suggest;
+pub mod yaml;
+
+mod key;
+mod label;
+pub mod matrix;
+
+mod cell;
+mod methods;
+mod plan;
+pub mod tables;
+
+mod resolve;
+
+pub use self::cell::{Cell, Evaluation, SelectionRule, Supervision, Teacher, Training, TransferSource};
+pub use self::key::{EvaluationKey, TrainingKey, key_of};
+pub use self::label::{CELLS, KEY_DIGITS, attack_label, defense_label, folder_name, slug};
+pub use self::methods::Methods;
+pub use self::plan::Plan;
+pub use self::resolve::{Digests, resolve, written_recipe};
+pub use self::suggest::{nearest, with_suggestion};

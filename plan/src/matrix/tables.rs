@@ -1,0 +1,78 @@
+//! The tables a matrix asks for, as its author writes them.
+
+use clap::ValueEnum;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A table to typeset.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TableEntry {
+    /// Which table.
+    pub name: TableName,
+    /// Only these networks; all unless given.
+    #[serde(default)]
+    pub networks: Option<Vec<String>>,
+    /// Only these data sets; all unless given.
+    #[serde(default)]
+    pub datasets: Option<Vec<String>>,
+    /// The heading.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// Columns more: the worst case of each image over a list of attacks, by their labels; `transfer/PGD-20` for one
+    /// that is transferred.
+    #[serde(default)]
+    pub worst_of: Vec<Vec<String>>,
+    /// What stands beside a mean; the deviation over seeds unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub style: Option<Style>,
+    /// A line for each defense, or for each number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<Form>,
+    /// Whether the highest number of a column is bold, and those tied with it are marked; so unless `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bold: Option<bool>,
+    /// Label of a defense: numbers that differ from its own by more than chance are marked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
+}
+
+/// The tables of the paper, and some more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TableName {
+    /// White-box robustness.
+    WhiteBox,
+    /// Robustness to transferred attacks.
+    BlackBox,
+    /// White-box robustness of wide networks, best and last checkpoint.
+    WideNetwork,
+    /// White-box robustness of networks trained with unlabeled data.
+    Unlabeled,
+    /// Every attack of the matrix side by side: white-box, by transfer and by queries.
+    Summary,
+    /// For every transferred attack a table of sources × targets.
+    Transfer,
+}
+
+/// What stands beside a mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Style {
+    /// The standard deviation over seeds; of one seed, the 95 % interval over images.
+    MeanSd,
+    /// The 95 % interval: of the mean over seeds, or of one seed over images.
+    Interval,
+    /// Nothing.
+    Plain,
+}
+
+/// Where numbers stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// A line for each defense, a column for each attack.
+    Wide,
+    /// A line for each defense and attack, with everything that is known of the number.
+    Long,
+}

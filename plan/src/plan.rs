@@ -1,0 +1,145 @@
+//! Every cell of a matrix, and what its tables will show.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use paper_tables::TableSpec;
+
+use crate::cell::{Cell, Evaluation, Training};
+use crate::label::{CELLS, folder_name};
+use crate::matrix::{Checkpoint, DatasetEntry};
+
+/// All cells of a matrix. Evaluations refer to trainings by index, trainings to earlier ones.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The matrix's name, which names the folder of the run.
+    pub name: String,
+    /// Every network to train. A teacher comes before the trainings that use it.
+    pub trainings: Vec<Training>,
+    /// Every checkpoint under every attack.
+    pub evaluations: Vec<Evaluation>,
+    /// What each table will show.
+    pub tables: Vec<TableSpec>,
+    /// Lists of attacks of which the tables show the worst case.
+    pub worst_of: Vec<Vec<String>>,
+    /// Index of every training and evaluation by its key.
+    indices: HashMap<String, usize>,
+    /// Key of the evaluation that fills each place of the tables.
+    places: HashMap<Place, String>,
+}
+
+/// How tables tell evaluations apart: target, checkpoint, label, and source with its checkpoint.
+type Place = (usize, Checkpoint, String, Option<(usize, Checkpoint)>);
+
+impl Plan {
+    /// An empty plan.
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_string(),
+            ..Self::default()
+        }
+    }
+
+    /// The training whose network an evaluation attacks.
+    pub fn target(&self, evaluation: &Evaluation) -> &Training {
+        &self.trainings[evaluation.target]
+    }
+
+    /// The cells that must be finished before this one.
+    pub fn parents(&self, cell: Cell) -> Vec<Cell> {
+        match cell {
+            Cell::Training(i) => {
+                let teacher = self.trainings[i].supervision.teacher.as_ref();
+                teacher
+                    .map(|teacher| Cell::Training(teacher.training))
+                    .into_iter()
+                    .collect()
+            }
+            Cell::Evaluation(i) => {
+                let evaluation = &self.evaluations[i];
+                let source = evaluation.source.as_ref().map(|source| source.training);
+                [Some(evaluation.target), source]
+                    .into_iter()
+                    .flatten()
+                    .map(Cell::Training)
+                    .collect()
+            }
+        }
+    }
+
+    /// Every cell, trainings first.
+    pub fn cells(&self) -> impl Iterator<Item = Cell> {
+        let trainings = (0..self.trainings.len()).map(Cell::Training);
+        trainings.chain((0..self.evaluations.len()).map(Cell::Evaluation))
+    }
+
+    /// A cell's key and readable name.
+    pub fn identity(&self, cell: Cell) -> (&str, &str) {
+        match cell {
+            Cell::Training(i) => (&self.trainings[i].key, &self.trainings[i].slug),
+            Cell::Evaluation(i) => (&self.evaluations[i].key, &self.evaluations[i].slug),
+        }
+    }
+
+    /// The name of a cell's folder: the first digits of its key, then its readable name.
+    pub fn folder_name(&self, cell: Cell) -> String {
+        let (key, slug) = self.identity(cell);
+        folder_name(key, slug)
+    }
+
+    /// The path of a cell's folder in the run's folder `root`.
+    pub fn folder(&self, root: &Path, cell: Cell) -> PathBuf {
+        root.join(CELLS).join(self.folder_name(cell))
+    }
+
+    /// The selected evaluations and the trainings they need, parents first.
+    pub fn needed(&self, selected: &[usize]) -> Vec<Cell> {
+        let mut cells: BTreeSet<Cell> = selected.iter().map(|&i| Cell::Evaluation(i)).collect();
+        let mut children: Vec<Cell> = cells.iter().copied().collect();
+        while let Some(child) = children.pop() {
+            let new = self.parents(child).into_iter().filter(|&parent| cells.insert(parent));
+            children.extend(new);
+        }
+        // Trainings come before evaluations, and a teacher before the trainings that use it.
+        cells.into_iter().collect()
+    }
+
+    /// The data sets of all cells, each as it is cut, without repeats.
+    pub fn datasets(&self) -> Vec<&DatasetEntry> {
+        let trained = self.trainings.iter().map(|training| &training.dataset);
+        let attacked = self.evaluations.iter().map(|evaluation| &evaluation.dataset);
+        let mut seen = HashSet::new();
+        trained.chain(attacked).filter(|entry| seen.insert(*entry)).collect()
+    }
+
+    /// Adds a training, unless its key is there already. Returns its index.
+    pub(crate) fn add_training(&mut self, training: Training) -> usize {
+        if let Some(known) = self.indices.get(&training.key) {
+            return *known;
+        }
+        self.indices.insert(training.key.clone(), self.trainings.len());
+        self.trainings.push(training);
+        self.trainings.len() - 1
+    }
+
+    /// Adds an evaluation, unless its key is there already. `false`: another evaluation has its place in the tables.
+    pub(crate) fn add_evaluation(&mut self, evaluation: Evaluation) -> bool {
+        let source = evaluation
+            .source
+            .as_ref()
+            .map(|source| (source.training, source.checkpoint));
+        let place = (
+            evaluation.target,
+            evaluation.checkpoint,
+            evaluation.label.clone(),
+            source,
+        );
+        let key = self.places.entry(place).or_insert_with(|| evaluation.key.clone());
+        let alone = *key == evaluation.key;
+        if alone && !self.indices.contains_key(&evaluation.key) {
+            self.indices.insert(evaluation.key.clone(), self.evaluations.len());
+            self.evaluations.push(evaluation);
+        }
+        alone
+    }
+}

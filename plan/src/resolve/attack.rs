@@ -1,0 +1,116 @@
+//! The attacks of a comparison, each at each of its radii.
+
+use attacks::{Attack, Configured, Pixels, Setting, Threat};
+use serde_json::{Map, Value, json};
+
+use super::scope::{ATTACK_KEYS, Scope};
+use crate::label::attack_label;
+use crate::matrix::{DatasetEntry, MatrixError};
+
+/// A white-box or transferred attack with what the matrix says about it.
+#[derive(Clone)]
+pub(super) struct ResolvedAttack {
+    pub(super) attack: Configured<dyn Attack>,
+    pub(super) label: String,
+    pub(super) threat: Threat,
+    /// The cut of the data set whose test images are attacked.
+    pub(super) dataset: DatasetEntry,
+}
+
+impl Scope<'_> {
+    /// The white-box attacks, clean images first, and the transferred ones.
+    pub(super) fn attacks(&self, setting: &Setting) -> Result<(Vec<ResolvedAttack>, Vec<ResolvedAttack>), MatrixError> {
+        let natural = self
+            .methods
+            .attacks
+            .parse("natural", json!({}), setting)
+            .expect("a built-in attack");
+        let mut white_box = vec![ResolvedAttack {
+            attack: natural,
+            label: "Natural".into(),
+            threat: setting.threat,
+            dataset: self.block.dataset.clone(),
+        }];
+        for (i, entry) in self.block.attacks.iter().enumerate() {
+            white_box.extend(self.attack(&format!("attacks[{i}]"), entry, setting)?);
+        }
+        let mut transferred = Vec::new();
+        for (i, entry) in self
+            .block
+            .transfer
+            .iter()
+            .flat_map(|transfer| &transfer.attacks)
+            .enumerate()
+        {
+            transferred.extend(self.attack(&format!("transfer.attacks[{i}]"), entry, setting)?);
+        }
+        for (list, attacks) in [("attacks", &white_box), ("transfer.attacks", &transferred)] {
+            for (i, attack) in attacks.iter().enumerate() {
+                if attacks[..i].iter().any(|other| other.label == attack.label) {
+                    let message = format!("two attacks are called `{}`; give one another `label`", attack.label);
+                    return Err(self.error(list, message));
+                }
+            }
+        }
+        Ok((white_box, transferred))
+    }
+
+    /// An attack, at each of its radii.
+    fn attack(
+        &self,
+        field: &str,
+        entry: &Map<String, Value>,
+        setting: &Setting,
+    ) -> Result<Vec<ResolvedAttack>, MatrixError> {
+        let mut entry = entry.clone();
+        let many = entry.get("epsilon").is_some_and(Value::is_array);
+        let radii = if many {
+            self.take::<Vec<Pixels>>(field, &mut entry, "epsilon")?
+        } else {
+            self.take(field, &mut entry, "epsilon")?.map(|radius| vec![radius])
+        };
+        let radii = radii.unwrap_or_else(|| vec![setting.threat.epsilon]);
+        if radii.is_empty() {
+            return Err(self.error(&format!("{field}.epsilon"), "an empty list: nothing would run"));
+        }
+        let label = self.take::<String>(field, &mut entry, "label")?;
+        let dataset = self.cut(field, &mut entry)?;
+        let mut attacks = Vec::new();
+        for epsilon in radii {
+            let threat = Threat {
+                epsilon,
+                ..setting.threat
+            };
+            threat
+                .check()
+                .map_err(|invalid| self.error(&format!("{field}.epsilon"), invalid.message))?;
+            let setting = Setting {
+                threat,
+                ..setting.clone()
+            };
+            let attack = self.method(field, entry.clone(), &self.methods.attacks, &setting, ATTACK_KEYS)?;
+            let mut label = label.clone().unwrap_or_else(|| attack_label(&attack));
+            if many {
+                label += &format!(" @ {epsilon}");
+            }
+            attacks.push(ResolvedAttack {
+                attack,
+                label,
+                threat,
+                dataset: dataset.clone(),
+            });
+        }
+        Ok(attacks)
+    }
+
+    /// The block's cut of its data set, with an attack's own `limit`.
+    fn cut(&self, field: &str, entry: &mut Map<String, Value>) -> Result<DatasetEntry, MatrixError> {
+        let mut dataset = self.block.dataset.clone();
+        match self.take::<usize>(field, entry, "limit")? {
+            Some(0) => return Err(self.error(&format!("{field}.limit"), "0 images: nothing would run")),
+            Some(limit) => dataset.limit.test = Some(dataset.limit.test.map_or(limit, |most| most.min(limit))),
+            None => {}
+        }
+        Ok(dataset)
+    }
+}

@@ -1,0 +1,87 @@
+//! Checks of a comparison's lists and numbers, before anything is resolved.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::scope::Scope;
+use super::sweep::numbers;
+use crate::cell::Training;
+use crate::matrix::MatrixError;
+use crate::plan::Plan;
+
+/// More evaluations of one block are a mistake.
+const MOST_CELLS: usize = 1_000_000;
+
+impl Scope<'_> {
+    /// Fails for empty lists, repeated seeds and numbers out of range.
+    pub(super) fn check_lists(&self) -> Result<(), MatrixError> {
+        let block = self.block;
+        let lists = [
+            ("networks", block.networks.is_empty()),
+            ("seeds", self.seeds.is_empty()),
+            ("defenses", block.defenses.is_empty()),
+            ("checkpoints", block.checkpoints.is_empty()),
+            (
+                "transfer.attacks",
+                block
+                    .transfer
+                    .as_ref()
+                    .is_some_and(|transfer| transfer.attacks.is_empty()),
+            ),
+        ];
+        if let Some((field, _)) = lists.into_iter().find(|(_, empty)| *empty) {
+            return Err(self.error(field, "an empty list: nothing would run"));
+        }
+        let mut seeds = self.seeds.clone();
+        seeds.sort_unstable();
+        if let Some(repeat) = seeds.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(self.error(
+                "seeds",
+                format!("seed {} is listed twice; it would count as two runs", repeat[0]),
+            ));
+        }
+        // A file of some kilobytes can name more cells than memory holds.
+        let transferred = block.transfer.as_ref().map_or(0, |transfer| transfer.attacks.len());
+        let attacks = 1 + block.attacks.len() + transferred;
+        let values = |entry: &Map<String, Value>| entry.values().filter_map(numbers).map(Vec::len).max();
+        let defenses = block.defenses.iter().map(|entry| values(entry).unwrap_or(1));
+        let lists = [
+            block.networks.len(),
+            self.seeds.len(),
+            defenses.sum(),
+            block.checkpoints.len(),
+            attacks,
+        ];
+        let cells = lists.into_iter().fold(1, usize::saturating_mul);
+        if cells > MOST_CELLS {
+            return Err(self.error(
+                "defenses",
+                format!("{cells} evaluations in one comparison; more than {MOST_CELLS} need several matrices"),
+            ));
+        }
+        for &checkpoint in &block.checkpoints {
+            self.check_has_best("checkpoints", checkpoint)?;
+        }
+        if block.selection.every == 0 {
+            return Err(self.error("selection.every", "must be at least 1 epoch"));
+        }
+        block
+            .threat
+            .check()
+            .map_err(|invalid| self.error(&format!("threat.{}", invalid.field), invalid.message))
+    }
+
+    /// Fails where two defenses have one label.
+    pub(super) fn check_labels(&self, plan: &Plan, targets: &[usize]) -> Result<(), MatrixError> {
+        let mut seen = BTreeMap::new();
+        for &target in targets {
+            let Training { label, seed, key, .. } = &plan.trainings[target];
+            if seen.insert((label, seed), key).is_some_and(|other| other != key) {
+                let message = format!("two defenses are called `{label}`; give one another `label`");
+                return Err(self.error("defenses", message));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! One evaluation cell and its key.
+
+use super::attack::ResolvedAttack;
+use super::scope::Scope;
+use crate::cell::{Evaluation, TransferSource};
+use crate::key::{CheckpointKey, EvaluationKey};
+use crate::label::slug;
+use crate::matrix::{Checkpoint, MatrixError};
+use crate::plan::Plan;
+
+impl Scope<'_> {
+    /// The evaluation of a checkpoint under an attack.
+    pub(super) fn evaluation(
+        &self,
+        plan: &Plan,
+        target: usize,
+        checkpoint: Checkpoint,
+        resolved: &ResolvedAttack,
+        source: Option<TransferSource>,
+    ) -> Evaluation {
+        let training = &plan.trainings[target];
+        let through = source
+            .as_ref()
+            .map_or_else(String::new, |source| format!("-via-{}", slug(&source.label)));
+        let slug = format!("{}-{checkpoint}-{}{through}", training.slug, slug(&resolved.label));
+        let key = EvaluationKey {
+            target: CheckpointKey {
+                training: &training.key,
+                checkpoint,
+            },
+            source: source.as_ref().map(|source| CheckpointKey {
+                training: &plan.trainings[source.training].key,
+                checkpoint: source.checkpoint,
+            }),
+            attack: (&resolved.attack).into(),
+            threat: resolved.threat,
+            test: resolved.dataset.limit.test,
+        }
+        .digest();
+        let ResolvedAttack {
+            attack,
+            label,
+            threat,
+            dataset,
+        } = resolved.clone();
+        Evaluation {
+            key,
+            slug,
+            target,
+            dataset,
+            checkpoint,
+            attack,
+            label,
+            threat,
+            source,
+        }
+    }
+
+    /// Adds an evaluation to the plan, unless another one has its place in the tables.
+    pub(super) fn add(&self, plan: &mut Plan, evaluation: Evaluation) -> Result<(), MatrixError> {
+        let (label, slug) = (evaluation.label.clone(), plan.target(&evaluation).slug.clone());
+        if plan.add_evaluation(evaluation) {
+            return Ok(());
+        }
+        let message = format!(
+            "another comparison evaluates the same training ({slug}) under a `{label}` of its own, on other images or \
+             with other fields; give the attack another `label`, or limit its images by its own `limit`"
+        );
+        Err(self.error("attacks", message))
+    }
+}

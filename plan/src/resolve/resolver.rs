@@ -1,0 +1,50 @@
+//! All blocks of a matrix, then its tables.
+
+use std::collections::HashMap;
+
+use super::scope::Scope;
+use crate::matrix::{DatasetEntry, Matrix, MatrixError};
+use crate::methods::Methods;
+use crate::plan::Plan;
+use crate::tables::table_specs;
+use crate::yaml::Path;
+
+/// The digest of each data set's content, by how the matrix cuts it.
+pub type Digests = HashMap<DatasetEntry, String>;
+
+/// Resolves a matrix. `seed` replaces the seeds of every block, if given. Keys depend on the content of the data sets, so
+/// those of a plan resolved without `digests` belong to no data: such a plan finds every mistake and names the data sets
+/// to read ([`Plan::datasets`]).
+///
+/// # Errors
+/// A mistake in the matrix, with its place.
+pub fn resolve(
+    matrix: &Matrix,
+    methods: &Methods,
+    seed: Option<u64>,
+    digests: Option<&Digests>,
+) -> Result<Plan, MatrixError> {
+    let mut plan = Plan::new(&matrix.name);
+    for (index, block) in matrix.blocks.iter().enumerate() {
+        let seeds = seed.map_or_else(|| block.seeds.clone(), |seed| vec![seed]);
+        let entry = datasets::entry(&block.dataset.name)
+            .map_err(|error| matrix.error(index, "dataset.name", error.to_string()))?;
+        let digest = digests.map_or("", |digests| digests[&block.dataset].as_str());
+        let scope = Scope {
+            matrix,
+            methods,
+            index,
+            block,
+            seeds,
+            entry,
+            digest,
+        };
+        scope.add_to(&mut plan)?;
+    }
+    plan.tables = table_specs(&plan, &matrix.tables).map_err(|(i, (field, message))| {
+        let path = Path::default().key("tables").index(i).dotted(field);
+        matrix.source.error(&path, message)
+    })?;
+    plan.worst_of = matrix.tables.iter().flat_map(|entry| entry.worst_of.clone()).collect();
+    Ok(plan)
+}

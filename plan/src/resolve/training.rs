@@ -1,0 +1,159 @@
+//! One training cell: defense, recipe, selection and key.
+
+use attacks::Setting;
+use serde_json::{Map, Value, json};
+
+use super::recipe::{marks, resolve_recipe};
+use super::scope::{METHOD_KEYS, Scope, UNLABELED};
+use crate::cell::{SelectionRule, Supervision, Training};
+use crate::key::{CheckpointKey, DataKey, NetworkKey, SelectionKey, TrainingKey};
+use crate::label::{defense_label, slug};
+use crate::matrix::{MatrixError, SelectionSplit};
+
+impl Scope<'_> {
+    /// A training cell of this defense. `value` is what a sweep adds to its label.
+    pub(super) fn training(
+        &self,
+        field: &str,
+        (entry, value): (&Map<String, Value>, &str),
+        setting: &Setting,
+        seed: u64,
+        supervision: &Supervision,
+    ) -> Result<Training, MatrixError> {
+        let mut entry = entry.clone();
+        let label = self.take::<String>(field, &mut entry, "label")?;
+        let own_recipe = entry.remove("recipe");
+        let defense = self.defense(field, &entry, setting)?;
+        let (recipe, recipe_label) = resolve_recipe(
+            defense.method.as_ref(),
+            setting,
+            self.block.recipe.as_ref(),
+            own_recipe.as_ref(),
+        )
+        .map_err(|problem| {
+            let place = if problem.in_own {
+                format!("{field}.recipe")
+            } else {
+                "recipe".to_string()
+            };
+            self.error(&format!("{place}.{}", problem.field), problem.message)
+        })?;
+        // As the field writes it: TRADES-AWP.
+        let usual = || {
+            let name = defense_label(defense.name);
+            let name = [&[name.as_str()], &marks(&recipe)[..]].concat();
+            let more = match supervision.unlabeled {
+                Some(_) => " + unlabeled",
+                None => "",
+            };
+            name.join("-") + more
+        };
+        let label = label.unwrap_or_else(usual) + value;
+        self.check_share(&entry, field, supervision, recipe.batch)?;
+        let selection = self.selection(setting)?;
+        let networks = &self.methods.networks;
+        let architecture = networks.find_for(&setting.network, setting.image, setting.classes);
+        let architecture = architecture.expect("a checked network");
+        let dataset = self.block.dataset.clone();
+        let slug = format!("{}-{}-{}-s{seed}", dataset.name, setting.network, slug(&label));
+        let teacher = supervision.teacher.as_ref();
+        let key = TrainingKey {
+            dataset: DataKey {
+                digest: self.digest,
+                limit: dataset.limit.train,
+                validation: dataset.validation,
+                labeled: dataset.labeled,
+            },
+            threat: setting.threat,
+            network: NetworkKey {
+                name: &setting.network,
+                version: architecture.version(),
+            },
+            defense: (&defense).into(),
+            recipe: &recipe,
+            selection: SelectionKey {
+                split: selection.split,
+                attack: (&selection.attack).into(),
+                every: selection.every,
+                test: selection
+                    .split
+                    .filter(|split| *split == SelectionSplit::Test)
+                    .and(dataset.limit.test),
+            },
+            seed,
+            teacher: teacher.map(|teacher| CheckpointKey {
+                training: &teacher.key,
+                checkpoint: teacher.checkpoint,
+            }),
+            unlabeled: supervision.unlabeled,
+        }
+        .digest();
+        let network = setting.network.clone();
+        let setting = setting.clone();
+        Ok(Training {
+            key,
+            slug,
+            dataset,
+            setting,
+            network,
+            architecture,
+            defense,
+            label,
+            recipe,
+            recipe_label,
+            selection,
+            seed,
+            supervision: supervision.clone(),
+        })
+    }
+
+    fn selection(&self, setting: &Setting) -> Result<SelectionRule, MatrixError> {
+        let selection = &self.block.selection;
+        let attack = match &selection.attack {
+            Some(entry) => self.method(
+                "selection.attack",
+                entry.clone(),
+                &self.methods.attacks,
+                setting,
+                METHOD_KEYS,
+            )?,
+            None => {
+                let steps = json!({ "steps": 10, "step_size": setting.threat.epsilon.times(1, 4) });
+                self.methods
+                    .attacks
+                    .parse("pgd", steps, setting)
+                    .expect("a built-in attack")
+            }
+        };
+        let split = match selection.split {
+            SelectionSplit::Validation if self.block.dataset.validation == 0 => None,
+            split => Some(split),
+        };
+        Ok(SelectionRule {
+            split,
+            attack,
+            every: selection.every,
+        })
+    }
+
+    /// Refuses a share of a batch that comes to no example.
+    fn check_share(
+        &self,
+        entry: &Map<String, Value>,
+        field: &str,
+        supervision: &Supervision,
+        batch: usize,
+    ) -> Result<(), MatrixError> {
+        let share = supervision.unlabeled.and_then(|unlabeled| unlabeled.share);
+        let Some(share) = share.filter(|share| batch as f64 * share < 1.0) else {
+            return Ok(());
+        };
+        let place = if entry.contains_key(UNLABELED) {
+            format!("{field}.{UNLABELED}.share")
+        } else {
+            format!("{UNLABELED}.share")
+        };
+        let message = format!("a share of {share} of a batch of {batch} is less than one example");
+        Err(self.error(&place, message))
+    }
+}

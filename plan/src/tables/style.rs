@@ -1,0 +1,112 @@
+//! The style of tables, as a matrix or the command line asks for it.
+
+use paper_tables::{Look, RowSpec, TableSpec};
+
+use crate::label::slug;
+use crate::matrix::{Form, Style, TableEntry};
+use crate::suggest::nearest;
+
+/// What of a table's style was asked for. `None` leaves it as it is.
+#[derive(Debug, Clone, Default)]
+pub struct StyleChanges {
+    /// What is printed beside a mean.
+    pub style: Option<Style>,
+    /// A line for each defense, or for each number.
+    pub form: Option<Form>,
+    /// Whether the best number of a column is bold.
+    pub bold: Option<bool>,
+    /// Label of the defense that the others are compared with.
+    pub against: Option<String>,
+}
+
+impl StyleChanges {
+    /// By an entry of a matrix.
+    fn of(entry: &TableEntry) -> Self {
+        Self {
+            style: entry.style,
+            form: entry.form,
+            bold: entry.bold,
+            against: entry.against.clone(),
+        }
+    }
+
+    /// Changes how a table looks. A defense that it does not have is no line to compare with.
+    fn apply(&self, table: &mut TableSpec) {
+        let look = &mut table.look;
+        if let Some(style) = self.style {
+            look.style = match style {
+                Style::MeanSd => paper_tables::Style::MeanSd,
+                Style::Interval => paper_tables::Style::Interval,
+                Style::Plain => paper_tables::Style::Plain,
+            };
+        }
+        if let Some(form) = self.form {
+            look.form = Some(match form {
+                Form::Wide => paper_tables::Form::Wide,
+                Form::Long => paper_tables::Form::Long,
+            });
+        }
+        look.bold = self.bold.unwrap_or(look.bold);
+        if let Some(against) = &self.against {
+            look.against = find(&table.rows, against).map(|row| row.defense.clone());
+        }
+    }
+
+    /// Whether a style was asked for that the form has no place for.
+    fn is_lost(&self, look: &Look) -> bool {
+        self.style.is_some() && look.form == Some(paper_tables::Form::Long)
+    }
+}
+
+const LOST: &str = "the long form shows mean, deviation and interval in columns of their own, so it has no style; \
+                    leave the style out, or take the form `wide`";
+
+/// Applies what the command line asks for to all tables of a run. The error names the option.
+pub fn restyle(tables: &mut [TableSpec], changes: &StyleChanges) -> Result<(), String> {
+    for table in tables.iter_mut() {
+        changes.apply(table);
+        if changes.is_lost(&table.look) {
+            return Err(format!("--style: {LOST}"));
+        }
+    }
+    match &changes.against {
+        Some(against) if tables.iter().all(|table| table.look.against.is_none()) => {
+            let rows = tables.iter().flat_map(|table| &table.rows);
+            Err(format!("--against: {}", unknown(against, rows, "this run")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Applies the style of a matrix's entry to the table made of it. The error names the field.
+pub(crate) fn style_entry(entry: &TableEntry, table: &mut TableSpec) -> Result<(), (&'static str, String)> {
+    let changes = StyleChanges::of(entry);
+    changes.apply(table);
+    if changes.is_lost(&table.look) {
+        return Err(("style", LOST.to_string()));
+    }
+    match &entry.against {
+        Some(against) if table.look.against.is_none() => Err(("against", unknown(against, &table.rows, "this table"))),
+        _ => Ok(()),
+    }
+}
+
+/// The line of a defense, by its label in any case.
+fn find<'a>(rows: &'a [RowSpec], label: &str) -> Option<&'a RowSpec> {
+    rows.iter().find(|row| slug(&row.defense) == slug(label))
+}
+
+fn unknown<'a>(label: &str, rows: impl IntoIterator<Item = &'a RowSpec>, of: &str) -> String {
+    let mut known: Vec<&str> = Vec::new();
+    for row in rows {
+        if !known.contains(&row.defense.as_str()) {
+            known.push(&row.defense);
+        }
+    }
+    let meant = nearest(label, known.iter().copied());
+    let meant = meant.map_or_else(String::new, |it| format!("; did you mean `{it}`?"));
+    format!(
+        "no defense of {of} is called `{label}`; there are `{}`{meant}",
+        known.join("`, `")
+    )
+}
