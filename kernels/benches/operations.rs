@@ -83,7 +83,7 @@ fn convolution(criterion: &mut Criterion) {
                 bench.iter(|| kernels::conv2d(x, w, stride, padding).unwrap().backward().unwrap());
             });
         }
-        // Candle computes both gradients, whoever asks.
+        // Candle computes both gradients whether they are asked for or not.
         group.bench_function(
             BenchmarkId::new("forward and both gradients by candle", &name),
             |bench| {

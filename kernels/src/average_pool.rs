@@ -3,8 +3,8 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::convolution::image_dims;
-use crate::element::{Element, check_dtypes, dispatch, values};
+use crate::check::{check_dtypes, image_dims};
+use crate::element::{Element, dispatch, values};
 
 /// The mean of every `size` × `size` window of `images` `[B, C, H, W]`: `[B, C, H/size, W/size]`.
 /// Rows and columns that fill no window are left out.

@@ -3,27 +3,11 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::element::{Element, check_dtypes, dispatch, on_cpu, values};
-use crate::relu::masked;
-
-/// What follows an operation in the same pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing.
-    None,
-    /// max(x, 0).
-    Relu,
-}
-
-impl Activation {
-    /// From the gradient of an operation's result to that of what the activation got.
-    pub(crate) fn gradient(self, result: &Tensor, gradient: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::None => gradient.contiguous(),
-            Self::Relu => masked(result, gradient),
-        }
-    }
-}
+use crate::activation::Activation;
+use crate::check::check_dtypes;
+use crate::element::{Element, dispatch, on_cpu, values};
+use crate::relu::activation_gradient;
+use crate::sum::sum;
 
 /// `x` `[B, C, …]` plus `bias` `[C]`, then the activation.
 pub fn add_bias(x: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
@@ -56,13 +40,13 @@ impl CustomOp2 for AddBias {
         result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let gradient = self.0.gradient(result, gradient)?;
+        let gradient = activation_gradient(self.0, result, gradient)?;
         let to_bias = bias_gradient(bias, &gradient)?;
         Ok((x.track_op().then_some(gradient), to_bias))
     }
 }
 
-/// The gradient of a bias, if anybody wants it: the sum over everything but the channels.
+/// The gradient of a bias, if it is tracked: the sum over everything but the channels.
 pub(crate) fn bias_gradient(bias: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
     if !bias.track_op() {
         return Ok(None);
@@ -111,8 +95,7 @@ fn channel_sums<T: Element>(g: &CpuStorage, layout: &Layout) -> Result<Vec<f64>>
         let area = row / channels;
         let per_channel = (0..channels).into_par_iter().map(|channel| {
             let rows = gradient.chunks_exact(row);
-            rows.map(|row| crate::batch_norm::sum(&row[channel * area..][..area], |g| g))
-                .sum()
+            rows.map(|row| sum(&row[channel * area..][..area], |g| g)).sum()
         });
         per_channel.collect_into_vec(&mut sums);
     }

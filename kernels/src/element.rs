@@ -1,9 +1,9 @@
 //! The two number types, and how operations get at their numbers.
 
-use candle_core::{CpuStorage, DType, Layout, Result, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, Layout, Result, Tensor, WithDType, bail};
 
 use crate::tile::{self, Kernel};
-use crate::turn::{self, TurnBlock};
+use crate::transpose::block::{self, TransposeBlock};
 
 /// `f32` or `f64`.
 pub(crate) trait Element: WithDType + Default {
@@ -13,8 +13,8 @@ pub(crate) trait Element: WithDType + Default {
     /// A storage's numbers, to be changed.
     fn numbers_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 
-    /// How this machine turns a block of such numbers.
-    fn turn_block() -> TurnBlock<Self>;
+    /// How this machine transposes a block of such numbers.
+    fn transpose_block() -> TransposeBlock<Self>;
 }
 
 impl Element for f32 {
@@ -29,8 +29,8 @@ impl Element for f32 {
         }
     }
 
-    fn turn_block() -> TurnBlock<Self> {
-        turn::single()
+    fn transpose_block() -> TransposeBlock<Self> {
+        block::single()
     }
 }
 
@@ -46,8 +46,8 @@ impl Element for f64 {
         }
     }
 
-    fn turn_block() -> TurnBlock<Self> {
-        turn::portable
+    fn transpose_block() -> TransposeBlock<Self> {
+        block::portable
     }
 }
 
@@ -70,24 +70,6 @@ macro_rules! dispatch {
     };
 }
 pub(crate) use dispatch;
-
-/// Fails unless all operands are f32 or all are f64.
-pub(crate) fn check_dtypes(op: &str, operands: &[(&str, &Tensor)]) -> Result<()> {
-    let (first_name, first) = operands[0];
-    if !matches!(first.dtype(), DType::F32 | DType::F64) {
-        bail!("{op}: {first_name} are {:?}, neither f32 nor f64", first.dtype());
-    }
-    for (name, operand) in operands {
-        if operand.dtype() != first.dtype() {
-            bail!(
-                "{op}: {first_name} are {:?} but {name} are {:?}",
-                first.dtype(),
-                operand.dtype()
-            );
-        }
-    }
-    Ok(())
-}
 
 /// Runs a function on a tensor's numbers, which must be in the computer's memory.
 pub(crate) fn on_cpu<R>(op: &str, tensor: &Tensor, run: impl FnOnce(&CpuStorage, &Layout) -> Result<R>) -> Result<R> {

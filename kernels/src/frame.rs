@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::element::Element;
 use crate::product::SLACK;
-use crate::turn::turn;
+use crate::transpose::transpose;
 
 /// The layout `[full height, full width, channels]` of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,7 +100,7 @@ impl Frame {
             let planes = &image[channels.start * area..channels.end * area];
             for (pixel, width, start) in self.lines() {
                 let size = [self.channels, width];
-                turn(&planes[pixel..], area, &mut frame[start..], self.channels, size);
+                transpose(&planes[pixel..], area, &mut frame[start..], self.channels, size);
             }
         }
     }
@@ -133,7 +133,7 @@ impl Frame {
         {
             for (pixel, width, start) in self.lines() {
                 let size = [width, self.channels];
-                turn(&frame[start..], self.channels, &mut image[pixel..], area, size);
+                transpose(&frame[start..], self.channels, &mut image[pixel..], area, size);
             }
         }
     }
@@ -141,9 +141,10 @@ impl Frame {
     /// Pixels that lie side by side in an image and in its frame: the first one, how many, and where the
     /// first one begins in the frame.
     fn lines(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
-        let (width, height) = match self.full[1] == self.width {
-            true => (self.width * self.height, 1),
-            false => (self.width, self.height),
+        let (width, height) = if self.full[1] == self.width {
+            (self.width * self.height, 1)
+        } else {
+            (self.width, self.height)
         };
         let (start, step) = (self.at(0, 0), self.row_step());
         (0..height).map(move |i| (i * width, width, start + i * step))

@@ -1,15 +1,15 @@
-//! A network told layer by layer, to whoever notes it down.
+//! How a network describes itself, layer by layer.
 
 use candle_core::{Result, Tensor};
 
+use crate::activation::Activation;
 use crate::batch_norm::BatchNorm;
-use crate::bias::Activation;
 
 /// An intermediate result of [`Layers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Value(pub(crate) usize);
 
-/// Notes down the layers of a network: to freeze it, or to train it as one operation.
+/// Takes the layers of a network in their order.
 pub trait Layers {
     /// A convolution of `input`, then in this order, as far as they are there: bias, batch
     /// normalisation, sum with `residual`, activation. `shape` is stride and padding.
@@ -38,6 +38,6 @@ pub trait Layers {
     /// The mean of every channel.
     fn mean_per_channel(&mut self, input: Value) -> Value;
 
-    /// In training with dropout, each number times its factor; `layer` keeps several dropouts apart.
+    /// In training with dropout, each number times its factor; `layer` tells several dropouts apart.
     fn dropout(&mut self, input: Value, layer: u64) -> Value;
 }

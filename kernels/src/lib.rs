@@ -1,19 +1,22 @@
 //! Neural-network operations for Candle, with hand-written gradients.
 //!
 //! Each function takes and returns Candle tensors, `f32` or `f64`, images as `[B, C, H, W]`. Gradients
-//! are computed only for arguments that somebody tracks: an attack pays for no weight gradient, and
+//! are computed only for arguments that are tracked: an attack pays for no weight gradient, and
 //! training on constant images for no image gradient.
 //!
 //! Results do not depend on the number of threads, bit for bit, and a row of a batch does not depend
 //! on the other rows (batch statistics aside).
 
+mod activation;
+mod check;
 mod element;
 mod frame;
 mod lanes;
 mod processor;
 mod product;
+mod sum;
 mod tile;
-mod turn;
+mod transpose;
 mod wide;
 
 mod average_pool;
@@ -41,9 +44,10 @@ mod cuda;
 
 mod threads;
 
+pub use activation::Activation;
 pub use average_pool::avg_pool2d;
 pub use batch_norm::{BatchNorm, Statistics, batch_norm};
-pub use bias::{Activation, add_bias};
+pub use bias::add_bias;
 pub use convolution::{conv2d, conv2d_with_bias};
 pub use descent::{SgdStep, sgd_step};
 pub use layers::{Layers, Value};

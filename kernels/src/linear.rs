@@ -3,8 +3,10 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::bias::{Activation, add_bias};
-use crate::element::{Element, check_dtypes, dispatch, values};
+use crate::activation::Activation;
+use crate::bias::add_bias;
+use crate::check::check_dtypes;
+use crate::element::{Element, dispatch, values};
 use crate::product::{CHAIN, Packed, Room, SLACK, multiply, multiply_columns};
 use crate::tile::Columns;
 
@@ -37,19 +39,19 @@ pub fn linear(inputs: &Tensor, weights: &Tensor, bias: Option<&Tensor>) -> Resul
         features,
         outputs,
     };
-    #[cfg(feature = "cuda")]
-    let on_gpu = crate::cuda::operations::takes("linear", inputs)?;
-    #[cfg(not(feature = "cuda"))]
-    let on_gpu = false;
-    let product = match on_gpu {
-        #[cfg(feature = "cuda")]
-        true => crate::cuda::operations::linear(inputs, weights)?,
-        _ => inputs.contiguous()?.apply_op2(&weights.contiguous()?, Linear(sizes))?,
-    };
+    let product = product(inputs, weights, sizes)?;
     match bias {
         Some(bias) => add_bias(&product, bias, Activation::None),
         None => Ok(product),
     }
+}
+
+fn product(inputs: &Tensor, weights: &Tensor, sizes: Sizes) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::operations::takes("linear", inputs)? {
+        return crate::cuda::operations::linear(inputs, weights);
+    }
+    inputs.contiguous()?.apply_op2(&weights.contiguous()?, Linear(sizes))
 }
 
 #[derive(Clone, Copy)]
@@ -78,13 +80,15 @@ impl CustomOp2 for Linear {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
-        let to_inputs = match inputs.track_op() {
-            true => Some(gradient.apply_op2_no_bwd(weights, &ToInputs(self.0))?),
-            false => None,
+        let to_inputs = if inputs.track_op() {
+            Some(gradient.apply_op2_no_bwd(weights, &ToInputs(self.0))?)
+        } else {
+            None
         };
-        let to_weights = match weights.track_op() {
-            true => Some(inputs.apply_op2_no_bwd(&gradient, &ToWeights(self.0))?),
-            false => None,
+        let to_weights = if weights.track_op() {
+            Some(inputs.apply_op2_no_bwd(&gradient, &ToWeights(self.0))?)
+        } else {
+            None
         };
         Ok((to_inputs, to_weights))
     }

@@ -3,7 +3,9 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::element::{Element, check_dtypes, dispatch, values};
+use crate::activation::Activation;
+use crate::check::check_dtypes;
+use crate::element::{Element, dispatch, values};
 
 /// Numbers per task.
 const CHUNK: usize = 1 << 14;
@@ -37,8 +39,16 @@ impl CustomOp1 for Relu {
     }
 }
 
+/// From the gradient of an operation's result to that of what its activation got.
+pub(crate) fn activation_gradient(activation: Activation, result: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    match activation {
+        Activation::None => gradient.contiguous(),
+        Activation::Relu => masked(result, gradient),
+    }
+}
+
 /// The gradient where the result of a ReLU is positive, else zero.
-pub(crate) fn masked(result: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+fn masked(result: &Tensor, gradient: &Tensor) -> Result<Tensor> {
     result.apply_op2_no_bwd(&gradient.contiguous()?, &ReluGradient)
 }
 

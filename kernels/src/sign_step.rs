@@ -3,7 +3,8 @@
 use candle_core::{CpuStorage, Layout, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::element::{Element, check_dtypes, values};
+use crate::check::check_dtypes;
+use crate::element::{Element, values};
 use crate::wide::wide;
 
 /// min(max(x + step · sign(g), lower), upper) for tensors of one shape, with sign(0) = 0. Nothing is tracked.

@@ -3,7 +3,8 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
-use crate::element::{Element, check_dtypes, dispatch, values};
+use crate::check::check_dtypes;
+use crate::element::{Element, dispatch, values};
 
 /// log softmax over the classes of `logits` `[B, K]`.
 pub fn log_softmax(logits: &Tensor) -> Result<Tensor> {

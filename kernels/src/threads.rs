@@ -12,7 +12,7 @@ pub fn keep_candle_on_one_thread() {
     // Where the threads cannot be counted, Candle keeps its ways.
     let threads = std::fs::read_dir("/proc/self/task").map_or(2, Iterator::count);
     if threads == 1 && std::env::var_os(SETTING).is_none() {
-        // SAFETY: this is the only thread, so nobody else reads the environment.
+        // SAFETY: this is the only thread, so no other reads the environment.
         unsafe { std::env::set_var(SETTING, "1") };
     }
 }

@@ -1,7 +1,7 @@
 //! Loops over arrays, compiled for the widest registers there are.
 
 /// Defines a function whose body is compiled for AVX-512, for AVX2 and without either; a call runs what
-/// this machine has. Without fused multiply-adds, so that results are the same in each. Generics stand in
+/// this machine has. Without fused multiply-adds, so that results are the same in each. Generics are in
 /// square brackets. Closures would not do: they are compiled on their own, without the features.
 macro_rules! wide {
     ($(#[$meta:meta])* $vis:vis fn $name:ident[$($generics:tt)*]($($argument:ident: $type:ty),* $(,)?) $body:block) => {

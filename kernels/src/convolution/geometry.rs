@@ -2,8 +2,8 @@
 
 use candle_core::{Result, bail};
 
-use super::image_dims;
 use super::part::{FEW, Grid, Part, Place};
+use crate::check::image_dims;
 use crate::element::Element;
 use crate::frame::Frame;
 use crate::product::chain;
@@ -136,9 +136,10 @@ impl Geometry {
     /// y = stride·i + top receives kernel row r from output row i + (top + padding − r) / stride, where
     /// that divides.
     pub(crate) fn backward<T: Element>(&self, weights: &[T], frame: &Frame) -> Vec<Part<T>> {
-        match self.is_whole() {
-            true => self.backward_of_whole(weights, frame),
-            false => self.backward_by_stencils(weights, frame),
+        if self.is_whole() {
+            self.backward_of_whole(weights, frame)
+        } else {
+            self.backward_by_stencils(weights, frame)
         }
     }
 
@@ -228,9 +229,10 @@ impl Geometry {
 
     /// The output's gradient with the border that [`Self::backward`] reads.
     pub(crate) fn gradient_frame(&self) -> Frame {
-        match self.is_whole() {
-            true => Frame::bare(self.out_shape()),
-            false => self.stencils_frame(),
+        if self.is_whole() {
+            Frame::bare(self.out_shape())
+        } else {
+            self.stencils_frame()
         }
     }
 

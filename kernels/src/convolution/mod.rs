@@ -17,8 +17,11 @@ pub(crate) use winograd::{Scratch, Winograd};
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use crate::bias::{Activation, bias_gradient};
-use crate::element::{Element, check_dtypes, dispatch, values};
+use crate::activation::Activation;
+use crate::bias::bias_gradient;
+use crate::check::check_dtypes;
+use crate::element::{Element, dispatch, values};
+use crate::relu::activation_gradient;
 use crate::wide::wide;
 use part::correlate;
 
@@ -121,7 +124,7 @@ impl CustomOp3 for ConvolutionWithBias {
         result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gradient = self.activation.gradient(result, gradient)?;
+        let gradient = activation_gradient(self.activation, result, gradient)?;
         let to_bias = bias_gradient(bias, &gradient)?;
         let (to_images, to_weights) = gradients(&self.geometry, images, weights, &gradient)?;
         Ok((to_images, to_weights, to_bias))
@@ -134,13 +137,15 @@ fn gradients(
     weights: &Tensor,
     gradient: &Tensor,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let to_images = match images.track_op() {
-        true => Some(gradient.apply_op2_no_bwd(weights, &gradient::ToImages(*geometry))?),
-        false => None,
+    let to_images = if images.track_op() {
+        Some(gradient.apply_op2_no_bwd(weights, &gradient::ToImages(*geometry))?)
+    } else {
+        None
     };
-    let to_weights = match weights.track_op() {
-        true => Some(images.apply_op2_no_bwd(gradient, &gradient::ToWeights(*geometry))?),
-        false => None,
+    let to_weights = if weights.track_op() {
+        Some(images.apply_op2_no_bwd(gradient, &gradient::ToWeights(*geometry))?)
+    } else {
+        None
     };
     Ok((to_images, to_weights))
 }
@@ -211,13 +216,5 @@ wide! {
                 }),
             }
         }
-    }
-}
-
-/// Fails unless a tensor has the dimensions of images `[B, C, H, W]`.
-pub(crate) fn image_dims(op: &str, dims: &[usize]) -> Result<[usize; 4]> {
-    match *dims {
-        [b, c, h, w] => Ok([b, c, h, w]),
-        _ => bail!("{op}: images must be [B, C, H, W], not {dims:?}"),
     }
 }

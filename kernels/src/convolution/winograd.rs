@@ -50,7 +50,7 @@ impl Winograd {
     fn new(outputs: usize, inputs: usize, weight: impl Fn(usize, usize, usize) -> f32 + Sync) -> Self {
         let mut weights: Vec<Packed<f32>> = (0..16).map(|_| Packed::zeros(&[0], inputs, outputs)).collect();
         // For every panel of outputs, its numbers in each of the sixteen matrices.
-        let mut panels: Vec<(Panel, Vec<&mut [f32]>)> = weights[0].panels().map(|it| (it, Vec::new())).collect();
+        let mut panels: Vec<(Panel, Vec<&mut [f32]>)> = weights[0].panels().map(|panel| (panel, Vec::new())).collect();
         for packed in &mut weights {
             for ((_, places), numbers) in panels.iter_mut().zip(packed.panels_mut()) {
                 places.push(numbers);

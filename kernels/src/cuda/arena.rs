@@ -38,9 +38,10 @@ impl Arena {
         let start = match best {
             Some(at) => {
                 let (start, length) = self.free[at];
-                match length == wanted {
-                    true => drop(self.free.remove(at)),
-                    false => self.free[at] = (start + wanted, length - wanted),
+                if length == wanted {
+                    self.free.remove(at);
+                } else {
+                    self.free[at] = (start + wanted, length - wanted)
                 }
                 start
             }
@@ -79,13 +80,13 @@ mod tests {
         let mut arena = Arena::default();
         let mut held: Vec<Buffer> = Vec::new();
         let mut most = 0;
-        for turn in 0..2000 {
-            if !held.is_empty() && random.at(0).below(turn, 2) == 0 {
-                let which = random.at(1).below(turn, held.len() as u64) as usize;
+        for round in 0..2000 {
+            if !held.is_empty() && random.at(0).below(round, 2) == 0 {
+                let which = random.at(1).below(round, held.len() as u64) as usize;
                 arena.give(held.swap_remove(which));
                 continue;
             }
-            let new = arena.take(random.at(2).below(turn, 5000) as usize);
+            let new = arena.take(random.at(2).below(round, 5000) as usize);
             assert_eq!(new.start % Arena::ALIGNMENT, 0);
             for other in &held {
                 let apart =
@@ -93,11 +94,11 @@ mod tests {
                 assert!(apart, "{new:?} and {other:?}");
             }
             held.push(new);
-            most = most.max(held.iter().map(|it| Arena::length(it.bytes)).sum());
+            most = most.max(held.iter().map(|buffer| Arena::length(buffer.bytes)).sum());
         }
         // Little is lost between the pieces.
         assert!(arena.end() < 2 * most, "{} for {most}", arena.end());
-        held.into_iter().for_each(|it| arena.give(it));
+        held.into_iter().for_each(|buffer| arena.give(buffer));
         assert_eq!(arena.free, [(0, arena.end())]);
     }
 }

@@ -18,10 +18,11 @@ use candle_core::cuda::{CudaDevice, DeviceId};
 use candle_core::{Device, Result, bail};
 
 use super::machine::{Address, Arg, Convolve, Grid, Machine, Pass};
-use super::{KERNELS, dnn::Dnn, faults, kernel_names};
+use super::source::{KERNELS, kernel_names};
+use super::{dnn::Dnn, faults};
 use crate::device::{Gpu, settings};
 
-/// A GPU with one stream, on which everything happens in the order in which it is told.
+/// A GPU with one stream, on which everything happens in the order of the calls.
 pub(crate) struct Card {
     pub(crate) device: CudaDevice,
     stream: Arc<CudaStream>,
@@ -36,7 +37,7 @@ pub(crate) fn open(ordinal: usize) -> Result<Device> {
     faults::check_driver(driver_version()?, cuda)?;
     faults::check_ordinal(ordinal, CudaContext::device_count().map_err(explain)? as usize)?;
     let context = CudaContext::new(ordinal).map_err(explain)?;
-    // The compute capability that Candle's kernels were compiled for, if the build was told.
+    // The compute capability that Candle's kernels were compiled for, if the build set it.
     let built_for = option_env!("CUDA_COMPUTE_CAP");
     faults::check_capability(&context.name()?, context.compute_capability()?, built_for)?;
     faults::check_cudnn(cudnn::result::get_version(), cuda)?;
@@ -116,7 +117,7 @@ impl Card {
         if let Some(card) = cards.get(&device.id()) {
             return Ok(card.clone());
         }
-        // SAFETY: every tensor is used on the one stream of its device and nowhere else, so nobody has to wait for
+        // SAFETY: every tensor is used on the one stream of its device and nowhere else, so no stream has to wait for
         // events; a capture would not survive them.
         unsafe { device.disable_event_tracking() };
         let stream = device.cuda_stream();
@@ -190,9 +191,12 @@ impl Card {
         if depth == 0 {
             return self.zero(c, 4 * rows * columns);
         }
-        let op = |transposed: bool| match transposed {
-            true => Transpose::CUBLAS_OP_T,
-            false => Transpose::CUBLAS_OP_N,
+        let op = |transposed: bool| {
+            if transposed {
+                Transpose::CUBLAS_OP_T
+            } else {
+                Transpose::CUBLAS_OP_N
+            }
         };
         let handle = self.device.cublas_handle();
         let [rows, columns, depth] = [rows, columns, depth].map(|size| size as i32);
@@ -223,29 +227,29 @@ impl Card {
         done.map_err(candle_core::Error::wrap)
     }
 
-    /// What `work` tells the stream, as a graph that can be replayed. Nothing runs yet.
-    pub(crate) fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
+    /// What `work` launches, as a graph that can be replayed. Nothing runs yet.
+    pub(crate) fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Capture> {
         use sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL as OF_THIS_THREAD;
         self.stream.begin_capture(OF_THIS_THREAD)?;
-        let told = work();
+        let recorded = work();
         // The capture must end in any case.
         let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
-        told?;
+        recorded?;
         match graph? {
-            Some(graph) => Ok(Graph(graph)),
+            Some(graph) => Ok(Capture(graph)),
             None => bail!("nothing was captured"),
         }
     }
 }
 
 /// A captured sequence of launches.
-pub(crate) struct Graph(CudaGraph);
+pub(crate) struct Capture(CudaGraph);
 
 #[allow(unsafe_code, reason = "a graph may move between threads")]
-// SAFETY: a graph may be used by any thread as long as one does at a time; it lies behind a lock.
-unsafe impl Send for Graph {}
+// SAFETY: a graph may be used by any thread as long as one does at a time; it is behind a lock.
+unsafe impl Send for Capture {}
 
-impl Graph {
+impl Capture {
     pub(crate) fn replay(&self) -> Result<()> {
         Ok(self.0.launch()?)
     }
@@ -294,7 +298,7 @@ fn load(stream: &Arc<CudaStream>) -> Result<HashMap<&'static str, CudaFunction>>
     let architecture = format!("compute_{major}{minor}");
     let file = cache_file(&architecture);
     let cached = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
-    // A file that the driver refuses is damaged and made anew.
+    // A file that the driver refuses is damaged, and is written again.
     let loaded = cached.and_then(|text| context.load_module(Ptx::from_src(text)).ok());
     let module = match loaded {
         Some(module) => module,

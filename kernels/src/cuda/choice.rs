@@ -7,7 +7,7 @@ pub(crate) enum Math {
     Exact,
     /// On tensor cores, f32 rounded to TF32.
     TensorCores,
-    /// On tensor cores, f32 rounded to 16 bits: less than anybody asked for.
+    /// On tensor cores, f32 rounded to 16 bits: less than was asked for.
     Converted,
 }
 
@@ -36,12 +36,12 @@ pub(crate) struct Wish {
 
 /// The first offer that may be taken; cuDNN puts the best one first.
 pub(crate) fn choose<A: Copy>(offers: &[Offer<A>], wish: Wish) -> Option<Offer<A>> {
-    let fits = |it: &&Offer<A>| {
-        it.works
-            && it.workspace <= wish.workspace
-            && (it.repeats || !wish.deterministic)
-            && it.math != Math::Converted
-            && (it.math == Math::Exact || !wish.exact)
+    let fits = |offer: &&Offer<A>| {
+        offer.works
+            && offer.workspace <= wish.workspace
+            && (offer.repeats || !wish.deterministic)
+            && offer.math != Math::Converted
+            && (offer.math == Math::Exact || !wish.exact)
     };
     offers.iter().find(fits).copied()
 }
@@ -70,7 +70,7 @@ mod tests {
             math: Math::Exact,
             ..fast
         };
-        let chosen = |first: Offer<i32>, wish: Wish| choose(&[first, last], wish).map(|it| it.algorithm);
+        let chosen = |first: Offer<i32>, wish: Wish| choose(&[first, last], wish).map(|offer| offer.algorithm);
         assert_eq!(chosen(fast, wish), Some(0));
         assert_eq!(chosen(Offer { works: false, ..fast }, wish), Some(1));
         assert_eq!(chosen(Offer { workspace: 11, ..fast }, wish), Some(1));

@@ -143,13 +143,15 @@ impl Dnn {
     #[allow(unsafe_code, reason = "cuDNN is a C library")]
     fn plan(&self, key: &Key, at: [Address; 3]) -> Result<Plan> {
         let Convolve { geometry: g, form } = key.convolve;
-        let format = match form.last {
-            true => sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC,
-            false => sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW,
+        let format = if form.last {
+            sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC
+        } else {
+            sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW
         };
-        let numbers = match form.half {
-            true => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
-            false => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
+        let numbers = if form.half {
+            sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16
+        } else {
+            sys::cudnnDataType_t::CUDNN_DATA_FLOAT
         };
         let sizes = |shape: Vec<usize>| -> [c_int; 4] { std::array::from_fn(|i| shape[i] as c_int) };
         let images = Tensor(result::create_tensor_descriptor()?);
@@ -227,8 +229,8 @@ impl Dnn {
         };
         // Measuring writes results.
         let room = (!deterministic).then(|| self.room(bytes)).transpose()?;
-        let to = room.as_ref().map_or(0, |it| self.address(it)) as *mut _;
-        let space = self.workspace.as_ref().map_or(0, |it| self.address(it)) as *mut _;
+        let to = room.as_ref().map_or(0, |slice| self.address(slice)) as *mut _;
+        let space = self.workspace.as_ref().map_or(0, |slice| self.address(slice)) as *mut _;
         let (x, w, y) = (x as *const _, w as *const _, y as *const _);
         // What differs between the passes is the names and the order in which cuDNN takes operands.
         macro_rules! ask {
@@ -247,12 +249,12 @@ impl Dnn {
                     // SAFETY: likewise.
                     unsafe { $rank(h, $($descriptor),*, $most as c_int, &mut count, offers.as_mut_ptr()) }?;
                 }
-                let offers = offers[..count as usize].iter().map(|it| Offer {
-                    algorithm: ($wrap(it.algo), it.mathType),
-                    works: it.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
-                    workspace: it.memory,
-                    repeats: it.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
-                    math: math_of(it.mathType),
+                let offers = offers[..count as usize].iter().map(|offer| Offer {
+                    algorithm: ($wrap(offer.algo), offer.mathType),
+                    works: offer.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
+                    workspace: offer.memory,
+                    repeats: offer.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
+                    math: math_of(offer.mathType),
                 });
                 Ok(offers.collect())
             }};
@@ -287,7 +289,7 @@ impl Dnn {
         let one = 1.0f32;
         let keep = if accumulate { 1.0f32 } else { 0.0 };
         let (one, keep) = ((&raw const one).cast(), (&raw const keep).cast());
-        let workspace = self.workspace.as_ref().map_or(0, |it| self.address(it)) as *mut _;
+        let workspace = self.workspace.as_ref().map_or(0, |slice| self.address(slice)) as *mut _;
         let handle = self.handle.0;
         // SAFETY: operands are as the descriptors say, by the caller's contract, and alive until the stream is done; the
         // workspace is large enough for every plan.

@@ -175,7 +175,7 @@ int main() {
             uint64_t size = take<uint64_t>();
             char *block = (char *)aligned_alloc(64, (size + 2 * GUARD + 63) / 64 * 64);
             memset(block, 0x5a, size + 2 * GUARD);
-            // What nobody has written is not a number.
+            // What has not been written is not a number.
             memset(block + GUARD, 0xff, size);
             blocks.push_back({block, size});
             uint64_t address = (uint64_t)(block + GUARD);

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use candle_core::Result;
 
 use super::machine::{Address, Arg, Convolve, Grid, Machine, Pass};
-use super::{KERNELS, kernel_names};
+use super::source::{KERNELS, kernel_names};
 
 /// A process that keeps memory and runs kernels.
 pub(crate) struct Emulator {

@@ -1,4 +1,4 @@
-//! What to tell a user whose machine cannot run on a GPU: from the driver's codes and the libraries' versions alone, so
+//! What a user reads whose machine cannot run on a GPU: from the driver's codes and the libraries' versions alone, so
 //! that every message can be seen without a GPU.
 
 use candle_core::{Result, bail};
@@ -79,7 +79,7 @@ pub(crate) fn check_cudnn(version: usize, cuda: i32) -> Result<()> {
     }
 }
 
-/// `built_for`: CUDA_COMPUTE_CAP of the build, if it was told, such as 90.
+/// `built_for`: CUDA_COMPUTE_CAP of the build, if it was set, such as 90.
 pub(crate) fn check_capability(name: &str, capability: (i32, i32), built_for: Option<&str>) -> Result<()> {
     let (major, minor) = capability;
     if (major, minor) < (7, 0) {
@@ -136,7 +136,7 @@ mod tests {
             let message = driver(fault, "said");
             assert!(message.contains(remedy) && !message.contains("said"), "{message}");
         }
-        // What nobody knows is passed on.
+        // What is not known is passed on.
         assert!(driver(12_345, "no idea").contains("no idea"));
         assert!(module(code::UNSUPPORTED_PTX_VERSION, "ptx").contains("update the driver"));
         assert!(module(12_345, "no idea").contains("no idea"));

@@ -7,12 +7,12 @@ use candle_core::cuda::CudaStorageSlice;
 use candle_core::cuda::cudarc::driver::CudaSlice;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
-use super::card::{Card, Graph};
+use super::card::{Capture, Card};
 use super::machine::{Address, Constants, Form};
 use super::operations::{at, made};
 use super::program::frozen::{self as program, AttackStep, Bases, Parameters, Program, Source, Staging, Structure};
+use crate::activation::Activation;
 use crate::ascent::{self, Ascended, Ascent};
-use crate::bias::Activation;
 use crate::convolution::Geometry;
 use crate::device::{Precision, Settings, settings};
 use crate::{BatchNorm, frozen};
@@ -143,7 +143,7 @@ struct Loaded {
     stage: CudaSlice<u8>,
     /// The forward pass whose marks the work memory holds.
     holds: u64,
-    graph: Option<(AttackStep, Graph)>,
+    graph: Option<(AttackStep, Capture)>,
 }
 
 impl Drop for Network {

@@ -201,9 +201,10 @@ impl CustomOp2 for Run {
             ..self.bases(&state)
         };
         state.program.forward(&*state.card, &bases)?;
-        match self.keep {
-            true => *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state),
-            false => self.pool.give(state),
+        if self.keep {
+            *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state)
+        } else {
+            self.pool.give(state)
         }
         let storage = CudaStorage {
             slice: CudaStorageSlice::F32(out),
@@ -224,9 +225,12 @@ impl CustomOp2 for Run {
         };
         let (card, program) = (&state.card, &state.program);
         let gradient = gradient.contiguous()?;
-        let all = made(card, program.gradient_len, |to| match program.reaches_all {
-            true => Ok(()),
-            false => card.zero(to, 4 * program.gradient_len),
+        let all = made(card, program.gradient_len, |to| {
+            if program.reaches_all {
+                Ok(())
+            } else {
+                card.zero(to, 4 * program.gradient_len)
+            }
         })?;
         let bases = Bases {
             logit_gradient: at(card, &gradient)?,

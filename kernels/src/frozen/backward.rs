@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::forward::{Kept, Marks, rows};
 use super::{Convolution, Layer, Method, Plan, Workspace};
-use crate::bias::Activation;
+use crate::activation::Activation;
 use crate::convolution::Sink;
 use crate::element::values;
 use crate::frame::Frame;
@@ -107,9 +107,10 @@ impl Plan {
                         let to = &mut to_input[image * to_frame.len()..][to_frame.row(i)];
                         for to in to.chunks_exact_mut(from.len()) {
                             let pairs = to.iter_mut().zip(from);
-                            match is_first {
-                                true => pairs.for_each(|(to, &g)| *to = g * scale),
-                                false => pairs.for_each(|(to, &g)| *to += g * scale),
+                            if is_first {
+                                pairs.for_each(|(to, &g)| *to = g * scale)
+                            } else {
+                                pairs.for_each(|(to, &g)| *to += g * scale)
                             }
                         }
                     }
@@ -148,10 +149,7 @@ wide! {
         let channels = scale.len();
         for (to, from) in to.chunks_exact_mut(channels).zip(from.chunks_exact(channels)) {
             let pairs = to.iter_mut().zip(from).zip(scale);
-            match is_first {
-                true => pairs.for_each(|((to, &g), &scale)| *to = g * scale),
-                false => pairs.for_each(|((to, &g), &scale)| *to += g * scale),
-            }
+            if is_first { pairs.for_each(|((to, &g), &scale)| *to = g * scale) } else { pairs.for_each(|((to, &g), &scale)| *to += g * scale) }
         }
     }
 }
@@ -189,9 +187,10 @@ impl Sink<f32> for Sums<'_> {
     #[inline(always)]
     fn put(&mut self, start: usize, channel: usize, sums: &[f32]) {
         let values = &mut self.values[start + channel..start + channel + sums.len()];
-        match self.is_first {
-            true => values.copy_from_slice(sums),
-            false => values.iter_mut().zip(sums).for_each(|(value, &sum)| *value += sum),
+        if self.is_first {
+            values.copy_from_slice(sums)
+        } else {
+            values.iter_mut().zip(sums).for_each(|(value, &sum)| *value += sum)
         }
     }
 }

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::{Convolution, Layer, Plan, Workspace};
-use crate::bias::Activation;
+use crate::activation::Activation;
 use crate::convolution::Sink;
 use crate::element::values;
 use crate::frame::Frame;

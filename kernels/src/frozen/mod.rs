@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Result, Tensor, bail};
 
+use crate::activation::Activation;
 use crate::ascent::{Ascended, Ascent};
 use crate::batch_norm::BatchNorm;
-use crate::bias::Activation;
 use crate::convolution::{Geometry, Part, Sink, Winograd};
 use crate::frame::Frame;
 use crate::layers::{Layers, Value};

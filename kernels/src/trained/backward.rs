@@ -4,7 +4,7 @@ use candle_core::Result;
 use rayon::prelude::*;
 
 use super::{Kept, Layer, Run};
-use crate::bias::Activation;
+use crate::activation::Activation;
 use crate::convolution::{Geometry, Pixels, Plain, Scratch, Winograd, over_pixels, weight_gradient};
 use crate::frame::Frame;
 use crate::lanes::{add, mask_by_result, max_pool_gradient};
@@ -213,9 +213,10 @@ impl Run {
         let parts = geometry.backward(weights, &frame);
         // With a stride there may be pixels that no result sees.
         let covered: usize = parts.iter().map(|part| part.covered()).sum();
-        let mut results = match covered < out.height * out.width {
-            true => self.pool.zeros(len),
-            false => self.pool.take(len),
+        let mut results = if covered < out.height * out.width {
+            self.pool.zeros(len)
+        } else {
+            self.pool.take(len)
         };
         over_pixels(&frame, gradient, &out, &mut results, |frames, count, results, _| {
             for part in &parts {

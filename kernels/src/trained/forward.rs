@@ -4,7 +4,7 @@ use candle_core::Result;
 use rayon::prelude::*;
 
 use super::{Kept, Layer, Note, Run, Step};
-use crate::bias::Activation;
+use crate::activation::Activation;
 use crate::convolution::{Geometry, Plain, Scratch, Winograd, over_pixels};
 use crate::frame::Frame;
 use crate::lanes::{add, max_pool};
@@ -89,9 +89,10 @@ impl Run {
                             let mut out = self.pool.take(sums.len());
                             norm.normalise(parameters, &moments, &sums, residual, relu, &mut out);
                             note.moments = Some(moments);
-                            match self.keep {
-                                true => note.normalised = sums,
-                                false => self.pool.give(sums),
+                            if self.keep {
+                                note.normalised = sums
+                            } else {
+                                self.pool.give(sums)
                             }
                             out
                         }

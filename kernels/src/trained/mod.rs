@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, Var, bail};
 
+use crate::activation::Activation;
 use crate::batch_norm::{BatchNorm, Statistics};
-use crate::bias::Activation;
 use crate::convolution::Geometry;
 #[cfg(any(feature = "cuda", test))]
 use crate::cuda::program::trained as program;

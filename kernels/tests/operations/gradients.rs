@@ -8,7 +8,10 @@ use reference::assert_close;
 /// Checks the gradient of `f` with respect to each of its arguments.
 #[track_caller]
 fn check(what: &str, arguments: &[Tensor], f: impl Fn(&[Tensor]) -> Tensor) {
-    let vars: Vec<Var> = arguments.iter().map(|it| Var::from_tensor(it).unwrap()).collect();
+    let vars: Vec<Var> = arguments
+        .iter()
+        .map(|argument| Var::from_tensor(argument).unwrap())
+        .collect();
     let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
     let out = f(&tensors);
     let weights = numbers(99, out.dims());
@@ -90,7 +93,10 @@ fn batch_norm() {
     ];
     let modes = [Statistics::Running, Statistics::Batch];
     let activations = [Activation::None, Activation::Relu];
-    for (statistics, activation) in modes.into_iter().flat_map(|mode| activations.map(|it| (mode, it))) {
+    for (statistics, activation) in modes
+        .into_iter()
+        .flat_map(|mode| activations.map(|activation| (mode, activation)))
+    {
         check(&format!("batch_norm {statistics:?} {activation:?}"), &arguments, |t| {
             let norm = norm(t[1].clone(), t[2].clone());
             kernels::batch_norm(&t[0], &norm, statistics, activation).unwrap()

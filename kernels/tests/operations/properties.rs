@@ -157,7 +157,7 @@ fn a_bias_and_a_relu_may_come_with_the_convolution() {
         let b = numbers(3, &[32]).to_dtype(dtype).unwrap();
         for activation in [Activation::None, Activation::Relu] {
             let run = |f: &dyn Fn(&[Tensor; 3]) -> Tensor| {
-                let vars = [&x, &w, &b].map(|it| Var::from_tensor(it).unwrap());
+                let vars = [&x, &w, &b].map(|tensor| Var::from_tensor(tensor).unwrap());
                 let out = f(&[0, 1, 2].map(|i: usize| vars[i].as_tensor().clone()));
                 let gradients = out.sqr().unwrap().sum_all().unwrap().backward().unwrap();
                 let all = vars.map(|var| naive::doubles(gradients.get(&var).unwrap()));

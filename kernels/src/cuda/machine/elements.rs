@@ -2,8 +2,10 @@
 
 use candle_core::Result;
 
-use super::Arg::{At, F64, U32};
-use super::{Address, Extent, Form, Machine, each, flag, typed};
+use super::argument::Arg::{At, F64, U32};
+use super::argument::{Address, Arg, count, flag};
+use super::form::{Extent, Form, typed};
+use super::launch::{Machine, each};
 use crate::convolution::Geometry;
 
 /// out = act(x + bias + other); `bias` and `other` may be nowhere. `mark` gets 1 where the result is not zero, if it
@@ -136,7 +138,7 @@ pub(crate) fn leave(machine: &impl Machine, form: Form, out: Address, x: Address
     )
 }
 
-fn exchange(form: Form, out: Address, x: Address, extent: Extent) -> [super::Arg; 6] {
+fn exchange(form: Form, out: Address, x: Address, extent: Extent) -> [Arg; 6] {
     let [n, channels, area] = [extent.len(), extent.channels, extent.area].map(U32);
     [At(out), At(x), n, channels, area, form.order()]
 }
@@ -158,7 +160,7 @@ pub(crate) fn fold(
     geometry: &Geometry,
 ) -> Result<()> {
     let [norm_weight, _, _, variance] = constants.norm;
-    let n = super::count(geometry.outputs * geometry.patch())?;
+    let n = count(geometry.outputs * geometry.patch())?;
     let args = [
         At(out),
         At(weight),

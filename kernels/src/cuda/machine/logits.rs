@@ -2,8 +2,9 @@
 
 use candle_core::Result;
 
-use super::Arg::{At, F32, I32, U32};
-use super::{Address, Grid, Machine};
+use super::argument::Address;
+use super::argument::Arg::{At, F32, I32, U32};
+use super::launch::{Grid, Machine};
 use crate::ascent::Loss;
 
 /// log softmax of every row.

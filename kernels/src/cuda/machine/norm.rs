@@ -2,8 +2,10 @@
 
 use candle_core::Result;
 
-use super::Arg::{At, F64, I32, U32};
-use super::{Address, Extent, Form, Grid, Machine, WARP, each, flag, typed};
+use super::argument::Arg::{At, F64, I32, U32};
+use super::argument::{Address, flag};
+use super::form::{Extent, Form, typed};
+use super::launch::{Grid, Machine, WARP, each};
 
 /// Σ g of every channel. `partial`: as many bytes as [`Extent::partial_bytes`] says.
 pub(crate) fn channel_sums(

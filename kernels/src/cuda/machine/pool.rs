@@ -2,8 +2,11 @@
 
 use candle_core::Result;
 
-use super::Arg::{At, U32};
-use super::{Address, Arg, Form, Machine, Target, each, flag, typed};
+use super::argument::Arg::{At, U32};
+use super::argument::{Address, Arg, flag};
+use super::form::{Form, typed};
+use super::launch::{Machine, each};
+use super::norm::Target;
 
 /// Images `[B, C, H, W]` cut into windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

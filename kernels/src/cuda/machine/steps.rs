@@ -2,8 +2,9 @@
 
 use candle_core::Result;
 
-use super::Arg::{At, F32, U32, U64};
-use super::{Address, Grid, Machine, each, flag};
+use super::argument::Arg::{At, F32, U32, U64};
+use super::argument::{Address, flag};
+use super::launch::{Grid, Machine, each};
 pub(crate) use crate::descent::SgdStep;
 pub(crate) use crate::resident::Cut;
 

@@ -3,7 +3,7 @@
 use candle_core::cuda::cudarc::driver::CudaSlice;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use super::{at, card, filled, made, only_on_a_gpu, place};
+use super::operand::{at, card, filled, made, only_on_a_gpu, place};
 use crate::convolution::Geometry;
 use crate::cuda::card::Card;
 use crate::cuda::machine::{self, Address, Convolve, Form, Machine, Pass, count};

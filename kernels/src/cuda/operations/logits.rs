@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use super::{at, card, filled, made, only_on_a_gpu, place};
+use super::operand::{at, card, filled, made, only_on_a_gpu, place};
 use crate::cuda::card::Card;
 use crate::cuda::machine::{self, count};
 

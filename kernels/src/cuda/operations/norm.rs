@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use candle_core::cuda::cudarc::driver::CudaSlice;
 use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use super::{FORM, at, card, filled, made, only_on_a_gpu, partial, place};
-use crate::bias::Activation;
+use super::operand::{FORM, at, card, filled, made, only_on_a_gpu, partial, place};
+use crate::activation::Activation;
 use crate::cuda::card::Card;
 use crate::cuda::machine::{self, Extent, GradientSums, Moments, Normalised, Source, Target};
 use crate::{BatchNorm, Statistics};
@@ -120,7 +120,7 @@ impl CustomOp3 for Normalise {
         };
         let channels = self.extent.channels as usize;
         let mut sums = None;
-        // What the sums lie in lives until all launches are told; the stream keeps their order.
+        // The memory of the sums lives until everything is launched; the stream keeps the order.
         let room = partial(&card, self.extent)?;
         let both: CudaSlice<f32> = card.room(2 * channels)?;
         let (mut to_weight, mut to_bias) = (None, None);

@@ -3,7 +3,7 @@
 use candle_core::cuda::cudarc::driver::CudaSlice;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-use super::{FORM, at, card, filled, made, only_on_a_gpu, place};
+use super::operand::{FORM, at, card, filled, made, only_on_a_gpu, place};
 use crate::cuda::card::Card;
 use crate::cuda::machine::{self, Target, Windows, count};
 
@@ -33,9 +33,12 @@ impl CustomOp1 for Pool {
         let x = place(&card, x, layout)?;
         count(layout.shape().elem_count())?;
         let shape = Shape::from(self.windows.out().to_vec());
-        let out = filled(&card, shape.elem_count(), |out| match self.maximum {
-            true => machine::max_pool(&*card, FORM, [out, 0], x, self.windows),
-            false => machine::mean_pool(&*card, FORM, out, x, self.windows),
+        let out = filled(&card, shape.elem_count(), |out| {
+            if self.maximum {
+                machine::max_pool(&*card, FORM, [out, 0], x, self.windows)
+            } else {
+                machine::mean_pool(&*card, FORM, out, x, self.windows)
+            }
         })?;
         Ok((out, shape))
     }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, Var};
 
-use super::{at, card, made};
+use super::operand::{at, card, made};
 use crate::cuda::machine::{self, Cut, SgdStep, count};
 
 pub(crate) fn sign_step(

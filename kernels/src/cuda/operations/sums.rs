@@ -2,8 +2,8 @@
 
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use super::{FORM, at, card, filled, made, only_on_a_gpu, partial, place};
-use crate::bias::Activation;
+use super::operand::{FORM, at, card, filled, made, only_on_a_gpu, partial, place};
+use crate::activation::Activation;
 use crate::cuda::card::Card;
 use crate::cuda::machine::{self, Extent, count};
 
@@ -42,9 +42,10 @@ impl CustomOp2 for Sum {
     fn cuda_fwd(&self, x: &CudaStorage, lx: &Layout, b: &CudaStorage, lb: &Layout) -> Result<(CudaStorage, Shape)> {
         let card = Card::of(&x.device)?;
         let (x, b) = (place(&card, x, lx)?, place(&card, b, lb)?);
-        let (extent, operands) = match self.bias {
-            true => (Extent::new(lx.dims())?, [x, b, 0]),
-            false => (one_channel(lx.shape().elem_count())?, [x, 0, b]),
+        let (extent, operands) = if self.bias {
+            (Extent::new(lx.dims())?, [x, b, 0])
+        } else {
+            (one_channel(lx.shape().elem_count())?, [x, 0, b])
         };
         let out = filled(&card, lx.shape().elem_count(), |out| {
             machine::finish(&*card, FORM, [out, 0], operands, extent, self.relu)
@@ -56,9 +57,10 @@ impl CustomOp2 for Sum {
         if !x.track_op() && !b.track_op() {
             return Ok((None, None));
         }
-        let g = match self.relu {
-            true => relu_gradient(result, g)?,
-            false => g.contiguous()?,
+        let g = if self.relu {
+            relu_gradient(result, g)?
+        } else {
+            g.contiguous()?
         };
         let to_second = match (b.track_op(), self.bias) {
             (false, _) => None,

@@ -16,7 +16,7 @@ use random::Stream;
 
 use super::emulator::Emulator;
 use super::machine::{self, Extent, Form};
-use super::{KERNELS, kernel_names};
+use super::source::{KERNELS, kernel_names};
 
 /// Numbers in [-1, 1), f32.
 fn numbers(seed: u64, len: usize) -> Vec<f32> {
@@ -60,7 +60,10 @@ fn assert_same(what: &str, actual: &[f32], expected: &[f32]) {
 
 /// Result, and the gradients of Σ weights · result to all arguments.
 fn with_gradients(arguments: &[Tensor], weights: &[f32], f: impl Fn(&[Tensor]) -> Tensor) -> (Tensor, Vec<Tensor>) {
-    let vars: Vec<Var> = arguments.iter().map(|it| Var::from_tensor(it).unwrap()).collect();
+    let vars: Vec<Var> = arguments
+        .iter()
+        .map(|argument| Var::from_tensor(argument).unwrap())
+        .collect();
     let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
     let out = f(&tensors);
     let weights = tensor(weights, out.dims());
@@ -125,7 +128,7 @@ fn every_kernel_is_known_by_name() {
     .concat();
     for name in names {
         let shared = name.trim_end_matches("_f32").trim_end_matches("_bf16");
-        let used = [name, shared].iter().any(|it| users.contains(&format!("\"{it}\"")));
-        assert!(used, "nobody launches {name}");
+        let used = [name, shared].iter().any(|name| users.contains(&format!("\"{name}\"")));
+        assert!(used, "{name} is never launched");
     }
 }

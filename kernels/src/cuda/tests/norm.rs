@@ -67,8 +67,8 @@ proptest! {
         let partial = gpu.alloc(extent.partial_bytes(form));
         let moments = Moments { mean: gpu.room(channels), factor: gpu.room(channels), scale: gpu.alloc(8 * channels) };
         let running = [gpu.floats(&running_mean), gpu.floats(&running_var)];
-        let [weight, bias] = [&weight, &bias].map(|it| gpu.floats(it));
-        let [x, other_at, g] = [&x, &other, &g].map(|it| enter(&gpu, form, it, extent));
+        let [weight, bias] = [&weight, &bias].map(|values| gpu.floats(values));
+        let [x, other_at, g] = [&x, &other, &g].map(|values| enter(&gpu, form, values, extent));
         let other_at = if residual { other_at } else { 0 };
         let source = match statistics {
             Statistics::Running => machine::Source::Running(running),
@@ -109,7 +109,7 @@ proptest! {
         // A number at the ReLU's edge may fall to either side.
         if !relu || flat(&expected).iter().zip(&result).all(|(a, b)| (*a > 0.0) == (*b > 0.0)) {
             // Of two numbers per channel, the batch's statistics take all but ε away.
-            let slope = gpu.get(moments.factor, channels).iter().fold(0f32, |largest, it| largest.max(it.abs()));
+            let slope = gpu.get(moments.factor, channels).iter().fold(0f32, |largest, factor| largest.max(factor.abs()));
             let terms = ((n / channels) as f32).sqrt();
             let found = leave(&gpu, form, to, extent);
             assert_near_sums("gradient to images", &found, &flat(&gradients[0]), rounding, slope);

@@ -34,11 +34,11 @@ fn sign_steps_and_zero_gradients() {
     let (lower, upper): (Vec<f32>, Vec<f32>) = centre.iter().map(|c| (c - 0.5, c + 0.5)).unzip();
     let step = 8.0 / 255.0;
     let expected = {
-        let [v, g, lower, upper] = [&v, &g, &lower, &upper].map(|it| tensor(it, &[n]));
+        let [v, g, lower, upper] = [&v, &g, &lower, &upper].map(|values| tensor(values, &[n]));
         let moved = (v + (g.sign().unwrap() * f64::from(step)).unwrap()).unwrap();
         flat(&moved.maximum(&lower).unwrap().minimum(&upper).unwrap())
     };
-    let at = [&v, &g, &lower, &upper].map(|it| gpu.floats(it));
+    let at = [&v, &g, &lower, &upper].map(|values| gpu.floats(values));
     machine::sign_step(&gpu, at[0], at, step, n as u32).unwrap();
     assert_same("moved", &gpu.get(at[0], n), &expected);
     let flags = gpu.floats(&[0.0; 3]);
@@ -103,7 +103,7 @@ proptest! {
             (0..size).contains(&at).then_some(at as usize)
         };
         for b in 0..batch {
-            let [top, left, flip] = draws[b].map(|it| it as usize);
+            let [top, left, flip] = draws[b].map(|draw| draw as usize);
             for (i, found) in found[b * len..][..len].iter().enumerate() {
                 let (c, row, column) = (i / rows / columns, i / columns % rows, i % columns);
                 let column = if flip == 1 { columns - 1 - column } else { column };

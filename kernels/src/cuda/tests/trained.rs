@@ -163,9 +163,10 @@ impl Net {
 
         // On the CPU.
         let on_cpu = Var::from_tensor(&tensor(&images, &shape)).unwrap();
-        let input = match way.to_images {
-            true => on_cpu.as_tensor().clone(),
-            false => on_cpu.as_detached_tensor(),
+        let input = if way.to_images {
+            on_cpu.as_tensor().clone()
+        } else {
+            on_cpu.as_detached_tensor()
         };
         let draw = |_: u64, _: usize| factors.clone();
         let draw: Option<crate::trained::Factors<'_>> = if way.dropout { Some(&draw) } else { None };

@@ -1,52 +1,16 @@
-//! Rows become columns.
+//! Square blocks of numbers, transposed at once.
 
-use crate::element::Element;
 #[cfg(target_arch = "x86_64")]
 use crate::processor::{Instructions, instructions};
 
-/// The side of the square blocks that are turned at once.
+/// The side of the blocks.
 pub(crate) const BLOCK: usize = 8;
 
-/// to[j · to_step + i] = from[i · from_step + j] for i below `rows` and j below `columns`.
-pub(crate) fn turn<T: Element>(
-    from: &[T],
-    from_step: usize,
-    to: &mut [T],
-    to_step: usize,
-    [rows, columns]: [usize; 2],
-) {
-    if rows == 1 && to_step == 1 {
-        to[..columns].copy_from_slice(&from[..columns]);
-        return;
-    }
-    if columns == 1 && from_step == 1 {
-        to[..rows].copy_from_slice(&from[..rows]);
-        return;
-    }
-    let turn_block = T::turn_block();
-    for first_row in (0..rows).step_by(BLOCK) {
-        for first_column in (0..columns).step_by(BLOCK) {
-            let from = &from[first_row * from_step + first_column..];
-            let to = &mut to[first_column * to_step + first_row..];
-            let [rows, columns] = [BLOCK.min(rows - first_row), BLOCK.min(columns - first_column)];
-            if [rows, columns] == [BLOCK; 2] {
-                turn_block(from, from_step, to, to_step);
-                continue;
-            }
-            for i in 0..rows {
-                for j in 0..columns {
-                    to[j * to_step + i] = from[i * from_step + j];
-                }
-            }
-        }
-    }
-}
-
-/// Turns one block: (from, from_step, to, to_step).
-pub(crate) type TurnBlock<T> = fn(&[T], usize, &mut [T], usize);
+/// Transposes one block: (from, from_step, to, to_step).
+pub(crate) type TransposeBlock<T> = fn(&[T], usize, &mut [T], usize);
 
 /// The fastest way for `f32` on this machine.
-pub(crate) fn single() -> TurnBlock<f32> {
+pub(crate) fn single() -> TransposeBlock<f32> {
     #[cfg(target_arch = "x86_64")]
     if instructions() >= Instructions::Avx2 {
         return x86::block;
@@ -78,7 +42,7 @@ mod x86 {
         }
     }
 
-    /// Neighbouring rows are interleaved number by number, then pair by pair, then half by half.
+    /// Interleaves neighbouring rows number by number, then pair by pair, then half by half.
     #[target_feature(enable = "avx2")]
     fn block_of(from: &[f32], from_step: usize, to: &mut [f32], to_step: usize) {
         let row: [__m256; BLOCK] = std::array::from_fn(|i| {
@@ -120,23 +84,6 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_size_is_turned() {
-        for rows in [1, 3, 8, 9, 16, 21] {
-            for columns in [1, 2, 7, 8, 17] {
-                let (from_step, to_step) = (columns + 3, rows + 2);
-                let from: Vec<f32> = (0..rows * from_step).map(|i| i as f32).collect();
-                let mut to = vec![-1.0; columns * to_step];
-                turn(&from, from_step, &mut to, to_step, [rows, columns]);
-                for (at, &value) in to.iter().enumerate() {
-                    let (j, i) = (at / to_step, at % to_step);
-                    let expected = if i < rows { from[i * from_step + j] } else { -1.0 };
-                    assert_eq!(value, expected, "{rows}x{columns}");
-                }
-            }
-        }
-    }
 
     #[test]
     fn the_portable_block_is_the_same() {

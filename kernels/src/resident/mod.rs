@@ -1,20 +1,11 @@
 //! What a GPU does in one kernel where Candle needs several, or the CPU and a copy. Each returns `None`
 //! where the operand is not on a GPU; the caller then does the same with Candle's operations.
 
+mod cut;
+
 use candle_core::{Result, Tensor};
 
-/// How byte images are cut.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Cut {
-    /// Channels, height, width.
-    pub image: [usize; 3],
-    /// Pixels added on every side before a window is cut.
-    pub pad: usize,
-    /// Whether they mirror the image; else they are black.
-    pub reflect: bool,
-    /// The byte that stands for 1.
-    pub scale: u8,
-}
+pub use cut::Cut;
 
 /// Draws of Philox4x32-10 for each example, row after row, in the shape of `like`: uniform in `[0, 1)` or
 /// standard normal, the same bits as `random::Stream` of this key draws on the CPU.

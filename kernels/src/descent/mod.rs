@@ -4,29 +4,17 @@
 //!
 //! with d = b, with Nesterov's momentum d = g + momentum · b, and without momentum d = g, as in `torch.optim.SGD`.
 
+mod step;
+
 use candle_core::{CpuStorage, InplaceOp3, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
 use crate::element::{Element, dispatch, values};
 use crate::wide::wide;
+pub use step::SgdStep;
 
 /// Numbers per task.
 const CHUNK: usize = 1 << 15;
-
-/// The numbers of one step of gradient descent.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SgdStep {
-    /// Learning rate.
-    pub rate: f64,
-    /// Share of the last direction in the next; 0: no memory.
-    pub momentum: f64,
-    /// Weight decay.
-    pub decay: f64,
-    /// Nesterov's momentum.
-    pub nesterov: bool,
-    /// Whether there was no step before: what the buffer holds does not matter.
-    pub first: bool,
-}
 
 /// Moves `parameter` θ one step, and `buffer` b with it, which may be left out without momentum. `gradient` is g; all
 /// are of one shape, type and device, θ and b contiguous.
@@ -147,9 +135,12 @@ fn remember<T: Element>(
     buffer
         .par_chunks_mut(CHUNK)
         .zip(gradient.par_chunks(CHUNK).zip(parameter.par_chunks(CHUNK)))
-        .for_each(|(buffer, (gradient, parameter))| match step.first {
-            true => begin(buffer, gradient, parameter, decay),
-            false => accumulate(buffer, gradient, parameter, momentum, decay),
+        .for_each(|(buffer, (gradient, parameter))| {
+            if step.first {
+                begin(buffer, gradient, parameter, decay)
+            } else {
+                accumulate(buffer, gradient, parameter, momentum, decay)
+            }
         });
     Ok(())
 }

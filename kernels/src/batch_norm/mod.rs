@@ -5,45 +5,21 @@
 //! The caller says whose statistics: the running ones or the batch's own (biased variance). The
 //! running variance is the unbiased one, as in PyTorch.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+mod state;
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, Var, bail};
+use std::sync::atomic::Ordering;
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::bias::Activation;
-use crate::convolution::image_dims;
-use crate::element::{Element, check_dtypes, dispatch, values};
-
-/// The state and constants of one batch normalisation. Every tensor is `[C]`.
-#[derive(Debug, Clone)]
-pub struct BatchNorm {
-    /// Scale.
-    pub weight: Tensor,
-    /// Shift.
-    pub bias: Tensor,
-    /// Running mean.
-    pub running_mean: Var,
-    /// Running unbiased variance.
-    pub running_var: Var,
-    /// Added to the variance.
-    pub epsilon: f64,
-    /// The share of the new batch in the running statistics.
-    pub momentum: f64,
-    /// How often the running statistics were updated: PyTorch's `num_batches_tracked`.
-    pub updates: Arc<AtomicI64>,
-}
-
-/// Whose mean and variance normalise a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Statistics {
-    /// The running ones, left as they are.
-    Running,
-    /// The batch's own; the running ones are left as they are.
-    Batch,
-    /// The batch's own; the running ones move towards them.
-    BatchAndUpdate,
-}
+use crate::activation::Activation;
+use crate::check::{check_dtypes, image_dims};
+use crate::element::{Element, dispatch, values};
+use crate::relu::activation_gradient;
+use crate::sum::{pair_sum, sum};
+use state::doubles;
+pub(crate) use state::update;
+pub use state::{BatchNorm, Statistics};
 
 /// Normalises `images` `[B, C, H, W]`, then applies the activation.
 pub fn batch_norm(images: &Tensor, norm: &BatchNorm, statistics: Statistics, activation: Activation) -> Result<Tensor> {
@@ -99,20 +75,6 @@ pub fn batch_norm(images: &Tensor, norm: &BatchNorm, statistics: Statistics, act
     images.apply_op3(&norm.weight.contiguous()?, &norm.bias.contiguous()?, op)
 }
 
-fn doubles(tensor: &Tensor) -> Result<Vec<f64>> {
-    tensor.to_dtype(candle_core::DType::F64)?.to_vec1()
-}
-
-/// running ← (1 − momentum) · running + momentum · factor · batch.
-pub(crate) fn update(running: &Var, momentum: f64, batch: &[f64], factor: f64) -> Result<()> {
-    let moved: Vec<f64> = doubles(running.as_tensor())?
-        .iter()
-        .zip(batch)
-        .map(|(running, batch)| (1.0 - momentum) * running + momentum * factor * batch)
-        .collect();
-    running.set(&Tensor::new(moved, running.device())?.to_dtype(running.dtype())?)
-}
-
 /// Mean and biased variance of every channel.
 fn of_batch(images: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
     let (storage, layout) = images.storage_and_layout();
@@ -139,25 +101,6 @@ fn channel_moments<T: Element>(x: &CpuStorage, layout: &Layout) -> Result<(Vec<f
         (mean, square.sum::<f64>() / count - rounding * rounding)
     });
     Ok(moments.unzip())
-}
-
-/// The sum of a function of the values: eight lanes in T, then doubles.
-pub(crate) fn sum<T: Element>(plane: &[T], term: impl Fn(T) -> T) -> f64 {
-    pair_sum(plane, plane, |x, _| term(x))
-}
-
-/// The sum of a function of pairs of values: eight lanes in T, then doubles.
-fn pair_sum<T: Element>(a: &[T], b: &[T], term: impl Fn(T, T) -> T) -> f64 {
-    let mut lanes = [T::zero(); 8];
-    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let (a_rest, b_rest) = (a.remainder(), b.remainder());
-    for (a, b) in a.zip(b) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += term(a, b);
-        }
-    }
-    let rest = a_rest.iter().zip(b_rest).map(|(&a, &b)| term(a, b).to_f64());
-    lanes.iter().map(|lane| lane.to_f64()).sum::<f64>() + rest.sum::<f64>()
 }
 
 struct Normalise {
@@ -193,7 +136,7 @@ impl CustomOp3 for Normalise {
         result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gradient = self.activation.gradient(result, gradient)?;
+        let gradient = activation_gradient(self.activation, result, gradient)?;
         let parameters = weight.track_op() || bias.track_op();
         let (storage, layout) = images.storage_and_layout();
         let (gradient_storage, gradient_layout) = gradient.storage_and_layout();
