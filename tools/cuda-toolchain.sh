@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Sets up what building with `--features cuda` needs on a machine without CUDA, in a folder of your
-# choice, from NVIDIA's wheels on PyPI (2 GB), and prints the environment to build with:
+# Installs what `--features cuda` needs on a machine without CUDA into a folder of your choice, from
+# NVIDIA's wheels on PyPI (2 GB), and prints the environment to build with:
 #
 #   tools/cuda-toolchain.sh FOLDER > cuda.env && . ./cuda.env && cargo build -p harness --features cuda
 #
-# The program does not link CUDA's libraries but opens each when it first calls one. So it starts on a
-# machine that has none of them, and says there what is missing. For that the folder holds, in place of
-# each library, an archive with a jump for every function that the cudarc crate declares.
+# The program does not link CUDA's libraries but opens each one when it first calls it. So it starts on a
+# machine without them, and reports what is missing. To make this work, the folder has, instead of each
+# library, an archive with a jump for every function that the cudarc crate declares.
 set -euo pipefail
 
 folder=${1:?usage: tools/cuda-toolchain.sh FOLDER}
-test "$(uname -sm)" = "Linux x86_64" || { echo "only Linux on x86-64 is prepared here; use a system CUDA (docs/cuda.md)" >&2; exit 2; }
+test "$(uname -sm)" = "Linux x86_64" || { echo "only Linux on x86-64 is supported; use a system CUDA (docs/cuda.md)" >&2; exit 2; }
 for program in python3 gcc ar cargo; do
     command -v "$program" >/dev/null || { echo "$program is missing; install it first" >&2; exit 2; }
 done
@@ -37,8 +37,8 @@ for part in bin include nvvm; do ln -sfn "$wheels/cu13/$part" "$cuda/$part"; don
 ln -sf "$wheels/cu13/lib/libcudart_static.a" "$cuda/lib/libcudart.a"
 ln -sfn lib "$cuda/lib64"
 
-# archive LIBRARY MODULE FILE CODE: a lib$LIBRARY.a of jumps into FILE. Without FILE every function
-# returns CODE, a failure of that library.
+# archive LIBRARY MODULE FILE CODE: writes lib$LIBRARY.a with jumps into FILE. If FILE is missing, every
+# function returns CODE, an error code of that library.
 archive() {
     local library=$1 names=$folder/jumps/$1.names source=$folder/jumps/$1.c
     grep -oE '\bfn (cu|nvrtc)[A-Za-z0-9_]+\(' "$cudarc/$2/sys/mod.rs" | sed 's/^fn //; s/($//' | grep -vx culib | sort -u >"$names"
@@ -57,7 +57,7 @@ static int ends(const char *name, const char *end) {
     return n >= m && !strcmp(name + n - m, end);
 }
 __attribute__((used, noinline)) static void *find(long index) {
-    /* Two threads may both come here; both find the same. */
+    /* Two threads may get here at once; both find the same function. */
     static void *library;
     const char *name = names[index];
     if (!library) library = dlopen(LIBRARY, RTLD_NOW | RTLD_GLOBAL);
@@ -79,7 +79,7 @@ __asm__(
     "    jz slow\n"
     "    jmp *%r10\n"
     "slow:\n"
-    /* The arguments of the call under way. */
+    /* Save the arguments of the current call. */
     "    pushq %rbp\n    movq %rsp, %rbp\n"
     "    pushq %rax\n    pushq %rdi\n    pushq %rsi\n    pushq %rdx\n    pushq %rcx\n    pushq %r8\n    pushq %r9\n    pushq %r11\n"
     "    subq $128, %rsp\n"
@@ -113,6 +113,6 @@ cat <<END
 # To build:
 export CUDA_HOME='$cuda' CUDA_COMPUTE_CAP="\${CUDA_COMPUTE_CAP:-90}" LIBRARY_PATH='$cuda/lib'"\${LIBRARY_PATH:+:\$LIBRARY_PATH}"
 export PATH='$cuda/bin':"\$PATH"
-# To run, where no CUDA and cuDNN are installed (the driver always is the machine's own):
+# To run where CUDA and cuDNN are not installed (the driver is always the machine's own):
 export LD_LIBRARY_PATH='$wheels/cu13/lib:$wheels/cudnn/lib'"\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
 END

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Everything to know of a GPU, in one command and within eight minutes: parity of kernels, networks, attacks and
-# training steps with the CPU and the authors' numbers; repeatability; memory; speed, beside PyTorch where Python has
-# it; a short training on CIFAR-10 where its data are. Prints a table last and leaves JSON in the output folder, all of
-# it in gpu-check.tar.gz there.
+# Checks a GPU with one command in at most eight minutes: parity of kernels, networks, attacks and training steps with
+# the CPU and the authors' numbers; repeatability; memory; speed, compared with PyTorch if Python has it; a short
+# training on CIFAR-10 if its data are there. Prints a table at the end and writes JSON files to the output folder, all
+# of which are also in gpu-check.tar.gz there.
 #
 #   gpu-check.sh [--device cuda:0] [--data DIR] [--out DIR] [--part checks|pytorch|training] [--quick]
 #
-# --part does one of the three alone, with all the time for it. `--device cpu --quick` checks this script and the
-# checks where there is no GPU. Runs in a folder made by tools/gpu-pack.sh, or in a checkout with programs in
-# target/debug or $BUILT. CUDA's libraries are taken from LD_LIBRARY_PATH, from the system, or from Python's packages.
+# --part runs one of the three alone, with all the time for it. `--device cpu --quick` tests this script and the
+# checks without a GPU. Run it in a folder made by tools/gpu-pack.sh, or in a checkout with programs in target/debug or
+# $BUILT. CUDA's libraries are taken from LD_LIBRARY_PATH, from the system, or from Python's packages.
 set -uo pipefail
 
 device=cuda:0 data=${RAMPART_DATA_DIR:-} out=gpu-check part= quick=
@@ -28,7 +28,7 @@ case $part in '' | checks | pytorch | training) ;; *) usage ;; esac
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 2
 
-# program NAME: its path, unpacked if it came compressed; fails where there is none.
+# program NAME: prints its path, after unpacking it if it is compressed; fails if there is none.
 program() {
     local name=$1 place
     for place in "$here" "${BUILT:-}" "$here/../target/debug"; do
@@ -47,7 +47,7 @@ vectors=$here/vectors
 peers=$here/peers
 [ -d "$peers" ] || peers=$here/../benches/peers
 
-# Python's packages carry CUDA's libraries and cuDNN.
+# Python's packages include CUDA's libraries and cuDNN.
 python=${PYTHON:-python3}
 if command -v "$python" >/dev/null; then
     found=$("$python" - <<'PYTHON'
@@ -60,13 +60,13 @@ PYTHON
 fi
 
 began=$SECONDS status=0
-# left: seconds until the eight minutes are over, with some to print and to pack.
+# left: seconds until the eight minutes are over, minus some to print and pack.
 left() { local rest=$((465 - (SECONDS - began))); echo $((rest > 1 ? rest : 1)); }
-# share N: N seconds, all that is left where one part runs alone.
+# share N: N seconds, or all that is left if one part runs alone.
 share() { if [ -n "$part" ] || [ "$1" -gt "$(left)" ]; then left; else echo "$1"; fi; }
 wanted() { [ -z "$part" ] || [ "$part" = "$1" ]; }
 
-# A machine with little room for caches keeps compiled kernels with the results.
+# Keep compiled kernels with the results: the machine may have little room for caches.
 export XDG_CACHE_HOME=${XDG_CACHE_HOME:-$out/cache}
 {
     date -u '+%Y-%m-%d %H:%M UTC'
@@ -81,12 +81,12 @@ if wanted checks; then
             --budget "$(($(share 230) - 25))" $quick >"$out/checks.txt" || status=$?
         [ "$status" -lt 124 ] || echo "ended with status $status before the table" >>"$out/checks.txt"
     else
-        echo "there is no gpu-check; build it: cargo build -p gpu-check --features cuda" | tee "$out/checks.txt" >&2
+        echo "gpu-check not found; build it: cargo build -p gpu-check --features cuda" | tee "$out/checks.txt" >&2
         status=2
     fi
 fi
 
-# beside SECONDS WHAT PRECISION: one row of the comparison, as far as the time goes.
+# beside SECONDS WHAT PRECISION: one row of the comparison, if there is enough time.
 beside() {
     local arguments=(--device "$device" --only "$2" --rounds 3 --json "$out/pytorch-${2// /-}-$3.json")
     if [ "$device" = cpu ]; then arguments+=(--quick); else arguments+=(--precision "$3"); fi
@@ -94,16 +94,16 @@ beside() {
         echo "$2 $3: ended with status $? after at most $1 s" >>"$out/pytorch.txt"
 }
 if wanted pytorch; then
-    echo "== beside PyTorch" >&2
+    echo "== compared with PyTorch" >&2
     : >"$out/pytorch.txt"
     if ! worker=$(program rampart-worker) || [ ! -f "$peers/compare.py" ]; then
-        echo "skipped: rampart-worker or compare.py is not here" >"$out/pytorch.txt"
+        echo "skipped: rampart-worker or compare.py not found" >"$out/pytorch.txt"
     elif ! "$python" -c 'import torch' 2>/dev/null; then
         echo "skipped: $python has no PyTorch" >"$out/pytorch.txt"
     elif [ "$device" = cpu ]; then
         beside "$(share 140)" "train-step small-cnn" fp32
     else
-        # What the aims are about comes first. torch.compile takes its time, so bf16 comes after all of TF32.
+        # The workloads with performance goals come first. torch.compile is slow, so bf16 comes after all of TF32.
         end=$((SECONDS + $(share 140)))
         for precision in tf32 bf16; do
             for workload in mart-step attack-step train-step; do
@@ -117,15 +117,15 @@ fi
 
 if wanted training; then
     echo "== a short training" >&2
-    # Where there is no GPU this is only to see that it runs.
+    # Without a GPU, this only tests that it runs.
     if [ -n "$quick" ]; then limits="train: 192, test: 32" epochs=1; else limits="train: 20500, test: 1000" epochs=3; fi
     if ! harness=$(program harness); then
-        echo "skipped: harness is not here" >"$out/training.txt"
+        echo "skipped: harness not found" >"$out/training.txt"
     elif [ -z "$data" ]; then
-        echo "skipped: --data names no folder with CIFAR-10" >"$out/training.txt"
+        echo "skipped: no folder with CIFAR-10; pass --data" >"$out/training.txt"
     else
         cat >"$out/short.yaml" <<YAML
-# Not a result: does training on this card lead anywhere?
+# Not a result, only a test that training works on this card.
 name: gpu-check
 dataset: { name: cifar10, verify: false, validation: 64, limit: { $limits } }
 threat: { norm: linf, epsilon: 8/255 }
@@ -139,7 +139,7 @@ tables: [white-box]
 YAML
         timeout --signal INT "$(left)" "$harness" run "$out/short.yaml" --device "$device" --data-dir "$data" \
             --out "$out/runs" >"$out/training.txt" 2>"$out/training.log" ||
-            { echo "ended with status $?; run again to go on"; tail -n 3 "$out/training.log"; } >>"$out/training.txt"
+            { echo "ended with status $?; run again to resume"; tail -n 3 "$out/training.log"; } >>"$out/training.txt"
     fi
 fi
 
@@ -150,5 +150,5 @@ fi
     done
 } | tee "$out/summary.txt"
 (shopt -s nullglob && cd "$out" && tar -czf gpu-check.tar.gz -- *.txt *.json *.log)
-printf '\n%s s in all; JSON in %s\n' $((SECONDS - began)) "$out"
+printf '\n%s s in total; JSON in %s\n' $((SECONDS - began)) "$out"
 exit "$status"

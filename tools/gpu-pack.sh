@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Packs what a machine with a GPU needs for tools/gpu-check.sh and tools/gpu-train.sh into a folder: programs built with
+# Packs into a folder what a machine with a GPU needs for tools/gpu-check.sh and tools/gpu-train.sh: programs built with
 # the feature `cuda`, stripped and compressed; the reference vectors; PyTorch's side of the comparison; the matrix to
-# train. No Rust, no network there.
+# train. That machine needs neither Rust nor a network connection.
 #
 #   tools/gpu-pack.sh FOLDER        # programs from target/debug, which is optimised, or from $BUILT
 set -euo pipefail
@@ -15,9 +15,9 @@ for program in harness gpu-check rampart-worker; do
         exit 2
     fi
 done
-# A program without the feature would be found out on the machine with the GPU, when time there runs.
-said=$("$built/gpu-check" --device cuda:0 --only nothing 2>&1) || true
-if [[ $said == *"built without CUDA"* ]]; then
+# Find a program built without the feature here, not on the machine with the GPU, where time is limited.
+output=$("$built/gpu-check" --device cuda:0 --only nothing 2>&1) || true
+if [[ $output == *"built without CUDA"* ]]; then
     echo "error: $built/gpu-check was built without the feature cuda; docs/cuda.md has the command" >&2
     exit 2
 fi

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Trains matrices/cifar10-resnet18.yaml on a GPU in pieces: MART first, then standard adversarial training and TRADES,
-# each evaluated before the next. Ends after the minutes given and saves where it stands; the same command goes on from
-# there, on another machine as well if the folder of --out comes along (gpu-parts.sh).
+# each evaluated before the next. Ends after the given minutes and saves its state; the same command resumes from there,
+# also on another machine if you copy the folder of --out (gpu-parts.sh).
 #
 #   gpu-train.sh --data DIR [--minutes 8] [--out runs] [--device cuda:0] [-- MORE FOR harness run]
 #
-# Everything after -- goes to `harness run`, as `--precision bf16` or `--set recipe.epochs=30`: give the same every time.
-# Ends with 0 when all is there, 130 when there is more to do, else with the harness's status.
+# Everything after -- goes to `harness run`, such as `--precision bf16` or `--set recipe.epochs=30`: pass the same every
+# time. Ends with 0 when everything is done, 130 when there is more to do, else with the harness's status.
 set -uo pipefail
 data=${RAMPART_DATA_DIR:-} minutes=8 out=runs device=cuda:0
 usage() { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -33,7 +33,7 @@ for place in "$here" "${BUILT:-}" "$here/../target/debug"; do
         xz -dkc "$place/harness.xz" >"$out/harness" && chmod +x "$out/harness" && harness=$out/harness
     fi
 done
-[ -n "$harness" ] || { echo "error: there is no harness; docs/cuda.md says how to build it" >&2; exit 2; }
+[ -n "$harness" ] || { echo "error: harness not found; docs/cuda.md says how to build it" >&2; exit 2; }
 matrix=$here/cifar10-resnet18.yaml
 [ -f "$matrix" ] || matrix=$here/../matrices/cifar10-resnet18.yaml
 
@@ -41,13 +41,13 @@ end=$((SECONDS + 60 * minutes))
 for defense in mart standard trades; do
     rest=$((end - SECONDS))
     [ "$rest" -gt 0 ] || exit 130
-    # An interrupt lets the harness save where it stands, a minute is enough for that.
+    # An interrupt lets the harness save its state; a minute is enough for that.
     timeout --signal INT --kill-after 60 "$rest" "$harness" run "$matrix" --device "$device" --data-dir "$data" \
         --out "$out" --filter "defense=$defense" "$@"
     status=$?
     case $status in
     0) ;;
-    124 | 130 | 137) echo "time is up in $defense; the same command goes on" >&2; exit 130 ;;
+    124 | 130 | 137) echo "time is up during $defense; run the same command again to resume" >&2; exit 130 ;;
     *) exit "$status" ;;
     esac
 done
