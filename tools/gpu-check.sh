@@ -150,5 +150,5 @@ fi
     done
 } | tee "$out/summary.txt"
 (shopt -s nullglob && cd "$out" && tar -czf gpu-check.tar.gz -- *.txt *.json *.log)
-printf '\n%s s in total; JSON in %s\n' $((SECONDS - began)) "$out"
+printf '\n%s s in all; JSON in %s\n' $((SECONDS - began)) "$out"
 exit "$status"
