@@ -1,9 +1,9 @@
 """Compares our AutoAttack with its authors' and prints agreement, passes and speed.
 
-Two workers, one of each side, hold the same network, out of a file of `harness export`, and the same images, out of a
-file of `harness attack --save-examples`. Before anything is attacked they must agree on the logits. Then they take
-turns of some images each, so that whatever else happens on the machine happens to both; a ratio is taken within each
-turn, and the median is the result. Spread is (largest - smallest) / median of those ratios.
+Two workers, one for each side, load the same network from a file of `harness export`, and the same images from a file
+of `harness attack --save-examples`. Before anything is attacked, they must agree on the logits. Then they take turns of
+some images each, so that other load on the machine affects both. A ratio is computed within each turn, and the result
+is the median. Spread is (largest - smallest) / median of those ratios.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from pathlib import Path
 from compare import HERE, PAUSE, Failure, Pair, Table, find_worker, write
 
 EPILOG = """\
-PYTHON names a Python with PyTorch, safetensors and AutoAttack by its authors, such as
+PYTHON names a Python with PyTorch, safetensors and the authors' AutoAttack, for example
     python3 -m venv peers && peers/bin/pip install torch safetensors pyautoattack
     PYTHON=peers/bin/python benches/peers/auto_attack.sh ...
-(pyautoattack is fra31/auto-attack on PyPI; that repository itself, installed as autoattack, goes first.)
-RAMPART_WORKER names a worker built before, else cargo builds one.
+(pyautoattack is fra31/auto-attack on PyPI; if that repository itself is installed, as autoattack, it is preferred.)
+RAMPART_WORKER names an existing worker, otherwise cargo builds one.
 
 The network and the images:
     harness export runs/NAME --out network.safetensors
@@ -59,14 +59,14 @@ def parse():
     parser.add_argument("checkpoint", metavar="NETWORK", type=Path, help="a file of harness export")
     parser.add_argument("examples", metavar="IMAGES", type=Path, help="a file of harness attack --save-examples")
     parser.add_argument("--model", required=True, help="tiny-cnn, small-cnn, lenet5, resnet18 or wrn-DEPTH-WIDTH")
-    parser.add_argument("--threat", required=True, metavar="NORM:RADIUS", help="as in linf:8/255 or l2:0.5")
+    parser.add_argument("--threat", required=True, metavar="NORM:RADIUS", help="such as linf:8/255 or l2:0.5")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--attacks", default="pgd,cw,auto-attack", metavar="LIST",
                         help="which of pgd,cw,auto-attack,tenth; tenth is AutoAttack with a tenth of its steps and "
                         "queries, to time large networks")  # fmt: skip
-    parser.add_argument("--turn", type=int, default=250, metavar="N", help="images of a turn; default 250")
+    parser.add_argument("--turn", type=int, default=250, metavar="N", help="images per turn; default 250")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="run with seeds 0 to N-1; default 1")
-    parser.add_argument("--threads", type=int, metavar="N", help="of each side; default: all")
+    parser.add_argument("--threads", type=int, metavar="N", help="for each side; default: all")
     parser.add_argument("--tolerance", type=float, default=1.0, metavar="POINTS",
                         help="by how much robust accuracy may differ, in points; default 1")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every outcome to this file")
@@ -75,14 +75,14 @@ def parse():
     if not set(args.attacks) <= {"pgd", "cw", "auto-attack", "tenth"}:
         parser.error(f"--attacks {','.join(args.attacks)}: known are pgd, cw, auto-attack, tenth")
     if args.turn < 1 or args.seeds < 1 or (args.limit is not None and args.limit < 1):
-        parser.error("--turn, --seeds and --limit must be 1 or more")
+        parser.error("--turn, --seeds and --limit must be at least 1")
     for file in (args.checkpoint, args.examples):
         if not file.is_file():
-            parser.error(f"{file}: there is no such file")
+            parser.error(f"{file}: no such file")
     if args.threads is None:
         args.threads = len(os.sched_getaffinity(0))
     if args.threads < 1:
-        parser.error("--threads must be 1 or more")
+        parser.error("--threads must be at least 1")
     for module in ("torch", "safetensors"):
         if importlib.util.find_spec(module) is None:
             parser.error(f"{sys.executable} has no {module}; see --help")
@@ -123,7 +123,7 @@ def comparison(args):
 
 
 def check(pair):
-    """How many images both have, if they have the same network and the same images."""
+    """The number of images, after checking that both sides have the same network and images."""
     ours, theirs = (worker.ready for worker in pair.workers)
     for what in ("parameters", "ids"):
         if ours[what] != theirs[what]:
@@ -138,11 +138,11 @@ def check(pair):
 
 
 def take_turns(pair, attack, seed, examples, turn):
-    """Both sides' outcomes, turn by turn, with the places of the images."""
+    """Both sides' outcomes, turn by turn, with the positions of the images."""
     turns = []
     for number, first in enumerate(range(0, examples, turn)):
         last = min(first + turn, examples)
-        # Who goes first changes.
+        # Alternate which side goes first.
         order = (0, 1) if number % 2 == 0 else (1, 0)
         outcomes = [None, None]
         for side in order:
@@ -153,7 +153,7 @@ def take_turns(pair, attack, seed, examples, turn):
 
 
 def broken(turns, side, stages=None):
-    """The ids that a side gets wrong in the end, or after so many attacks."""
+    """The ids that a side misclassifies in the end, or after the first `stages` attacks."""
     ids = set()
     for turn in turns:
         ids.update(turn[side]["wrong"])
@@ -182,7 +182,7 @@ def show_auto_attack(attack, seed, examples, turns, tolerance):
                    ("ours fwd", 8), ("bwd", 7), ("PyTorch fwd", 11), ("bwd", 7), ("ours s", 8), ("PyTorch s", 9),
                    ("ratio", 5)])  # fmt: skip
     table.begin("")
-    # Outside: clean images classified, and what PyTorch's asks again of the images that its attacks found.
+    # Outside: classification of clean images, and what PyTorch's code classifies again of what its attacks found.
     names = ["clean"] + [stage["attack"] for stage in turns[0]["ours"]["stages"]]
     for number, name in enumerate(names):
         a, b = (broken(turns, side, min(number, len(names) - 2)) for side in ("ours", "pytorch"))
@@ -203,7 +203,7 @@ def show_auto_attack(attack, seed, examples, turns, tolerance):
     points = 100 * (len(b) - len(a)) / examples
     same = examples - len(a ^ b)
     print(f"robust accuracy {100 - 100 * len(a) / examples:.2f} % and {100 - 100 * len(b) / examples:.2f} %, "
-          f"{points:+.2f} points apart; {same} of {examples} images judged alike")  # fmt: skip
+          f"{points:+.2f} points apart; {same} of {examples} images with the same outcome")  # fmt: skip
     if attack == "auto-attack" and abs(points) > tolerance:
         print(f"more than {tolerance:g} points apart")
         return False
@@ -211,7 +211,7 @@ def show_auto_attack(attack, seed, examples, turns, tolerance):
 
 
 def part(turns, side, name):
-    """What an attack did on all turns together; with no name, all attacks and what each side asks outside them."""
+    """Totals of an attack over all turns; without a name, of all attacks and the passes outside them."""
     total = {"forwards": 0, "backwards": 0, "seconds": 0.0}
     for turn in turns:
         for stage in turn[side]["stages"]:
@@ -222,7 +222,7 @@ def part(turns, side, name):
 
 
 def show_ceiling(pair, turns):
-    """What one image that stands costs, where there is one on both sides."""
+    """Prints the cost of an image that survives on both sides, if there is one."""
     fallen = broken(turns, "ours") | broken(turns, "pytorch")
     ids = pair.workers[0].ready["ids"][: turns[-1]["last"]]
     place = next((place for place, id in enumerate(ids) if id not in fallen), None)
@@ -231,7 +231,7 @@ def show_ceiling(pair, turns):
     outcomes = [worker.ask(f"auto-attack {place} {place + 1} 0") for worker in pair.workers]
     ours, theirs = (part([{"first": 0, "last": 1, "it": outcome}], "it", None) for outcome in outcomes)
     outside = outcomes[1]["stages"][-1]["forwards"]
-    print(f"an image that stands to the end: "
+    print(f"an image that survives all attacks: "
           f"ours {ours['forwards']} forward passes and {ours['backwards']} backward, "
           f"PyTorch {theirs['forwards']} and {theirs['backwards']}, "
           f"{outside} of them outside the four attacks")  # fmt: skip

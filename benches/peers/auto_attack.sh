@@ -4,8 +4,8 @@
 set -euo pipefail
 python=${PYTHON:-python3}
 if ! command -v "$python" >/dev/null; then
-    echo "error: there is no $python; set PYTHON to a Python 3 that has PyTorch" >&2
+    echo "error: $python not found; set PYTHON to a Python 3 with PyTorch" >&2
     exit 2
 fi
-# exec: a signal sent to this script reaches the program that has to end the workers.
+# exec: a signal sent to this script then reaches the program that must end the workers.
 exec "$python" "$(dirname "${BASH_SOURCE[0]}")/auto_attack.py" "$@"

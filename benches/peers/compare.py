@@ -1,9 +1,9 @@
-"""Times our workloads beside PyTorch's and prints ratios.
+"""Times our workloads against PyTorch's and prints ratios.
 
-Two workers, one of each side, hold the same network (benches/src/formula.rs) and the same images. Before anything
-is timed they must agree on the logits, and on the loss after the first steps. Then they take turns, a short burst
-each, so that whatever else happens on the machine happens to both; a ratio is taken within each round, and the
-median of the rounds' ratios is the result. Spread is (largest - smallest) / median of those ratios.
+Two workers, one for each side, hold the same network (benches/src/formula.rs) and the same images. Before anything
+is timed, they must agree on the logits, and on the loss after the first steps. Then they take turns, one short burst
+each, so that other load on the machine affects both. A ratio is computed within each round, and the result is the
+median of the rounds' ratios. Spread is (largest - smallest) / median of those ratios.
 """
 
 import argparse
@@ -25,16 +25,16 @@ WORKLOADS = ["forward", "attack-step", "train-step", "at-step", "trades-step", "
 WHOLE = {"at-step", "trades-step", "mart-step"}
 BATCHES = {"small-cnn": 128, "resnet18": 128, "wrn-34-10": 16}
 
-# Seconds that both are left alone between bursts: threads that wait for work by spinning give up in that time.
+# Pause between bursts, in seconds: threads that spin while waiting for work give up in that time.
 PAUSE = 0.3
 # How far apart logits may be, relative to the largest.
 LOGITS = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 0.1}
-# How far apart losses may be where one side draws other dropout masks or starts an attack elsewhere.
+# How far apart losses may be if the two sides draw different dropout masks or random starts.
 RANDOM = 0.03
 
 
 class Failure(Exception):
-    """What the user is told."""
+    """An error message for the user."""
 
 
 def main():
@@ -54,20 +54,20 @@ def main():
 def parse():
     parser = argparse.ArgumentParser(
         prog="compare.sh",
-        description="Times our workloads beside PyTorch's, interleaved, and prints ratios (above 1: ours is faster).",
-        epilog="PYTHON names the Python that has PyTorch; RAMPART_WORKER a worker built before, else cargo builds one.",
+        description="Times our workloads against PyTorch's, interleaved, and prints ratios (above 1: ours is faster).",
+        epilog="PYTHON names a Python with PyTorch; RAMPART_WORKER an existing worker, otherwise cargo builds one.",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the rows to this file")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda:N")
     parser.add_argument("--quick", action="store_true", help="fewer, shorter bursts; MART's step on small-cnn alone")
-    parser.add_argument("--rounds", type=int, metavar="N", help="bursts of each side; default 5, with --quick 3")
-    parser.add_argument("--threads", type=int, metavar="N", help="of each side; default: RAYON_NUM_THREADS, else all")
+    parser.add_argument("--rounds", type=int, metavar="N", help="bursts for each side; default 5, with --quick 3")
+    parser.add_argument("--threads", type=int, metavar="N", help="for each side; default: RAYON_NUM_THREADS, else all")
     parser.add_argument("--only", metavar="TEXT", default="", help="only where 'WORKLOAD NETWORK' contains this text")
     parser.add_argument("--precision", choices=["tf32", "bf16"], help="on a GPU, only this one; default: both")
     parser.add_argument("--scaling", action="store_true", help="ours alone, with one thread and with all")
     args = parser.parse_args()
     if not re.fullmatch(r"cpu|cuda:\d+", args.device):
-        parser.error(f"--device {args.device}: there is no such device; known: cpu, cuda:0, cuda:1, …")
+        parser.error(f"--device {args.device}: no such device; known: cpu, cuda:0, cuda:1, …")
     if args.rounds is None:
         args.rounds = 3 if args.quick else 5
     if args.rounds < 1:
@@ -83,15 +83,15 @@ def parse():
     if args.threads < 1:
         parser.error("--threads must be 1 or more")
     if args.scaling and args.threads < 2:
-        parser.error("--scaling needs 2 threads or more to compare with one")
+        parser.error("--scaling needs at least 2 threads to compare with one")
     args.cases = [case for case in cases(args) if args.only in f"{case[0]} {case[1]}"]
     if not args.cases:
         known = ", ".join(f"'{workload} {network}'" for workload, network in cases(args))
-        parser.error(f"--only {args.only} leaves nothing; known: {known}")
+        parser.error(f"--only {args.only} matches nothing; known: {known}")
     if args.json and not args.json.absolute().parent.is_dir():
         parser.error(f"--json {args.json}: its folder does not exist")
     if not args.scaling:
-        # Looked for and not imported: this process is to stay small.
+        # Find it without importing it: this process should stay small.
         if importlib.util.find_spec("torch") is None:
             parser.error(f"{sys.executable} has no PyTorch; install it there or set PYTHON to a Python that has it")
     return args
@@ -112,7 +112,7 @@ def cases(args):
 
 
 def burst_seconds(args):
-    """How long a burst is at least; it is always a whole number of steps."""
+    """The minimum length of a burst; it is always a whole number of steps."""
     return 0.7 if args.quick else 2.0
 
 
@@ -124,11 +124,11 @@ def find_worker():
             raise Failure(f"RAMPART_WORKER: {given} is not a program")
         return os.path.abspath(given)
     try:
-        # By hand, for the path: where cargo puts it is the user's to configure.
+        # Build it here and ask cargo for the path, because the target folder is configurable.
         build = ["cargo", "build", "-p", "benches", "--message-format", "json-render-diagnostics"]
         messages = subprocess.run(build, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True).stdout
     except FileNotFoundError:
-        raise Failure("there is no cargo to build the worker with; install Rust or set RAMPART_WORKER") from None
+        raise Failure("cargo not found, which builds the worker; install Rust or set RAMPART_WORKER") from None
     except subprocess.CalledProcessError:
         raise Failure("the worker does not build; see above") from None
     for line in messages.splitlines():
@@ -146,7 +146,7 @@ class Worker:
         environment = dict(os.environ)
         for variable in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             environment[variable] = str(threads)
-        # In a session of its own: an interrupt from the keyboard comes to us alone, and we end it.
+        # Own session: an interrupt from the keyboard reaches only this process, which then ends the worker.
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
         )
@@ -161,14 +161,14 @@ class Worker:
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            pass  # Reading tells.
+            pass  # The read below reports it.
         return self._read()
 
     def _read(self):
         line = self.process.stdout.readline()
         if not line:
             status = self.process.wait()
-            raise Failure(f"the worker of {self.name} ended with status {status}; what it said stands above")
+            raise Failure(f"the worker of {self.name} ended with status {status}; see its output above")
         return json.loads(line)
 
     def processor_seconds(self):
@@ -208,7 +208,7 @@ class Pair:
             worker.end()
 
     def rounds(self, count, seconds):
-        """Images per second of both in each round, and the last answers."""
+        """Images per second of both sides in each round, and the last answers."""
         rates = []
         for _ in range(count):
             answers = []
@@ -218,7 +218,7 @@ class Pair:
                 answer = worker.ask(f"run {seconds}")
                 idle = other.processor_seconds() - before
                 if idle > 0.02 + 0.02 * answer["seconds"]:
-                    note = f"note: {other.name} took {idle:.2f} s of a processor while it was not its turn"
+                    note = f"note: {other.name} used {idle:.2f} s of processor time while it was not its turn"
                     print(note, file=sys.stderr)
                 answers.append(answer)
             rates.append([answer["images"] / answer["seconds"] for answer in answers])
@@ -226,8 +226,8 @@ class Pair:
 
 
 def summary(rates, over):
-    """Median images per second of both, median ratio, spread. Ratios are first / second, or with `over` 1 the
-    other way round."""
+    """Median images per second of both sides, median ratio, spread. Ratios are first / second, or the inverse
+    if `over` is 1."""
     ratios = [rate[over] / rate[1 - over] for rate in rates]
     middle = statistics.median(ratios)
     first, second = (statistics.median(rate[side] for rate in rates) for side in (0, 1))
@@ -281,7 +281,7 @@ def comparison(args, worker):
 
 
 def disagreement(pair, workload, network, precision):
-    """Why the two do not compute the same, if they do not. Warms both up by a step or two."""
+    """The reason if the two do not compute the same, else None. Warms up both with a step or two."""
     ours, theirs = pair.workers
     if ours.ready["parameters"] != theirs.ready["parameters"]:
         return f"the networks have {ours.ready['parameters']} and {theirs.ready['parameters']} parameters"
@@ -292,10 +292,10 @@ def disagreement(pair, workload, network, precision):
     apart = max(abs(x - y) for x, y in zip(a, b)) / largest
     if not apart <= LOGITS[precision]:
         return f"logits differ by {apart:.1e} of the largest ({LOGITS[precision]:g} is allowed)"
-    # Dropout masks and the starts of attacks are each side's own.
+    # Each side draws its own dropout masks and random starts.
     random = workload in WHOLE or (workload == "train-step" and network == "small-cnn")
     allowed = RANDOM if random else LOGITS[precision]
-    # The second step shows what the first has done to network and images.
+    # The second step shows the effect of the first on network and images.
     for step in (1,) if random else (1, 2):
         a, b = (worker.ask("run 0")["value"] for worker in pair.workers)
         if not abs(a - b) <= allowed * abs(b):
@@ -345,7 +345,7 @@ def mib(value):
 
 
 def write(path, rows):
-    """Whole or not at all, for whoever reads it meanwhile."""
+    """Writes atomically, so that readers never see a partial file."""
     if path:
         partial = path.with_name(path.name + ".partial")
         partial.write_text(json.dumps(rows, indent=1) + "\n")
@@ -353,7 +353,7 @@ def write(path, rows):
 
 
 class Table:
-    """Rows printed as they come. Column: heading, width; negative: to the left."""
+    """Rows printed as they arrive. A column is a heading and a width; a negative width aligns to the left."""
 
     def __init__(self, columns):
         self.columns = columns
@@ -368,7 +368,7 @@ class Table:
     def row(self, values):
         cells = []
         for value, (heading, width) in zip(values, self.columns):
-            # Three digits and a decimal where there are fewer.
+            # Two decimals below 100.
             text = (f"{value:.0f}" if value >= 100 else f"{value:.2f}") if isinstance(value, float) else str(value)
             cells.append(text.ljust(max(-width, len(heading))) if width < 0 else text.rjust(max(width, len(heading))))
         print("  ".join(cells).rstrip(), flush=True)

@@ -1,4 +1,4 @@
-"""The networks that are timed or attacked, in PyTorch, under their authors' parameter names."""
+"""The networks to time or attack, in PyTorch, with their authors' parameter names."""
 
 import re
 from collections import OrderedDict
@@ -161,8 +161,8 @@ class WideGroup(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """WRN-34-10 (Zagoruyko and Komodakis 2016, arXiv:1605.07146) as MART has it: with `sub_block1`, which takes
-    no part in the forward pass."""
+    """WRN-34-10 (Zagoruyko and Komodakis 2016, arXiv:1605.07146) as in MART's code: with `sub_block1`, which the
+    forward pass does not use."""
 
     def __init__(self, classes=10, depth=34, widen=10):
         super().__init__()
@@ -182,7 +182,7 @@ class WideResNet(nn.Module):
 
 
 def named(name, image, classes):
-    """A network as `harness ls models` names it, for such images."""
+    """A network by its name in `harness ls models`, for images of this shape."""
     wide = re.fullmatch(r"wrn-(\d+)-(\d+)", name)
     if wide:
         return WideResNet(classes, *map(int, wide.groups()))
@@ -218,7 +218,7 @@ def _numbers(shape, array):
     count = 1
     for side in shape:
         count *= side
-    # Arithmetic on int64 wraps as on unsigned words.
+    # Arithmetic on int64 wraps like that on unsigned integers.
     z = torch.arange(count, dtype=torch.int64) + signed((array << 40) + 0x9E3779B97F4A7C15)
     z = (z ^ shifted(z, 30)) * signed(0xBF58476D1CE4E5B9)
     z = (z ^ shifted(z, 27)) * signed(0x94D049BB133111EB)

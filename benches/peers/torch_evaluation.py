@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """PyTorch's side of auto_attack.py: torch_evaluation.py CHECKPOINT NETWORK EXAMPLES THREAT [--threads N].
 
-The same protocol as `rampart-worker evaluate`; see src/main.rs beside this folder. AutoAttack is its authors' code,
-as it is: fra31/auto-attack, or its package on PyPI, pyautoattack. It is watched from outside: every pass through the
-network is counted, and every image that an attack returns is classified once more, uncounted and off the clock.
+It speaks the same protocol as `rampart-worker evaluate`; see ../src/main.rs. AutoAttack is its authors' unmodified
+code: fra31/auto-attack, or its package on PyPI, pyautoattack. It is observed from outside: every pass through the
+network is counted, and every image that an attack returns is classified once more, not counted and not timed.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 import time
 
 STEPS = 20
-# Examples that the authors' code attacks together, its own default.
+# The batch size of the authors' code, its own default.
 BATCH = 250
 
 
@@ -30,14 +30,14 @@ def main():
 
         AutoAttack, package = find_auto_attack()
     except ImportError as error:
-        sys.exit(f"error: {sys.executable} lacks something ({error}); see auto_attack.sh --help")
+        sys.exit(f"error: {sys.executable} lacks a module ({error}); see auto_attack.sh --help")
     if args.threads:
         torch.set_num_threads(args.threads)
     serve(Evaluation(args, torch, load_file, AutoAttack), package, torch)
 
 
 def find_auto_attack():
-    """The class and what it is called."""
+    """The class and the name of its package."""
     try:
         from autoattack import AutoAttack
 
@@ -73,7 +73,7 @@ def serve(evaluation, package, torch):
             attack = evaluation.ascent if words[0] in ("pgd", "cw") else evaluation.auto_attack
             answer(attack(words[0], slice(first, last), seed))
         else:
-            sys.exit(f"error: `{line.strip()}` is not understood")
+            sys.exit(f"error: unknown command `{line.strip()}`")
 
 
 def answer(line):
@@ -95,7 +95,7 @@ class Evaluation:
         self.images, self.labels, self.ids = kept["clean"].float(), kept["labels"].long(), kept["ids"].tolist()
         self.net = networks.named(args.network, tuple(self.images.shape[1:]), 10)
         self.net.load_state_dict(load_file(args.checkpoint))
-        # Nobody needs gradients of parameters, and FAB's code would compute them.
+        # Gradients of parameters are not needed, and FAB's code would compute them.
         self.net.eval().requires_grad_(False)
         self.model = Counted(torch, self.net)
 
@@ -109,7 +109,7 @@ class Evaluation:
 
     def auto_attack(self, name, rows, seed):
         images, labels, ids = self.images[rows], self.labels[rows], self.ids[rows]
-        # Its checks of the network write remarks, which are no part of the protocol.
+        # Its checks of the network log messages, which are not part of the protocol.
         logging.getLogger("auto-attack").setLevel(logging.CRITICAL)
         options = {"norm": self.norm, "eps": self.epsilon, "seed": seed, "version": "standard", "device": "cpu"}
         if "verbose" in inspect.signature(self.auto_attack_class.__init__).parameters:
@@ -130,7 +130,7 @@ class Evaluation:
         start = time.perf_counter()
         attack.run_standard_evaluation(images, labels, **{batch: BATCH})
         seconds = time.perf_counter() - start - watch.off_the_clock
-        # What is asked outside the four attacks, of clean images and of what was found.
+        # Passes outside the four attacks, on clean images and on what was found.
         forwards, backwards = self.model.take()
         stages = list(watch.stages.values())
         outside = {"attack": "outside", "broken": [], "forwards": forwards, "backwards": backwards,
@@ -226,7 +226,7 @@ class Counted:
 
 
 class Watch:
-    """Notes what each of AutoAttack's attacks breaks and costs."""
+    """Records what each of AutoAttack's attacks breaks and costs."""
 
     def __init__(self, evaluation, standing):
         self.evaluation = evaluation
@@ -240,7 +240,7 @@ class Watch:
         def watching(images, labels):
             model, evaluation = self.evaluation.model, self.evaluation
             if name not in self.stages:
-                # It attacks whoever stands, batch after batch, in order.
+                # It attacks the surviving images, batch after batch, in order.
                 self.waiting = list(self.standing)
                 self.stages[name] = {"attack": name, "broken": [], "forwards": 0, "backwards": 0, "seconds": 0.0}
             stage = self.stages[name]

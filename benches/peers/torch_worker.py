@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """PyTorch's side of a comparison: torch_worker.py WORKLOAD NETWORK BATCH DEVICE PRECISION [--threads N].
 
-The same protocol, workloads and numbers as rampart-worker; see src/lib.rs and src/main.rs beside this folder.
+It has the same protocol, workloads and numbers as rampart-worker; see ../src/lib.rs and ../src/main.rs.
 
 Precisions: on the CPU `fp32`; on CUDA `tf32` (eager, convolutions in TF32) and `bf16` (channels last, autocast,
 torch.compile(mode="max-autotune")).
@@ -30,14 +30,14 @@ def main():
     from networks import SUBJECTS
 
     if args.workload not in WORKLOADS:
-        sys.exit(f"error: no workload is called `{args.workload}`; known: {', '.join(WORKLOADS)}")
+        sys.exit(f"error: unknown workload `{args.workload}`; known: {', '.join(WORKLOADS)}")
     if args.network not in SUBJECTS:
-        sys.exit(f"error: no network to time is called `{args.network}`; known: {', '.join(SUBJECTS)}")
+        sys.exit(f"error: unknown network `{args.network}`; known: {', '.join(SUBJECTS)}")
     if args.batch < 1:
-        sys.exit(f"error: a batch of {args.batch} images cannot be timed; give 1 or more")
+        sys.exit(f"error: the batch is {args.batch}; it must be at least 1")
     known = ["fp32"] if args.device == "cpu" else ["tf32", "bf16"]
     if args.precision not in known:
-        sys.exit(f"error: no precision of this device is called `{args.precision}`; known: {', '.join(known)}")
+        sys.exit(f"error: unknown precision `{args.precision}` for this device; known: {', '.join(known)}")
     if args.device != "cpu" and not torch.cuda.is_available():
         sys.exit(f"error: device {args.device}: PyTorch {torch.__version__} finds no CUDA device")
     if args.threads:
@@ -77,7 +77,7 @@ def serve(args, torch):
                 }
             )
         else:
-            sys.exit(f"error: `{line.strip()}` is not understood; known: check, run SECONDS")
+            sys.exit(f"error: unknown command `{line.strip()}`; known: check, run SECONDS")
 
 
 def answer(line):
@@ -114,7 +114,7 @@ class Bench:
             self.images = self.images.contiguous(memory_format=torch.channels_last)
             self.model = torch.compile(self.plain, mode="max-autotune")
 
-        # The ball cut to [0, 1]; the authors' code computes it again at every step.
+        # The ball clipped to [0, 1]; the authors' code computes it again at every step.
         self.lower = (self.images - self.epsilon).clamp(min=0.0)
         self.upper = (self.images + self.epsilon).clamp(max=1.0)
         self.optimizer = torch.optim.SGD(self.plain.parameters(), lr=RATE, momentum=0.9, weight_decay=3.5e-3)
@@ -137,14 +137,14 @@ class Bench:
             return self(self.images)
 
     def run(self, seconds):
-        """Whole steps for at least that long, and one at least: images, seconds, value."""
+        """Runs whole steps, at least one, for at least that long: images, seconds, value."""
         images = 0
         self.synchronise()
         start = time.perf_counter()
         while True:
             self.step()
             images += len(self.labels)
-            # A step on CUDA is only queued: without this the clock would run ahead of the work.
+            # A step on CUDA is only queued: without this, the timing would not include the work.
             self.synchronise()
             passed = time.perf_counter() - start
             if passed >= seconds:
@@ -155,7 +155,7 @@ class Bench:
         return images, passed, value
 
     def value(self):
-        """As Bench::value of workload.rs."""
+        """Like Bench::value in workload.rs."""
         if self.is_training:
             return self.loss.item()
         with self.torch.no_grad():
@@ -168,7 +168,7 @@ class Bench:
     # What the steps are made of.
 
     def new_iteration(self):
-        """Tells CUDA graphs that outputs of earlier passes are not needed any more."""
+        """Tells CUDA graphs that outputs of earlier passes are no longer needed."""
         if self.model is not self.plain:
             self.torch.compiler.cudagraph_mark_step_begin()
 
@@ -180,7 +180,7 @@ class Bench:
                 parameter.requires_grad_(tracked)
 
     def ascend(self, images, loss):
-        """A step along the sign of the gradient of loss(logits), brought back into the ball and [0, 1]."""
+        """A step along the sign of the gradient of loss(logits), projected onto the ball and [0, 1]."""
         torch = self.torch
         self.new_iteration()
         images = images.detach().requires_grad_()
@@ -278,7 +278,7 @@ WORKLOADS = {
 }
 
 
-# Memory: that of the device where there is one, else what Linux counts; as memory.rs.
+# Memory: the device's if there is one, else what Linux reports; as in memory.rs.
 
 
 def status_mib(field):
@@ -306,7 +306,7 @@ def forget_peak(device):
 
 
 def peak_mib(device, before):
-    """The peak, and the two numbers it is the difference of."""
+    """The peak, and the two numbers whose difference it is."""
     if device.type == "cuda":
         import torch
 
