@@ -42,7 +42,10 @@ impl Method for Corners {
         }
         match setting.threat.norm {
             Norm::Linf => Ok(()),
-            norm => Err(Invalid::new("", format!("a ball of norm {norm} has no corners; use linf"))),
+            norm => Err(Invalid::new(
+                "",
+                format!("a ball of norm {norm} has no corners; use linf"),
+            )),
         }
     }
 }
