@@ -30,7 +30,7 @@ mod relu;
 mod sign_step;
 mod softmax;
 
-mod layers;
+mod graph;
 
 pub mod ascent;
 pub mod device;
@@ -50,7 +50,7 @@ pub use batch_norm::{BatchNorm, Statistics, batch_norm};
 pub use bias::add_bias;
 pub use convolution::{conv2d, conv2d_with_bias};
 pub use descent::{SgdStep, sgd_step};
-pub use layers::{Layers, Value};
+pub use graph::{Layers, Recording, Value};
 pub use linear::linear;
 pub use max_pool::max_pool2d;
 pub use processor::{Instructions, instructions};

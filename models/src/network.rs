@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use kernels::ascent::{Ascended, Ascent};
-use kernels::{Layers, Statistics, Value, frozen, trained};
+use kernels::{Layers, Recording, Statistics, Value, frozen, trained};
 
 use crate::builder::{Builder, State};
 use crate::layers::{Parameters, Pass, dropout_factors};
@@ -118,7 +118,7 @@ pub trait Body: Send + Sync {
         Ok(images.clone())
     }
 
-    /// The same layers, after [`Body::prepare`], told one by one: from images to logits. With it the network trains
+    /// The same layers, after [`Body::prepare`], one by one, from images to logits. With it the network trains
     /// as one operation and attacks run on its frozen form, several times faster. `None`: it is more than such
     /// layers can say, and [`Body::forward`] alone is used.
     fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Option<Value>> {
@@ -307,23 +307,29 @@ impl Network {
         if self.dtype != DType::F32 {
             return Ok(None);
         }
-        let (mut make, value) = trained::Builder::new(self.image, &self.pool);
-        if self.body.describe(&mut make, value)?.is_none() {
+        let Some(recording) = self.record()? else {
             return Ok(None);
-        }
+        };
         let images = self.body.prepare(images)?;
         let logits = match &dropout {
-            None => make.logits(&images, statistics, None)?,
+            None => trained::logits(recording, &images, statistics, None, &self.pool)?,
             Some(dropout) => {
                 let batch = images.dim(0)?;
                 if dropout.ids.len() != batch {
                     candle_core::bail!("dropout: {} ids for {batch} images", dropout.ids.len());
                 }
                 let factors = |layer, width| dropout_factors(dropout, layer, width);
-                make.logits(&images, statistics, Some(&factors))?
+                trained::logits(recording, &images, statistics, Some(&factors), &self.pool)?
             }
         };
         Ok(Some(logits))
+    }
+
+    /// The layers after [`Body::prepare`], if they can be recorded.
+    fn record(&self) -> Result<Option<Recording>> {
+        let (mut recording, images) = Recording::new(self.image);
+        let logits = self.body.describe(&mut recording, images)?;
+        Ok(logits.map(|_| recording))
     }
 
     fn check(&self, images: &Tensor) -> Result<()> {
@@ -366,14 +372,13 @@ impl Classifier for Network {
     }
 
     fn freeze(&self) -> Result<Option<Box<dyn Classifier>>> {
-        let layers = match self.dtype {
-            DType::F32 => {
-                let (mut make, images) = frozen::Builder::new(self.image);
-                make.use_pool(&self.frozen_pool);
-                self.body.describe(&mut make, images)?.map(|_| make.finish())
-            }
+        let recording = match self.dtype {
+            DType::F32 => self.record()?,
             _ => None,
         };
+        let layers = recording
+            .map(|recording| frozen::Frozen::new(&recording, &self.frozen_pool))
+            .transpose()?;
         Ok(Some(Box::new(Frozen {
             name: self.name.clone(),
             image: self.image,

@@ -8,101 +8,14 @@ use candle_core::cuda::cudarc::driver::CudaSlice;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::card::{Capture, Card};
-use super::machine::{Address, Constants, Form};
+use super::machine::{Address, Form};
 use super::operations::{at, made};
-use super::program::frozen::{self as program, AttackStep, Bases, Parameters, Program, Source, Staging, Structure};
-use crate::activation::Activation;
+use super::program::frozen::{AttackStep, Bases, Parameters, Program, Staging, sources};
 use crate::ascent::{self, Ascended, Ascent};
-use crate::convolution::Geometry;
 use crate::device::{Precision, Settings, settings};
-use crate::{BatchNorm, frozen};
+use crate::graph::{Graph, Recording};
 
-/// The layers of a network as a builder notes them down.
-#[derive(Default)]
-pub(crate) struct Draft {
-    layers: Vec<(usize, program::Layer)>,
-    parts: Vec<Part>,
-    pool: Pool,
-    on_gpu: bool,
-}
-
-/// The tensors of one layer.
-#[derive(Default, Clone)]
-struct Part {
-    weight: Option<Tensor>,
-    bias: Option<Tensor>,
-    norm: Option<BatchNorm>,
-}
-
-impl Draft {
-    pub(crate) fn use_pool(&mut self, pool: &Pool) {
-        self.pool = pool.clone();
-    }
-
-    fn push(&mut self, input: usize, layer: program::Layer, part: Part) {
-        self.layers.push((input, layer));
-        self.parts.push(part);
-    }
-
-    pub(crate) fn max_pool(&mut self, input: usize, size: usize) {
-        self.push(input, program::Layer::MaxPool(size), Part::default());
-    }
-
-    pub(crate) fn mean_per_channel(&mut self, input: usize) {
-        self.push(input, program::Layer::Mean, Part::default());
-    }
-
-    pub(crate) fn convolution(
-        &mut self,
-        input: usize,
-        geometry: Geometry,
-        [weight, bias]: [Option<&Tensor>; 2],
-        norm: Option<&BatchNorm>,
-        residual: Option<usize>,
-        activation: Activation,
-    ) {
-        self.on_gpu = true;
-        let layer = program::Layer::Convolution {
-            geometry,
-            residual,
-            relu: activation == Activation::Relu,
-        };
-        let part = Part {
-            weight: weight.cloned(),
-            bias: bias.cloned(),
-            norm: norm.cloned(),
-        };
-        self.push(input, layer, part);
-    }
-
-    pub(crate) fn norm_relu(&mut self, input: usize, norm: &BatchNorm) {
-        self.on_gpu = true;
-        let part = Part {
-            norm: Some(norm.clone()),
-            ..Part::default()
-        };
-        self.push(input, program::Layer::NormRelu, part);
-    }
-
-    /// Whether the parameters lie on a GPU.
-    pub(crate) fn is_on_gpu(&self) -> bool {
-        self.on_gpu
-    }
-
-    pub(crate) fn finish(self, shapes: &[[usize; 3]]) -> Network {
-        Network {
-            structure: Structure {
-                shapes: shapes.to_vec(),
-                layers: self.layers,
-            },
-            parts: self.parts,
-            pool: self.pool,
-            state: Mutex::new(None),
-        }
-    }
-}
-
-/// States of networks that were frozen before, for the next ones of the same structure.
+/// States of networks that were frozen before, for the next ones with the same graph.
 #[derive(Default, Clone)]
 pub(crate) struct Pool(Arc<Mutex<Vec<State>>>);
 
@@ -114,8 +27,8 @@ impl Pool {
 
 /// A frozen network on a card.
 pub(crate) struct Network {
-    structure: Structure,
-    parts: Vec<Part>,
+    /// At rest.
+    recording: Recording,
     pool: Pool,
     /// Made when first used.
     state: Mutex<Option<State>>,
@@ -124,7 +37,7 @@ pub(crate) struct Network {
 /// What a network needs on its card.
 struct State {
     card: Arc<Card>,
-    structure: Structure,
+    graph: Graph,
     settings: Settings,
     form: Form,
     parameters: Parameters,
@@ -161,6 +74,14 @@ impl Drop for Network {
 }
 
 impl Network {
+    pub(crate) fn new(recording: Recording, pool: &Pool) -> Self {
+        Self {
+            recording,
+            pool: pool.clone(),
+            state: Mutex::new(None),
+        }
+    }
+
     /// The state, made or taken from the pool, with this network's numbers folded into it.
     fn state(&self, card: &Arc<Card>) -> Result<MutexGuard<'_, Option<State>>> {
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,7 +90,7 @@ impl Network {
         }
         let settings = settings();
         let fits = |state: &State| {
-            state.settings == settings && state.structure == self.structure && Arc::ptr_eq(&state.card, card)
+            state.settings == settings && state.graph == self.recording.graph && Arc::ptr_eq(&state.card, card)
         };
         let taken = {
             let mut pool = self.pool.lock();
@@ -178,21 +99,29 @@ impl Network {
         };
         let state = match taken {
             Some(state) => state,
-            None => State::new(card, &self.structure, settings)?,
+            None => State::new(card, &self.recording.graph, settings)?,
         };
+        // Tensors that had to be copied live until their numbers have been read.
         let mut kept = Vec::new();
-        let sources = self.parts.iter().map(|part| part.source(card, &mut kept));
-        let sources = sources.collect::<Result<Vec<_>>>()?;
+        let sources = sources(&self.recording, |tensor| {
+            if tensor.dtype() != DType::F32 {
+                bail!("frozen: on a GPU numbers must be f32, not {:?}", tensor.dtype());
+            }
+            let tensor = tensor.contiguous()?;
+            let address = at(card, &tensor)?;
+            kept.push(tensor);
+            Ok(address)
+        })?;
         let base = card.address(&state.numbers);
-        state
-            .parameters
-            .fill(&**card, &self.structure, state.form, &sources, base)?;
+        let parameters = &state.parameters;
+        parameters.fill(&**card, &self.recording.graph, state.form, &sources, base)?;
         *guard = Some(state);
         Ok(guard)
     }
 
     fn classes(&self) -> usize {
-        self.structure.shapes[self.structure.shapes.len() - 1][0]
+        let graph = &self.recording.graph;
+        graph.shapes[graph.last()][0]
     }
 
     /// Many steps of an attack.
@@ -235,13 +164,13 @@ impl Network {
         let fits = matches!(&loaded.graph, Some((captured, _)) if *captured == step);
         let mut left = ascent.steps;
         if left > 0 && !fits {
-            // A step told one by one: it is due anyway, and it chooses every algorithm before the capture.
+            // A step launch by launch: it is due anyway, and it chooses every algorithm before the capture.
             loaded.program.attack_step(&*card, &bases, &step)?;
             left -= 1;
             loaded.graph = None;
             if graphs && left > 0 {
                 let graph = card.capture(|| loaded.program.attack_step(&*card, &bases, &step));
-                // What cannot be captured is told step by step.
+                // What cannot be captured runs launch by launch.
                 loaded.graph = graph.ok().map(|graph| (step, graph));
             }
         }
@@ -264,16 +193,16 @@ impl Network {
 }
 
 impl State {
-    fn new(card: &Arc<Card>, structure: &Structure, settings: Settings) -> Result<Self> {
+    fn new(card: &Arc<Card>, graph: &Graph, settings: Settings) -> Result<Self> {
         let form = Form {
             half: settings.precision == Precision::Bf16,
             last: settings.channels_last,
         };
-        let parameters = Parameters::new(structure, form);
+        let parameters = Parameters::new(graph, form);
         Ok(Self {
             numbers: card.room(parameters.bytes as usize)?,
             card: card.clone(),
-            structure: structure.clone(),
+            graph: graph.clone(),
             settings,
             form,
             parameters,
@@ -292,7 +221,7 @@ impl State {
                 self.card.synchronize()?;
                 self.programs.clear();
             }
-            let program = Program::new(&self.structure, &self.parameters, self.form, batch)?;
+            let program = Program::new(&self.graph, &self.parameters, self.form, batch)?;
             let staging = Staging::new(&program);
             let loaded = Loaded {
                 work: self.card.room(program.work as usize)?,
@@ -324,47 +253,19 @@ impl Loaded {
     }
 }
 
-impl Part {
-    /// Where its numbers lie; tensors that had to be made stay alive in `kept`.
-    fn source(&self, card: &Card, kept: &mut Vec<Tensor>) -> Result<Source> {
-        let mut place = |tensor: &Tensor| -> Result<Address> {
-            if tensor.dtype() != DType::F32 {
-                bail!("frozen: on a GPU numbers must be f32, not {:?}", tensor.dtype());
-            }
-            let tensor = tensor.contiguous()?;
-            let address = at(card, &tensor)?;
-            kept.push(tensor);
-            Ok(address)
-        };
-        Ok(Source {
-            weight: self.weight.as_ref().map_or(Ok(0), &mut place)?,
-            bias: self.bias.as_ref().map_or(Ok(0), &mut place)?,
-            norm: match &self.norm {
-                Some(norm) => Constants {
-                    norm: [
-                        place(&norm.weight)?,
-                        place(&norm.bias)?,
-                        place(norm.running_mean.as_tensor())?,
-                        place(norm.running_var.as_tensor())?,
-                    ],
-                    epsilon: norm.epsilon,
-                },
-                None => Constants::default(),
-            },
-        })
-    }
-}
-
 /// One forward pass as an operation of Candle's.
 pub(crate) struct Run {
-    pub(crate) plan: Arc<frozen::Plan>,
+    network: Arc<Network>,
     /// Which pass it was.
-    pub(crate) pass: Mutex<u64>,
+    pass: Mutex<u64>,
 }
 
 impl Run {
-    fn network(&self) -> &Network {
-        self.plan.card.as_ref().expect("only networks on a GPU run so")
+    pub(crate) fn new(network: Arc<Network>) -> Self {
+        Self {
+            network,
+            pass: Mutex::default(),
+        }
     }
 }
 
@@ -379,13 +280,13 @@ impl CustomOp1 for Run {
 
     fn cuda_fwd(&self, images: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
         let card = Card::of(&images.device)?;
-        let (batch, classes) = (layout.dims()[0], self.network().classes());
+        let (batch, classes) = (layout.dims()[0], self.network.classes());
         let out: CudaSlice<f32> = card.room(batch * classes)?;
         if batch > 0 {
             let Some((start, _)) = layout.contiguous_offsets() else {
                 bail!("frozen: images are not contiguous");
             };
-            let mut guard = self.network().state(&card)?;
+            let mut guard = self.network.state(&card)?;
             let state = guard.as_mut().expect("made above");
             state.passes += 1;
             let passes = state.passes;
@@ -413,7 +314,7 @@ impl CustomOp1 for Run {
         let images_at = at(&card, images)?;
         let batch = images.dim(0)?;
         let to = made(&card, images.shape().clone(), |out| {
-            let mut guard = self.network().state(&card)?;
+            let mut guard = self.network.state(&card)?;
             let state = guard.as_mut().expect("made above");
             let next = state.passes + 1;
             let (parameters, loaded) = state.loaded(batch)?;

@@ -10,7 +10,7 @@ pub(crate) mod program;
 mod arena;
 mod choice;
 mod faults;
-mod recording;
+mod launches;
 mod source;
 
 #[cfg(feature = "cuda")]

@@ -1,7 +1,7 @@
 //! Networks in training on a card: one operation from images and parameters to logits, its buffers left to the next
 //! step.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::cuda::CudaStorageSlice;
@@ -11,10 +11,11 @@ use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Ten
 use super::card::Card;
 use super::machine::{Address, Form};
 use super::operations::{at, card, made};
-use super::program::trained::{Bases, Program, Structure, Way};
+use super::program::trained::{Bases, Program, Variant};
 use crate::Statistics;
 use crate::device::{Precision, is_out_of_memory, settings};
-use crate::trained::Gradients;
+use crate::graph::{Graph, Recording};
+use crate::trained::gradients::Gradients;
 
 /// Programs with their memory, left by passes that have ended for those that come.
 #[derive(Default, Clone)]
@@ -22,17 +23,17 @@ pub(crate) struct Pool(Arc<Mutex<Vec<State>>>);
 
 impl Pool {
     /// What a pass needs, made or left by an earlier one.
-    fn take(&self, card: &Arc<Card>, structure: &Arc<Structure>, way: Way) -> Result<State> {
+    fn take(&self, card: &Arc<Card>, graph: &Arc<Graph>, variant: Variant) -> Result<State> {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |state: &State| state.way == way && state.structure == *structure && Arc::ptr_eq(&state.card, card);
+        let fits = |state: &State| state.variant == variant && state.graph == *graph && Arc::ptr_eq(&state.card, card);
         if let Some(found) = free.iter().position(fits) {
             return Ok(free.swap_remove(found));
         }
-        match State::new(card, structure, way) {
+        match State::new(card, graph, variant) {
             // What waits for other sizes of batch may be in the way.
             Err(error) if is_out_of_memory(&error) && !free.is_empty() => {
                 free.clear();
-                State::new(card, structure, way)
+                State::new(card, graph, variant)
             }
             made => made,
         }
@@ -51,20 +52,20 @@ impl Pool {
 /// A program with its memory.
 struct State {
     card: Arc<Card>,
-    structure: Arc<Structure>,
-    way: Way,
+    graph: Arc<Graph>,
+    variant: Variant,
     program: Program,
     work: CudaSlice<u8>,
 }
 
 impl State {
-    fn new(card: &Arc<Card>, structure: &Arc<Structure>, way: Way) -> Result<Self> {
-        let program = Program::new(structure, way)?;
+    fn new(card: &Arc<Card>, graph: &Arc<Graph>, variant: Variant) -> Result<Self> {
+        let program = Program::new(graph, variant)?;
         Ok(Self {
             work: card.room(program.work as usize)?,
             card: card.clone(),
-            structure: structure.clone(),
-            way,
+            graph: graph.clone(),
+            variant,
             program,
         })
     }
@@ -72,15 +73,10 @@ impl State {
 
 /// A network about to make a pass.
 pub(crate) struct Network {
-    pub(crate) structure: Structure,
-    /// Contiguous, f32, on the card.
-    pub(crate) parameters: Vec<Tensor>,
-    /// Mean and variance of every batch normalisation.
-    pub(crate) running: Vec<[Var; 2]>,
+    /// Its parameters are contiguous, f32, on the card, and not tracked.
+    pub(crate) recording: Recording,
     pub(crate) gradients: Gradients,
     pub(crate) pool: Pool,
-    /// How often the running statistics of each normalisation moved.
-    pub(crate) updates: Vec<Arc<AtomicI64>>,
 }
 
 impl Network {
@@ -96,7 +92,7 @@ impl Network {
         let card = card(images)?;
         let settings = settings();
         let update = statistics == Statistics::BatchAndUpdate;
-        let way = Way {
+        let variant = Variant {
             form: Form {
                 half: settings.precision == Precision::Bf16,
                 last: settings.channels_last,
@@ -106,30 +102,35 @@ impl Network {
             dropout: factors.is_some(),
             to_images: images.track_op(),
         };
-        let structure = Arc::new(self.structure);
-        let state = self.pool.take(&card, &structure, way)?;
+        let Recording {
+            graph,
+            parameters,
+            running,
+        } = self.recording;
+        let state = self.pool.take(&card, &Arc::new(graph), variant)?;
         let mut places = Vec::new();
-        for parameter in &self.parameters {
+        for parameter in &parameters {
             places.push(at(&card, parameter)?);
         }
-        let mut running = Vec::new();
-        for [mean, variance] in &self.running {
-            running.push([at(&card, mean.as_tensor())?, at(&card, variance.as_tensor())?]);
+        let mut running_places = Vec::new();
+        for statistics in &running {
+            let tensors = [&statistics.mean, &statistics.variance].map(Var::as_tensor);
+            running_places.push([at(&card, tensors[0])?, at(&card, tensors[1])?]);
         }
         let run = Run {
             keep: images.track_op() || token.track_op(),
             factors: factors.map(|factors| card.upload(&factors)).transpose()?,
             state: Mutex::new(Some(state)),
-            tensors: self.parameters,
+            tensors: parameters,
             parameters: places,
-            running,
+            running: running_places,
             gradients: self.gradients,
             pool: self.pool,
         };
         let logits = images.apply_op2(token, run)?;
         if update {
-            for count in &self.updates {
-                count.fetch_add(1, Ordering::Relaxed);
+            for statistics in &running {
+                statistics.updates.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(logits)
@@ -160,7 +161,7 @@ impl Run {
     fn bases(&self, state: &State) -> Bases<'_> {
         Bases {
             work: state.card.address(&state.work),
-            factors: self.factors.as_ref().map_or(0, |it| state.card.address(it)),
+            factors: self.factors.as_ref().map_or(0, |factors| state.card.address(factors)),
             parameters: &self.parameters,
             running: &self.running,
             ..Bases::default()
@@ -170,7 +171,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // Of a pass whose gradient nobody asked for.
+        // The gradient of this pass was not asked for.
         if let Some(state) = self.take() {
             self.pool.give(state);
         }
@@ -193,7 +194,7 @@ impl CustomOp2 for Run {
         let Some(state) = self.take() else {
             bail!("trained: a pass runs once");
         };
-        let (batch, classes) = (state.way.batch, state.program.classes);
+        let (batch, classes) = (state.variant.batch, state.program.classes);
         let out: CudaSlice<f32> = state.card.room(batch * classes)?;
         let bases = Bases {
             images: state.card.address(x.as_cuda_slice::<f32>()?) + 4 * start as u64,
@@ -237,21 +238,17 @@ impl CustomOp2 for Run {
             gradients: at(card, &all)?,
             ..self.bases(&state)
         };
-        let to_images = match state.way.to_images {
-            true => Some(made(card, images.shape().clone(), |out| {
-                let image_gradient = out;
-                program.backward(
-                    &**card,
-                    &Bases {
-                        image_gradient,
-                        ..bases
-                    },
-                )
-            })?),
-            false => {
-                program.backward(&**card, &bases)?;
-                None
-            }
+        let to_images = if state.variant.to_images {
+            Some(made(card, images.shape().clone(), |image_gradient| {
+                let bases = Bases {
+                    image_gradient,
+                    ..bases
+                };
+                program.backward(&**card, &bases)
+            })?)
+        } else {
+            program.backward(&**card, &bases)?;
+            None
         };
         let parts = self.tensors.iter().zip(&program.gradients).map(|(tensor, &start)| {
             let part = all.narrow(0, start, tensor.elem_count())?;

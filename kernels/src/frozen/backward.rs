@@ -1,54 +1,16 @@
 //! The gradient of a frozen network to its images.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
-
-use super::forward::{Kept, Marks, rows};
-use super::{Convolution, Layer, Method, Plan, Workspace};
+use super::plan::{Convolution, Layer, Marks, Method, Plan, rows};
+use super::workspace::Workspace;
 use crate::activation::Activation;
 use crate::convolution::Sink;
-use crate::element::values;
 use crate::frame::Frame;
 use crate::lanes::{add, max_pool_gradient};
 use crate::wide::wide;
 
-struct Gradient<'a> {
-    plan: &'a Plan,
-    kept: &'a Kept,
-    images: Shape,
-}
-
-impl CustomOp1 for Gradient<'_> {
-    fn name(&self) -> &'static str {
-        "frozen-network-gradient"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let gradient = values::<f32>(storage, layout)?;
-        let (plan, group) = (self.plan, self.kept.group);
-        let classes = layout.dims()[1];
-        let mut out = vec![0.0; self.images.elem_count()];
-        out.par_chunks_mut(group * plan.frames[0].bare_len())
-            .zip(gradient.par_chunks(group * classes).zip(&self.kept.marks))
-            .for_each(|(out, (gradient, marks))| {
-                plan.with_workspace(|work| plan.backward(gradient, marks, out, work));
-            });
-        Ok((CpuStorage::F32(out), self.images.clone()))
-    }
-}
-
 impl Plan {
-    pub(super) fn gradient(&self, kept: &Kept, images: &Tensor, gradient: &Tensor) -> Result<Tensor> {
-        let op = Gradient {
-            plan: self,
-            kept,
-            images: images.shape().clone(),
-        };
-        gradient.apply_op1_no_bwd(&op)
-    }
-
     /// From the gradient of a group's logits to that of its images.
-    fn backward(&self, gradient: &[f32], marks: &[Marks], out: &mut [f32], work: &mut Workspace) {
+    pub(super) fn backward(&self, gradient: &[f32], marks: &[Marks], out: &mut [f32], work: &mut Workspace) {
         let frames = &self.gradient_frames;
         let count = out.len() / frames[0].bare_len();
         let mut gradients: Vec<Option<Vec<f32>>> = vec![None; frames.len()];

@@ -1,107 +1,17 @@
 //! The forward pass of a frozen network.
 
-use std::sync::{Arc, Mutex};
-
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
-
-use super::{Convolution, Layer, Plan, Workspace};
+use super::plan::{Convolution, Layer, Marks, Plan, rows};
+use super::workspace::Workspace;
 use crate::activation::Activation;
 use crate::convolution::Sink;
-use crate::element::values;
 use crate::frame::Frame;
 use crate::lanes::{LANES, add, max_pool};
 use crate::wide::wide;
 
-/// One forward pass, and what its gradient needs of it.
-pub(super) struct Run {
-    plan: Arc<Plan>,
-    /// Whether a gradient may be asked for.
-    keep: bool,
-    kept: Mutex<Kept>,
-}
-
-/// What the gradient needs of a forward pass.
-#[derive(Default)]
-pub(super) struct Kept {
-    /// Images per group.
-    pub(super) group: usize,
-    /// For every group, for every step.
-    pub(super) marks: Vec<Vec<Marks>>,
-}
-
-/// After a ReLU, for every number of the result's frames, 1 where it is not zero. After a maximum, its
-/// place in the window, without border. Else empty.
-pub(super) type Marks = Vec<u8>;
-
-impl Run {
-    pub(super) fn new(plan: Arc<Plan>, keep: bool) -> Self {
-        Self {
-            plan,
-            keep,
-            kept: Mutex::default(),
-        }
-    }
-}
-
-impl CustomOp1 for Run {
-    fn name(&self) -> &'static str {
-        "frozen-network"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let images = values::<f32>(storage, layout)?;
-        let batch = layout.dims()[0];
-        let plan = &*self.plan;
-        let classes = plan.frames[plan.frames.len() - 1].bare_len();
-        let mut logits = vec![0.0; batch * classes];
-        let group = plan.group.min(batch.div_ceil(rayon::current_num_threads())).max(1);
-        let image_len = plan.frames[0].bare_len();
-        let marks = logits
-            .par_chunks_mut(group * classes)
-            .zip(images.par_chunks(group * image_len))
-            .map(|(logits, images)| plan.with_workspace(|work| plan.forward(images, logits, self.keep, work)))
-            .collect();
-        *self.kept.lock().expect("no forward pass panicked") = Kept { group, marks };
-        Ok((CpuStorage::F32(logits), (batch, classes).into()))
-    }
-
-    fn bwd(&self, images: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let kept = self.kept.lock().expect("no forward pass panicked");
-        let gradient = gradient.contiguous()?;
-        self.plan.gradient(&kept, images, &gradient).map(Some)
-    }
-}
-
 impl Plan {
-    /// Runs with a workspace that nobody else uses.
-    pub(super) fn with_workspace<R>(&self, run: impl FnOnce(&mut Workspace) -> R) -> R {
-        let free = || self.workspaces.lock().expect("no pass panicked");
-        let taken = free().pop();
-        let mut workspace = taken.unwrap_or_default();
-        let result = run(&mut workspace);
-        free().push(workspace);
-        result
-    }
-
-    /// The last step that reads each value.
-    fn last_uses(&self) -> Vec<usize> {
-        let mut last = vec![usize::MAX; self.frames.len()];
-        for (index, step) in self.steps.iter().enumerate() {
-            last[step.input] = index;
-            if let Layer::Convolution(convolution) = &step.layer
-                && let Some(residual) = convolution.residual
-            {
-                last[residual] = index;
-            }
-        }
-        last
-    }
-
     /// The logits of one group of images, and what the gradient needs.
-    fn forward(&self, images: &[f32], logits: &mut [f32], keep: bool, work: &mut Workspace) -> Vec<Marks> {
+    pub(super) fn forward(&self, images: &[f32], logits: &mut [f32], keep: bool, work: &mut Workspace) -> Vec<Marks> {
         let count = images.len() / self.frames[0].bare_len();
-        let last_uses = self.last_uses();
         let mut buffers: Vec<Option<Vec<f32>>> = vec![None; self.frames.len()];
         let mut first = work.take(&self.frames[0], count);
         self.frames[0].fill(images, &mut first);
@@ -161,12 +71,9 @@ impl Plan {
             }
             marks.push(if keep { mark } else { Marks::new() });
             buffers[index + 1] = Some(out);
-            for (value, (buffer, &last)) in buffers.iter_mut().zip(&last_uses).enumerate() {
-                if last == index
-                    && let Some(buffer) = buffer.take()
-                {
-                    work.give(&self.frames[value], buffer);
-                }
+            for &value in &self.last_reads[index] {
+                let buffer = buffers[value].take().expect("a value that was still read");
+                work.give(&self.frames[value], buffer);
             }
         }
         let last = buffers.pop().flatten().expect("a network has a layer");
@@ -175,12 +82,6 @@ impl Plan {
         work.give(frame, last);
         marks
     }
-}
-
-/// Every row of pixels: image, row.
-pub(super) fn rows(images: usize, frame: &Frame) -> impl Iterator<Item = (usize, usize)> + use<> {
-    let height = frame.height;
-    (0..images).flat_map(move |image| (0..height).map(move |i| (image, i)))
 }
 
 wide! {
@@ -236,7 +137,7 @@ struct Finish<'a> {
     residual: Option<&'a [f32]>,
     relu: bool,
     out: &'a mut [f32],
-    /// Empty if nobody asks for them.
+    /// Empty if they are not asked for.
     marks: &'a mut [u8],
 }
 

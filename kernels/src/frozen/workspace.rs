@@ -9,7 +9,7 @@ use crate::product::SLACK;
 /// Buffers that outlive a task.
 #[derive(Default)]
 pub(super) struct Workspace {
-    /// Frames nobody uses. Their borders are zero: whoever writes one leaves its border alone.
+    /// Frames that are free. Their borders are zero, since what writes a frame leaves its border alone.
     free: HashMap<Frame, Vec<Vec<f32>>>,
     pub(super) winograd: Scratch,
 }

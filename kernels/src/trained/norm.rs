@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use candle_core::Result;
 use rayon::prelude::*;
 
-use super::Norm;
 use crate::batch_norm::{Statistics, update};
+use crate::graph::{Norm, Running};
 use crate::wide::wide;
 
 /// A batch's mean and 1/√(variance + ε) per channel.
@@ -21,97 +21,101 @@ const TASK: usize = 1 << 15;
 /// Pixels that are summed in single precision before the sum goes on in double precision.
 const RUN: usize = 32;
 
-impl Norm {
-    /// The statistics of `pixels` `[N, C]`; the running ones move towards them if asked.
-    pub(super) fn moments(&self, pixels: &[f32], channels: usize, statistics: Statistics) -> Result<Moments> {
-        let count = (pixels.len() / channels) as f64;
-        if count < 2.0 {
-            candle_core::bail!("batch_norm: a batch with one value per channel has no variance");
-        }
-        let [mean, _] = sums(channels, [pixels, pixels], |pixels, _, out| {
-            add_up(pixels, pixels, &[], out);
-        });
-        let mean: Vec<f64> = mean.iter().map(|sum| sum / count).collect();
-        let center: Vec<f32> = mean.iter().map(|&mean| mean as f32).collect();
-        let [_, squares] = sums(channels, [pixels, pixels], |pixels, _, out| {
-            add_up(pixels, &[], &center, out);
-        });
-        // `center` is the mean rounded; the correction makes the variance exact again.
-        let variance: Vec<f64> = squares
-            .iter()
-            .zip(mean.iter().zip(&center))
-            .map(|(sum, (mean, &center))| sum / count - (mean - f64::from(center)).powi(2))
-            .collect();
-        if statistics == Statistics::BatchAndUpdate {
-            self.updates.fetch_add(1, Ordering::Relaxed);
-            update(&self.running_mean, self.momentum, &mean, 1.0)?;
-            update(&self.running_var, self.momentum, &variance, count / (count - 1.0))?;
-        }
-        let scale = variance.iter().map(|v| 1.0 / (v + self.epsilon).sqrt()).collect();
-        Ok(Moments { mean, scale })
+/// The statistics of `pixels` `[N, C]`; the running ones move towards them if asked.
+pub(super) fn moments(
+    norm: &Norm,
+    running: &Running,
+    pixels: &[f32],
+    channels: usize,
+    statistics: Statistics,
+) -> Result<Moments> {
+    let count = (pixels.len() / channels) as f64;
+    if count < 2.0 {
+        candle_core::bail!("batch_norm: a batch with one value per channel has no variance");
     }
+    let [mean, _] = sums(channels, [pixels, pixels], |pixels, _, out| {
+        add_up(pixels, pixels, &[], out);
+    });
+    let mean: Vec<f64> = mean.iter().map(|sum| sum / count).collect();
+    let center: Vec<f32> = mean.iter().map(|&mean| mean as f32).collect();
+    let [_, squares] = sums(channels, [pixels, pixels], |pixels, _, out| {
+        add_up(pixels, &[], &center, out);
+    });
+    // `center` is the mean rounded; the correction makes the variance exact again.
+    let variance: Vec<f64> = squares
+        .iter()
+        .zip(mean.iter().zip(&center))
+        .map(|(sum, (mean, &center))| sum / count - (mean - f64::from(center)).powi(2))
+        .collect();
+    if statistics == Statistics::BatchAndUpdate {
+        running.updates.fetch_add(1, Ordering::Relaxed);
+        update(&running.mean, norm.momentum, &mean, 1.0)?;
+        update(&running.variance, norm.momentum, &variance, count / (count - 1.0))?;
+    }
+    let scale = variance.iter().map(|v| 1.0 / (v + norm.epsilon).sqrt()).collect();
+    Ok(Moments { mean, scale })
+}
 
-    /// y = (x − mean) · scale · weight + bias, plus the residual, then the ReLU, if they are there.
-    pub(super) fn normalise(
-        &self,
-        parameters: &[&[f32]],
-        moments: &Moments,
-        pixels: &[f32],
-        residual: Option<&[f32]>,
-        relu: bool,
-        out: &mut [f32],
-    ) {
-        let (weight, bias) = (parameters[self.weight], parameters[self.bias]);
-        let channels = weight.len();
-        let mean: Vec<f32> = moments.mean.iter().map(|&mean| mean as f32).collect();
-        let scale = moments.scale.iter().zip(weight);
-        let scale: Vec<f32> = scale
-            .map(|(scale, &weight)| (scale * f64::from(weight)) as f32)
-            .collect();
-        let task = task(channels);
-        out.par_chunks_mut(task)
-            .zip(pixels.par_chunks(task))
-            .enumerate()
-            .for_each(|(index, (out, pixels))| {
-                let residual = residual.map(|residual| &residual[index * task..][..out.len()]);
-                normalise(pixels, residual.unwrap_or(&[]), [&mean, &scale, bias], relu, out);
-            });
-    }
-
-    /// From the gradient of the normalised pixels to that of the pixels, in place, and those of weight and
-    /// bias: Σ g·x̂ and Σ g per channel. Mean and variance depend on x as well, so
-    /// (g − mean g − x̂ · mean(g · x̂)) · scale · weight.
-    pub(super) fn backward(
-        &self,
-        parameters: &[&[f32]],
-        moments: &Moments,
-        pixels: &[f32],
-        gradient: &mut [f32],
-        to_parameters: &mut [Vec<f32>],
-    ) {
-        let weight = parameters[self.weight];
-        let channels = weight.len();
-        let count = (pixels.len() / channels) as f64;
-        let center: Vec<f32> = moments.mean.iter().map(|&mean| mean as f32).collect();
-        let [plain, weighted] = sums(channels, [gradient, pixels], |gradient, pixels, out| {
-            add_up(gradient, pixels, &center, out);
+/// y = (x − mean) · scale · weight + bias, plus the residual, then the ReLU, if they are there.
+pub(super) fn normalise(
+    norm: &Norm,
+    parameters: &[&[f32]],
+    moments: &Moments,
+    pixels: &[f32],
+    residual: Option<&[f32]>,
+    relu: bool,
+    out: &mut [f32],
+) {
+    let (weight, bias) = (parameters[norm.weight], parameters[norm.bias]);
+    let channels = weight.len();
+    let mean: Vec<f32> = moments.mean.iter().map(|&mean| mean as f32).collect();
+    let scale = moments.scale.iter().zip(weight);
+    let scale: Vec<f32> = scale
+        .map(|(scale, &weight)| (scale * f64::from(weight)) as f32)
+        .collect();
+    let task = task(channels);
+    out.par_chunks_mut(task)
+        .zip(pixels.par_chunks(task))
+        .enumerate()
+        .for_each(|(index, (out, pixels))| {
+            let residual = residual.map(|residual| &residual[index * task..][..out.len()]);
+            normalise_pixels(pixels, residual.unwrap_or(&[]), [&mean, &scale, bias], relu, out);
         });
-        let [mut scale, mut offset, mut slope] = [(); 3].map(|()| vec![0.0f32; channels]);
-        for c in 0..channels {
-            let weighted = weighted[c] * moments.scale[c];
-            to_parameters[self.weight][c] = weighted as f32;
-            to_parameters[self.bias][c] = plain[c] as f32;
-            let factor = moments.scale[c] * f64::from(weight[c]);
-            scale[c] = factor as f32;
-            offset[c] = (factor * plain[c] / count) as f32;
-            slope[c] = (factor * moments.scale[c] * weighted / count) as f32;
-        }
-        let task = task(channels);
-        gradient
-            .par_chunks_mut(task)
-            .zip(pixels.par_chunks(task))
-            .for_each(|(gradient, pixels)| to_pixels(gradient, pixels, [&scale, &offset, &slope, &center]));
+}
+
+/// From the gradient of the normalised pixels to that of the pixels, in place, and those of weight and
+/// bias: Σ g·x̂ and Σ g per channel. Mean and variance depend on x as well, so
+/// (g − mean g − x̂ · mean(g · x̂)) · scale · weight.
+pub(super) fn backward(
+    norm: &Norm,
+    parameters: &[&[f32]],
+    moments: &Moments,
+    pixels: &[f32],
+    gradient: &mut [f32],
+    to_parameters: &mut [Vec<f32>],
+) {
+    let weight = parameters[norm.weight];
+    let channels = weight.len();
+    let count = (pixels.len() / channels) as f64;
+    let center: Vec<f32> = moments.mean.iter().map(|&mean| mean as f32).collect();
+    let [plain, weighted] = sums(channels, [gradient, pixels], |gradient, pixels, out| {
+        add_up(gradient, pixels, &center, out);
+    });
+    let [mut scale, mut offset, mut slope] = [(); 3].map(|()| vec![0.0f32; channels]);
+    for c in 0..channels {
+        let weighted = weighted[c] * moments.scale[c];
+        to_parameters[norm.weight][c] = weighted as f32;
+        to_parameters[norm.bias][c] = plain[c] as f32;
+        let factor = moments.scale[c] * f64::from(weight[c]);
+        scale[c] = factor as f32;
+        offset[c] = (factor * plain[c] / count) as f32;
+        slope[c] = (factor * moments.scale[c] * weighted / count) as f32;
     }
+    let task = task(channels);
+    gradient
+        .par_chunks_mut(task)
+        .zip(pixels.par_chunks(task))
+        .for_each(|(gradient, pixels)| to_pixels(gradient, pixels, [&scale, &offset, &slope, &center]));
 }
 
 /// The numbers of a task: whole runs of pixels.
@@ -201,7 +205,7 @@ wide! {
 
 wide! {
     /// For pixels side by side; an empty residual is none.
-    fn normalise[](pixels: &[f32], residual: &[f32], constants: [&[f32]; 3], relu: bool, out: &mut [f32]) {
+    fn normalise_pixels[](pixels: &[f32], residual: &[f32], constants: [&[f32]; 3], relu: bool, out: &mut [f32]) {
         let [mean, scale, shift] = constants;
         let channels = mean.len();
         for (index, (out, x)) in out.chunks_exact_mut(channels).zip(pixels.chunks_exact(channels)).enumerate() {

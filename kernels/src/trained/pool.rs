@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-/// Large buffers that nobody uses, shared by all passes of a network. Without it every step would ask the
+/// Large buffers that are free, shared by all passes of a network. Without it every step would ask the
 /// system for as much memory as its activations take, and be given it page by page.
 #[derive(Clone, Default)]
 pub struct Pool {
@@ -18,7 +18,7 @@ const LEAST: usize = 1 << 14;
 impl Pool {
     /// A buffer of a length; its numbers may be anything.
     pub(super) fn take(&self, len: usize) -> Vec<f32> {
-        let mut free = self.free.lock().expect("nobody panics with a lock");
+        let mut free = self.free.lock().expect("no pass panics with the lock");
         // The smallest that is large enough; one twice as large is better kept for a larger value.
         let fitting = |buffer: &Vec<f32>| (len..2 * len.max(1)).contains(&buffer.capacity());
         let candidates = free.iter().enumerate().filter(|(_, buffer)| fitting(buffer));
@@ -46,7 +46,7 @@ impl Pool {
     /// Gives a buffer back.
     pub(super) fn give(&self, buffer: Vec<f32>) {
         if buffer.capacity() >= LEAST {
-            self.free.lock().expect("nobody panics with a lock").push(buffer);
+            self.free.lock().expect("no pass panics with the lock").push(buffer);
         }
     }
 }

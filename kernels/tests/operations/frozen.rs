@@ -1,8 +1,8 @@
 //! Frozen networks against the same layers one by one.
 
 use candle_core::{DType, Device, Tensor, Var};
-use kernels::frozen::{Builder, Frozen};
-use kernels::{Activation, BatchNorm, Statistics};
+use kernels::frozen::{Frozen, Pool};
+use kernels::{Activation, BatchNorm, Layers, Recording, Statistics};
 use proptest::prelude::*;
 use reference::assert_close_to_largest;
 
@@ -74,7 +74,7 @@ impl Net {
     }
 
     fn frozen(&self) -> Frozen {
-        let (mut make, x) = Builder::new(self.image);
+        let (mut make, x) = Recording::new(self.image);
         let first = (self.stride, self.padding());
         let out = make.convolution(
             x,
@@ -102,7 +102,7 @@ impl Net {
         let out = make.norm_relu(out, &self.norms[2]).unwrap();
         let out = make.max_pool(out, 2);
         make.linear(out, &self.linear, None, Activation::None).unwrap();
-        make.finish()
+        Frozen::new(&make, &Pool::default()).unwrap()
     }
 }
 

@@ -4,9 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ascent::Loss;
-use crate::convolution::Geometry;
-use crate::cuda::machine::Constants;
-use crate::cuda::program::frozen::{AttackStep, Bases, Layer, Parameters, Program, Source, Staging, Structure};
+use crate::cuda::program::frozen::{AttackStep, Bases, Parameters, Program, Staging, sources};
+use crate::graph::{Layers, Recording};
 use crate::{Activation, BatchNorm, Statistics};
 
 proptest! {
@@ -93,90 +92,44 @@ impl Net {
         (crate::linear(&out, &self.linear, Some(&self.linear_bias)).unwrap() + mean).unwrap()
     }
 
-    fn structure(&self) -> Structure {
-        let [_, rows, columns] = self.image;
-        let [out_rows, out_columns] = [rows.div_ceil(self.stride), columns.div_ceil(self.stride)];
-        let width = self.first.dims()[0];
-        let inner = [width, out_rows, out_columns];
-        let geometry = |image: [usize; 3], weight: &Tensor, stride, padding| {
-            let [c, h, w] = image;
-            Geometry::new(&[1, c, h, w], weight.dims(), stride, padding).unwrap()
-        };
-        let pooled = [width, out_rows / 2, out_columns / 2];
-        // A fully connected layer is a convolution with a kernel as large as the image.
-        let linear = self.linear.reshape((5, pooled[0], pooled[1], pooled[2])).unwrap();
-        let head = self.head.reshape((5, width, 1, 1)).unwrap();
-        let conv = |geometry, residual, relu| Layer::Convolution {
-            geometry,
-            residual,
-            relu,
-        };
-        Structure {
-            shapes: vec![
-                self.image,
-                inner,
-                inner,
-                inner,
-                inner,
-                inner,
-                pooled,
-                [width, 1, 1],
-                [5, 1, 1],
-                [5, 1, 1],
-            ],
-            layers: vec![
-                (0, conv(geometry(self.image, &self.first, self.stride, 1), None, true)),
-                (
-                    0,
-                    conv(geometry(self.image, &self.shortcut, self.stride, 0), None, false),
-                ),
-                (1, conv(geometry(inner, &self.second, 1, 1), Some(2), true)),
-                (3, Layer::NormRelu),
-                (4, conv(geometry(inner, &self.third, 1, 0), Some(3), false)),
-                (5, Layer::MaxPool(2)),
-                // A value that a later layer reads was a residual before.
-                (2, Layer::Mean),
-                (7, conv(geometry([width, 1, 1], &head, 1, 0), None, false)),
-                (6, conv(geometry(pooled, &linear, 1, 0), Some(8), false)),
-            ],
-        }
+    fn recording(&self) -> Recording {
+        let (relu, none) = (Activation::Relu, Activation::None);
+        let (mut net, x) = Recording::new(self.image);
+        let norm = |which: usize| Some(&self.norms[which]);
+        let first = net.convolution(x, &self.first, None, (self.stride, 1), norm(0), None, relu);
+        let bias = Some(&self.bias);
+        let shortcut = net.convolution(x, &self.shortcut, bias, (self.stride, 0), None, None, none);
+        let (first, shortcut) = (first.unwrap(), shortcut.unwrap());
+        let second = net.convolution(first, &self.second, None, (1, 1), norm(1), Some(shortcut), relu);
+        let second = second.unwrap();
+        let active = net.norm_relu(second, &self.norms[2]).unwrap();
+        let third = net.convolution(active, &self.third, None, (1, 0), None, Some(second), none);
+        // At rest nothing is dropped.
+        let third = net.dropout(third.unwrap(), 1);
+        let pooled = net.max_pool(third, 2);
+        // A value that a later layer reads was a residual before.
+        let mean = net.mean_per_channel(shortcut);
+        let head = net.linear(mean, &self.head, None, none).unwrap();
+        let [width, rows, columns] = self.pooled();
+        let linear = self.linear.reshape((5, width, rows, columns)).unwrap();
+        let bias = Some(&self.linear_bias);
+        net.convolution(pooled, &linear, bias, (1, 0), None, Some(head), none)
+            .unwrap();
+        net.at_rest()
     }
 
-    fn sources(&self, gpu: &Emulator) -> Vec<Source> {
-        let put = |tensor: &Tensor| gpu.floats(&flat(tensor));
-        let norm = |which: usize| {
-            let norm = &self.norms[which];
-            let norm = [
-                put(&norm.weight),
-                put(&norm.bias),
-                put(norm.running_mean.as_tensor()),
-                put(norm.running_var.as_tensor()),
-            ];
-            Constants { norm, epsilon: 1e-5 }
-        };
-        let none = Constants::default();
-        let source = |weight: Option<&Tensor>, bias: Option<&Tensor>, norm| Source {
-            weight: weight.map_or(0, put),
-            bias: bias.map_or(0, put),
-            norm,
-        };
-        vec![
-            source(Some(&self.first), None, norm(0)),
-            source(Some(&self.shortcut), Some(&self.bias), none),
-            source(Some(&self.second), None, norm(1)),
-            source(None, None, norm(2)),
-            source(Some(&self.third), None, none),
-            Source::default(),
-            Source::default(),
-            source(Some(&self.head), None, none),
-            source(Some(&self.linear), Some(&self.linear_bias), none),
-        ]
+    /// The shape of what the pooling makes.
+    fn pooled(&self) -> [usize; 3] {
+        let [_, rows, columns] = self.image;
+        let [rows, columns] = [rows, columns].map(|size| size.div_ceil(self.stride) / 2);
+        [self.first.dims()[0], rows, columns]
     }
 
     fn check(&self, gpu: &Emulator, form: Form, batch: usize, seed: u64) {
-        let structure = self.structure();
-        let parameters = Parameters::new(&structure, form);
-        let program = Program::new(&structure, &parameters, form, batch).unwrap();
+        let recording = self.recording();
+        let graph = &recording.graph;
+        let parameters = Parameters::new(graph, form);
+        let program = Program::new(graph, &parameters, form, batch).unwrap();
         let staging = Staging::new(&program);
         let at = gpu.alloc(staging.bytes as usize);
         let bases = Bases {
@@ -187,9 +140,8 @@ impl Net {
             logit_gradient: at + staging.logit_gradient,
             image_gradient: at + staging.image_gradient,
         };
-        parameters
-            .fill(gpu, &structure, form, &self.sources(gpu), bases.parameters)
-            .unwrap();
+        let sources = sources(&recording, |tensor| Ok(gpu.floats(&flat(tensor)))).unwrap();
+        parameters.fill(gpu, graph, form, &sources, bases.parameters).unwrap();
         let [channels, rows, columns] = self.image;
         let shape = [batch, channels, rows, columns];
         let n: usize = shape.iter().product();
@@ -258,7 +210,7 @@ impl Net {
         let labels = Tensor::new(labels, &Device::Cpu).unwrap();
         let (lower, upper) = (tensor(&lower, &shape), tensor(&upper, &shape));
         for round in 0..3 {
-            // From where the machine stands, so that one flipped sign does not spoil the next step.
+            // From the images that the machine has, so that one flipped sign does not spoil the next step.
             let before = tensor(&gpu.get(bases.images, images.len()), &shape);
             let x = Var::from_tensor(&before).unwrap();
             let losses = crate::cross_entropy(&self.plain(x.as_tensor()), &labels).unwrap();

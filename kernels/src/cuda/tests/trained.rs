@@ -4,9 +4,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cuda::program::trained::{Bases, Program, Way};
-use crate::layers::Layers;
-use crate::trained::{Builder, Pool};
+use crate::cuda::program::trained::{Bases, Program, Variant};
+use crate::graph::{Layers, Recording};
+use crate::trained::{self, Pool};
 use crate::{Activation, BatchNorm, Statistics};
 
 /// A network with every kind of layer and of what may follow a convolution: norm, norm and residual, bias, bias and
@@ -71,14 +71,14 @@ impl Net {
         }
     }
 
-    fn builder(&self) -> Builder {
+    fn recording(&self) -> Recording {
         let get = |name: &str| {
-            let found = self.parameters.iter().find(|(it, _)| *it == name);
+            let found = self.parameters.iter().find(|(known, _)| *known == name);
             found.unwrap().1.as_tensor()
         };
-        let norm = |name: &str| Some(&self.norms.iter().find(|(it, _)| *it == name).unwrap().1);
+        let norm = |name: &str| Some(&self.norms.iter().find(|(known, _)| *known == name).unwrap().1);
         let (relu, none) = (Activation::Relu, Activation::None);
-        let (mut net, x) = Builder::new(self.image, &Pool::default());
+        let (mut net, x) = Recording::new(self.image);
         let first = net.convolution(x, get("first"), None, (self.stride, 1), norm("one"), None, relu);
         let first = first.unwrap();
         // The images are read twice.
@@ -121,28 +121,36 @@ impl Net {
         statistics: Statistics,
         seed: u64,
     ) -> Vec<(&'static str, f64)> {
-        let builder = self.builder();
-        let (structure, running) = builder.structure();
-        let way = Way {
+        let recording = self.recording();
+        let running: Vec<[Var; 2]> = recording
+            .running
+            .iter()
+            .map(|running| [running.mean.clone(), running.variance.clone()])
+            .collect();
+        let variant = Variant {
             form,
             batch,
             update: statistics == Statistics::BatchAndUpdate,
             dropout: seed.is_multiple_of(2),
             to_images: !seed.is_multiple_of(3),
         };
-        let program = Program::new(&structure, way).unwrap();
+        let program = Program::new(&recording.graph, variant).unwrap();
         assert!(program.reaches_all);
 
         // On the machine, before the CPU moves the running statistics.
         let put = |var: &Var| gpu.floats(&flat(var.as_tensor()));
-        let parameters: Vec<u64> = builder.parameters().iter().map(|it| gpu.floats(&flat(it))).collect();
+        let parameters: Vec<u64> = recording
+            .parameters
+            .iter()
+            .map(|tensor| gpu.floats(&flat(tensor)))
+            .collect();
         let running_at: Vec<[u64; 2]> = running.iter().map(|pair| [put(&pair[0]), put(&pair[1])]).collect();
         let [channels, rows, columns] = self.image;
         let shape = [batch, channels, rows, columns];
         let n: usize = shape.iter().product();
         let images = held(form, numbers(seed + 900, n).iter().map(|x| 0.5 + 0.5 * x).collect());
         let weights = held(form, numbers(seed + 901, batch * CLASSES));
-        let width = structure.shapes[1][0];
+        let width = recording.graph.shapes[1][0];
         let factors: Vec<f32> = numbers(seed + 902, batch * width)
             .iter()
             .map(|&u| if u < 0.0 { 0.0 } else { 2.0 })
@@ -152,9 +160,9 @@ impl Net {
             images: gpu.floats(&images),
             logits: gpu.room(batch * CLASSES),
             logit_gradient: gpu.floats(&weights),
-            image_gradient: if way.to_images { gpu.room(n) } else { 0 },
+            image_gradient: if variant.to_images { gpu.room(n) } else { 0 },
             gradients: gpu.room(program.gradient_len),
-            factors: if way.dropout { gpu.floats(&factors) } else { 0 },
+            factors: if variant.dropout { gpu.floats(&factors) } else { 0 },
             parameters: &parameters,
             running: &running_at,
         };
@@ -163,14 +171,14 @@ impl Net {
 
         // On the CPU.
         let on_cpu = Var::from_tensor(&tensor(&images, &shape)).unwrap();
-        let input = if way.to_images {
+        let input = if variant.to_images {
             on_cpu.as_tensor().clone()
         } else {
             on_cpu.as_detached_tensor()
         };
         let draw = |_: u64, _: usize| factors.clone();
-        let draw: Option<crate::trained::Factors<'_>> = if way.dropout { Some(&draw) } else { None };
-        let logits = builder.logits(&input, statistics, draw).unwrap();
+        let draw: Option<trained::Factors<'_>> = if variant.dropout { Some(&draw) } else { None };
+        let logits = trained::logits(recording, &input, statistics, draw, &Pool::default()).unwrap();
         let summed = (&logits * tensor(&weights, &[batch, CLASSES]))
             .unwrap()
             .sum_all()
@@ -188,7 +196,7 @@ impl Net {
             }
         }
         let mut pairs = Vec::new();
-        if way.to_images {
+        if variant.to_images {
             let found = gpu.get(bases.image_gradient, n);
             pairs.push(("images", found, flat(gradients.get(&on_cpu).unwrap())));
         }
@@ -197,7 +205,7 @@ impl Net {
             let start = bases.gradients + 4 * program.gradients[self.place_of(name, var)] as u64;
             pairs.push((name, gpu.get(start, expected.len()), expected));
         }
-        // Next to nothing is rounding: as what a bias adds before a norm, which the norm takes away.
+        // Next to nothing is rounding: as what a bias adds before a norm, which the norm takes avariant.
         let largest = pairs
             .iter()
             .map(|(_, _, expected)| square(expected))
@@ -209,11 +217,11 @@ impl Net {
         off.collect()
     }
 
-    /// Where a parameter stands among the builder's.
+    /// The number of a parameter.
     fn place_of(&self, name: &str, var: &Var) -> usize {
         let wanted = flat(var.as_tensor());
-        let all = self.builder();
-        let found = all.parameters().iter().position(|it| flat(it) == wanted);
+        let all = self.recording().parameters;
+        let found = all.iter().position(|tensor| flat(tensor) == wanted);
         found.unwrap_or_else(|| panic!("{name} is not there"))
     }
 }
@@ -290,17 +298,17 @@ fn networks_in_bfloat16() {
 
 #[test]
 fn one_value_per_channel_has_no_variance() {
-    let builder = Net::new([1, 1, 1], 1, 1, PLAIN, 0);
-    let (mut net, x) = Builder::new([1, 1, 1], &Pool::default());
-    net.norm_relu(x, &builder.norms[0].1).unwrap();
-    let way = Way {
+    let net = Net::new([1, 1, 1], 1, 1, PLAIN, 0);
+    let (mut recording, x) = Recording::new([1, 1, 1]);
+    recording.norm_relu(x, &net.norms[0].1).unwrap();
+    let variant = Variant {
         form: PLAIN,
         batch: 1,
         update: false,
         dropout: false,
         to_images: false,
     };
-    let error = Program::new(&net.structure().0, way).unwrap_err().to_string();
+    let error = Program::new(&recording.graph, variant).unwrap_err().to_string();
     assert!(error.contains("no variance"), "{error}");
 }
 
@@ -310,17 +318,18 @@ fn norm_sum_and_relu_are_one_pass() {
     let net = Net::new([3, 6, 6], 4, 1, PLAIN, 0);
     let norm = &net.norms[0].1;
     let weight = tensor(&numbers(1, 4 * 4 * 9), &[4, 4, 3, 3]);
-    let (mut make, x) = Builder::new([4, 1, 1], &Pool::default());
-    make.convolution(x, &weight, None, (1, 1), Some(norm), Some(x), Activation::Relu)
+    let (mut recording, x) = Recording::new([4, 1, 1]);
+    recording
+        .convolution(x, &weight, None, (1, 1), Some(norm), Some(x), Activation::Relu)
         .unwrap();
-    let way = Way {
+    let variant = Variant {
         form: PLAIN,
         batch: 4,
         update: true,
         dropout: false,
         to_images: true,
     };
-    let program = Program::new(&make.structure().0, way).unwrap();
+    let program = Program::new(&recording.graph, variant).unwrap();
     // Images in, convolution, two for the moments, one for the rest, logits out; gradient in, two for sums, one for
     // norm, sum and ReLU, weights, images, gradient out.
     assert_eq!(program.lengths(), [6, 7]);

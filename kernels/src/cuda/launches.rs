@@ -1,7 +1,7 @@
-//! Launches written down once, to be told again and again.
+//! Launches recorded once, to be played again and again.
 //!
-//! Whoever writes a program tells it to a [`Recorder`], by the same functions that tell a card. Where memory will lie
-//! is not known then; so addresses count from the starts of numbered regions, which [`Recording::play`] is given.
+//! A program is written by calling the functions of `machine` with a [`Recorder`] in place of a card. Where memory will
+//! be is not known then, so addresses count from the starts of numbered regions, which [`Launches::play`] is given.
 
 use std::cell::RefCell;
 
@@ -37,10 +37,10 @@ enum Command {
 
 /// Launches and convolutions in their order.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Recording(Vec<Command>);
+pub(crate) struct Launches(Vec<Command>);
 
-impl Recording {
-    /// Tells a machine everything; region r starts at `starts[r]`.
+impl Launches {
+    /// Runs everything on a machine; region r starts at `starts[r]`.
     pub(crate) fn play(&self, machine: &impl Machine, starts: &[Address]) -> Result<()> {
         let mut settled = Vec::new();
         for command in &self.0 {
@@ -54,7 +54,7 @@ impl Recording {
                     machine.launch(kernel, *grid, &settled)?;
                 }
                 Command::Convolve(convolve, pass, at, accumulate) => {
-                    machine.convolve(convolve, *pass, at.map(|it| settle(it, starts)), *accumulate)?;
+                    machine.convolve(convolve, *pass, at.map(|address| settle(address, starts)), *accumulate)?;
                 }
             }
         }
@@ -68,14 +68,14 @@ impl Recording {
     }
 }
 
-/// A machine that only writes down what it is told.
+/// A machine that only records what it is to do.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder(RefCell<Vec<Command>>);
 
 impl Recorder {
-    /// What was told since the last time.
-    pub(crate) fn take(&self) -> Recording {
-        Recording(self.0.take())
+    /// What was recorded since the last call.
+    pub(crate) fn take(&self) -> Launches {
+        Launches(self.0.take())
     }
 }
 
