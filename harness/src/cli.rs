@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use plan::matrix::{Form, Style};
+use paper_tables::{Form, SpreadStyle};
 
 use crate::commands::attack::AttackArgs;
 use crate::commands::check::CheckArgs;
@@ -289,7 +289,7 @@ pub(crate) struct TablesArgs {
     pub(crate) worst_of: Vec<String>,
     /// What stands beside a mean.
     #[arg(long)]
-    pub(crate) style: Option<Style>,
+    pub(crate) style: Option<SpreadStyle>,
     /// A line for each defense, or for each defense and attack. Unless given: the first, and in CSV the second.
     #[arg(long)]
     pub(crate) form: Option<Form>,

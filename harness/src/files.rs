@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 use anyhow::{Context, Result};
 use results::atomic::{Force, force_all, force_folder, spend, write_atomically};
-use results::sealed;
+use results::seal::json as sealed;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -217,7 +217,7 @@ pub(crate) fn finish(folder: &Path, key: &str, made_by: &str, names: &[&str]) ->
         files: marks(folder, names)?,
     };
     // The last of the cell's files. They are forced to disk together before the cell gets its name.
-    files::write_part(&folder.join(STATUS), results::sealed::to_text(&status)?.as_bytes())
+    files::write_part(&folder.join(STATUS), results::seal::json::to_text(&status)?.as_bytes())
 }
 
 /// Marks a cell as failed: `names` are the files that say so.
@@ -229,7 +229,7 @@ pub(crate) fn fail(folder: &Path, key: &str, made_by: &str, failed: FailedCell, 
         failed: Some(failed),
         files: marks(folder, names)?,
     };
-    files::write_part(&folder.join(STATUS), results::sealed::to_text(&status)?.as_bytes())
+    files::write_part(&folder.join(STATUS), results::seal::json::to_text(&status)?.as_bytes())
 }
 
 fn marks(folder: &Path, names: &[&str]) -> Result<BTreeMap<String, FileMark>> {

@@ -39,7 +39,7 @@ pub fn checkpoint(bytes: &[u8]) -> Result<Vec<(String, Vec<usize>)>, String> {
 
 /// The text of a sealed JSON file as if it had never been sealed.
 pub fn unsealed(bytes: &[u8]) -> Vec<u8> {
-    let text = std::str::from_utf8(bytes).ok().and_then(results::sealed::unseal);
+    let text = std::str::from_utf8(bytes).ok().and_then(results::seal::json::unseal);
     format!("{}\n}}", text.expect("a sealed file")).into_bytes()
 }
 
@@ -48,7 +48,7 @@ pub fn sealed(bytes: &[u8]) -> Vec<u8> {
     let body = std::str::from_utf8(bytes)
         .ok()
         .and_then(|it| it.trim_end().strip_suffix('}'));
-    body.map_or_else(|| bytes.to_vec(), |body| results::sealed::seal(body).into_bytes())
+    body.map_or_else(|| bytes.to_vec(), |body| results::seal::json::seal(body).into_bytes())
 }
 
 /// Whether a cell whose folder holds these bytes as its status is finished.

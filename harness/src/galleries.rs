@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
-use paper_tables::{Attacked, Clean, Gallery, Image, Pair, magnification};
+use paper_tables::{AttackedImage, AttackedImages, CleanImage, ExampleImages, Image, magnification};
 use results::{Checkpoint, Kind, Outcome, Row, Status};
 
 use crate::examples::{self, Examples};
@@ -32,7 +32,7 @@ pub(crate) fn about(left_out: usize) -> String {
 
 /// One for each white-box attack on each network, in the order in which they find room, and how many did not. Lines are in
 /// the order of the rows. Evaluations of earlier programs kept no images, and have none here.
-pub(crate) fn of(run: &Run, rows: &[Row]) -> Result<(Vec<Gallery>, usize)> {
+pub(crate) fn of(run: &Run, rows: &[Row]) -> Result<(Vec<ExampleImages>, usize)> {
     let mut room = Room {
         characters: CHARACTERS,
         lines: LINES,
@@ -58,7 +58,7 @@ pub(crate) fn of(run: &Run, rows: &[Row]) -> Result<(Vec<Gallery>, usize)> {
             None => left_out += 1,
         }
     }
-    Gallery::set_apart(&mut galleries);
+    ExampleImages::set_apart(&mut galleries);
     Ok((galleries, left_out))
 }
 
@@ -158,7 +158,7 @@ impl<'a> Kept<'a> {
     }
 }
 
-fn gallery(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Gallery> {
+fn gallery(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<ExampleImages> {
     let first = kept.first()?;
     let class = |label: u32| {
         let names = datasets::entry(&first.row.dataset).ok().map(|it| it.classes);
@@ -172,8 +172,8 @@ fn gallery(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Gallery>
         }
         .pixels()
     };
-    let clean: Vec<Clean> = (0..first.ids.len())
-        .map(|i| Clean {
+    let clean: Vec<CleanImage> = (0..first.ids.len())
+        .map(|i| CleanImage {
             id: first.ids[i],
             label: class(first.labels[i]),
             image: picture(&first.clean[i]),
@@ -194,22 +194,22 @@ fn gallery(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Gallery>
                 values: &it.attacked[i],
                 shape: it.shape,
             };
-            Pair {
+            AttackedImage {
                 before: class(before),
                 after: class(outcome.predicted),
-                outcome: Pair::outcome(label, before, outcome.predicted),
+                outcome: AttackedImage::outcome(label, before, outcome.predicted),
                 change: attacked.change_from(&it.clean[i], times),
                 attacked: attacked.pixels(),
             }
         };
-        let pairs: Vec<Pair> = (0..it.ids.len()).map(pair).collect();
+        let pairs: Vec<AttackedImage> = (0..it.ids.len()).map(pair).collect();
         let more: usize = pairs.iter().map(characters_of).sum();
         if room.lines == 0 || characters + more > room.characters {
             break;
         }
         characters += more;
         room.lines -= 1;
-        lines.push(Attacked {
+        lines.push(AttackedImages {
             name: it.row.defense.clone(),
             accuracy: it
                 .row
@@ -230,8 +230,8 @@ fn gallery(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Gallery>
         seed,
         ..
     } = first.row;
-    Some(Gallery {
-        id: Gallery::id_of(dataset, network, attack),
+    Some(ExampleImages {
+        id: ExampleImages::id_of(dataset, network, attack),
         title: format!("{attack} on {dataset}, {network} ({checkpoint}, seed {seed})"),
         times: format!("{times:.1}").trim_end_matches(".0").to_string(),
         clean,
@@ -244,7 +244,7 @@ fn gallery(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Gallery>
     })
 }
 
-fn characters_of(pair: &Pair) -> usize {
+fn characters_of(pair: &AttackedImage) -> usize {
     pair.change.address().len() + pair.attacked.address().len()
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use paper_tables::{Chart, Csv, Evidence, Exporter, Latex, Markdown, Planned, Published, Table};
+use paper_tables::{Chart, Csv, Exporter, Latex, Markdown, Planned, Published, ResultIndex, Table};
 use plan::tables::{RunTables, StyleChanges, Trained, worst_label};
 use plan::{KEY_DIGITS, Plan};
 use results::{Comparison, Kind, PerExample, Row, is_called};
@@ -218,21 +218,21 @@ impl Run {
                 Err(Worst::Other(error)) => return Err(error),
             }
         }
-        let evidence = Evidence::new(&planned, &rows, comparisons, Published::embedded());
+        let index = ResultIndex::new(&planned, &rows, comparisons, Published::embedded());
         let tables = self.spec.tables.iter();
-        let built: Result<Vec<Table>, _> = tables.map(|table| Table::build(table, &evidence)).collect();
+        let built: Result<Vec<Table>, _> = tables.map(|table| Table::build(table, &index)).collect();
         built.context("the matrix leaves open what a place of a table shows")
     }
 }
 
 /// Why there is no worst case.
 enum Worst {
-    NotThere(results::NotThere),
+    NotThere(results::UnknownAttack),
     Other(anyhow::Error),
 }
 
-impl From<results::NotThere> for Worst {
-    fn from(error: results::NotThere) -> Self {
+impl From<results::UnknownAttack> for Worst {
+    fn from(error: results::UnknownAttack) -> Self {
         Self::NotThere(error)
     }
 }

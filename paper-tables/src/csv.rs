@@ -1,7 +1,7 @@
 //! Comma-separated values for programs. Long and tidy unless asked otherwise: one line per place of the table.
 
-use crate::Exporter;
-use crate::look::{Form, Style};
+use crate::exporter::Exporter;
+use crate::style::{Form, SpreadStyle};
 use crate::table::{Block, Entry, Heading, Line, Table};
 
 const HEADER: &str = "table,block,row,column,checkpoint,mean,sd,low,high,seeds,planned,n,published,difference,source,status,data,reason,\
@@ -21,7 +21,7 @@ impl Exporter for Csv {
             .blocks
             .iter()
             .flat_map(|block| block.lines.iter().map(move |line| (block, line)));
-        match table.look.form {
+        match table.style.form {
             Some(Form::Wide) => {
                 let mut text = record(wide_header(table));
                 lines.for_each(|(block, line)| text += &record(wide(table, block, line)));
@@ -85,11 +85,11 @@ fn numbers(entry: &Entry) -> [String; 10] {
 }
 
 /// What follows a column's name, by style.
-const fn beside(style: Style) -> &'static [&'static str] {
+const fn beside(style: SpreadStyle) -> &'static [&'static str] {
     match style {
-        Style::MeanSd => &[" sd"],
-        Style::Interval => &[" low", " high"],
-        Style::Plain => &[],
+        SpreadStyle::MeanSd => &[" sd"],
+        SpreadStyle::Interval => &[" low", " high"],
+        SpreadStyle::Plain => &[],
     }
 }
 
@@ -99,7 +99,11 @@ fn wide_header(table: &Table) -> Vec<String> {
         .to_vec();
     for column in &table.columns {
         fields.push(column.label.clone());
-        fields.extend(beside(table.look.style).iter().map(|what| column.label.clone() + what));
+        fields.extend(
+            beside(table.style.spread)
+                .iter()
+                .map(|what| column.label.clone() + what),
+        );
     }
     fields
 }
@@ -119,13 +123,13 @@ fn wide(table: &Table, block: &Block, line: &Line) -> Vec<String> {
             "failed" => "failed".to_string(),
             _ => number(measured.map(|it| it.mean)),
         });
-        match table.look.style {
-            Style::MeanSd => fields.push(number(measured.and_then(|it| it.deviation))),
-            Style::Interval => {
+        match table.style.spread {
+            SpreadStyle::MeanSd => fields.push(number(measured.and_then(|it| it.deviation))),
+            SpreadStyle::Interval => {
                 fields.push(number(measured.map(|it| it.low)));
                 fields.push(number(measured.map(|it| it.high)));
             }
-            Style::Plain => {}
+            SpreadStyle::Plain => {}
         }
     }
     fields
@@ -159,22 +163,22 @@ pub(crate) fn quote(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use crate::fixtures;
 
     #[test]
     fn every_kind_of_cell() {
-        insta::assert_snapshot!(Csv.export(&samples::white_box()));
+        insta::assert_snapshot!(Csv.export(&fixtures::white_box()));
     }
 
     #[test]
     fn best_and_last() {
-        insta::assert_snapshot!(Csv.export(&samples::wide()));
+        insta::assert_snapshot!(Csv.export(&fixtures::wide()));
     }
 
     #[test]
     fn wide_form() {
-        let mut table = samples::white_box();
-        table.look.form = Some(Form::Wide);
+        let mut table = fixtures::white_box();
+        table.style.form = Some(Form::Wide);
         insta::assert_snapshot!(Csv.export(&table));
     }
 
@@ -182,7 +186,7 @@ mod tests {
     fn every_line_has_every_field() {
         let awkward = "a,\"b\"\nc";
         assert_eq!(quote(awkward), "\"a,\"\"b\"\"\nc\"");
-        for mut table in samples::all() {
+        for mut table in fixtures::all() {
             // Without the quoted reasons of failures, a comma is the end of a field.
             let fields = |table: &Table| -> Vec<usize> {
                 let text = Csv.export(table);
@@ -191,8 +195,8 @@ mod tests {
                 plain.lines().map(|line| line.split(',').count()).collect()
             };
             assert!(fields(&table).iter().all(|it| *it == HEADER.split(',').count()));
-            for style in [Style::MeanSd, Style::Interval, Style::Plain] {
-                (table.look.form, table.look.style) = (Some(Form::Wide), style);
+            for style in [SpreadStyle::MeanSd, SpreadStyle::Interval, SpreadStyle::Plain] {
+                (table.style.form, table.style.spread) = (Some(Form::Wide), style);
                 let wanted = 5 + table.columns.len() * (1 + beside(style).len());
                 assert!(fields(&table).iter().all(|it| *it == wanted));
             }

@@ -1,11 +1,11 @@
 //! Published numbers, and tables out of results.
 //!
-//! [`Evidence`] and a [`TableSpec`] make a [`Table`]: our accuracy in every cell, or why there is none,
+//! [`ResultIndex`] and a [`TableSpec`] make a [`Table`]: our accuracy in every cell, or why there is none,
 //! beside the published number. An [`Exporter`] writes the table in one format. Nothing here runs
 //! an attack, reads a file or prints.
 //!
 //! ```
-//! use paper_tables::{Evidence, Exporter, Look, Markdown, Published, Table, TableKind, TableSpec};
+//! use paper_tables::{ResultIndex, Exporter, TableStyle, Markdown, Published, Table, TableKind, TableSpec};
 //!
 //! let spec = TableSpec {
 //!     id: "white-box".into(),
@@ -15,52 +15,44 @@
 //!     rows: vec![],
 //!     columns: vec![],
 //!     checkpoints: vec![],
-//!     look: Look::default(),
+//!     style: TableStyle::default(),
 //! };
-//! let evidence = Evidence::new(&[], &[], &[], Published::embedded());
-//! let table = Table::build(&spec, &evidence)?;
+//! let index = ResultIndex::new(&[], &[], &[], Published::embedded());
+//! let table = Table::build(&spec, &index)?;
 //! assert!(Markdown::default().export(&table).starts_with("## White-box robustness"));
 //! # Ok::<(), paper_tables::Ambiguous>(())
 //! ```
 
 mod csv;
-mod evidence;
+mod exporter;
 mod figures;
+#[cfg(test)]
+mod fixtures;
+mod format;
 mod latex;
-mod long;
-mod look;
+mod long_form;
 mod markdown;
-mod notes;
 mod published;
 mod report;
-#[cfg(test)]
-mod samples;
-mod shown;
 mod significance;
 mod spec;
+mod style;
 mod table;
 
 pub use csv::Csv;
-pub use evidence::Evidence;
+pub use exporter::Exporter;
 pub use figures::{
-    Attacked, Bar, Bars, Chart, Clean, Curve, Epoch, Figure, Gallery, HeatMap, History, Image, Pair, Pixels, Point,
-    Weight, epsilon_charts, learning_charts, magnification, overfitting_bars, query_charts, transfer_maps,
-    weight_charts,
+    AttackedImage, AttackedImages, Bar, Bars, Chart, CleanImage, Curve, Epoch, ExampleImages, Figure, HeatMap, History,
+    Image, Pixels, Point, Weight, epsilon_charts, learning_charts, magnification, overfitting_bars, query_charts,
+    transfer_maps, weight_charts,
 };
 pub use latex::Latex;
-pub use look::{Form, Look, Style};
 pub use markdown::Markdown;
 pub use published::{Citation, Number, Published, Query, Tag};
-pub use report::{CellLine, Doubt, Heat, Item, Picture, Record, Report, Shown, Value};
+pub use report::{CellLine, Item, Record, Report, ReportChart, ReportFlag, ReportHeatMap, ReportTable, Value};
 pub use significance::significance;
 pub use spec::{BlockSpec, ColumnSpec, Planned, RowSpec, TableKind, TableSpec};
-pub use table::{Ambiguous, Block, Cell, Comparison, Entry, Heading, Line, Measurement, Spread, Table};
-
-/// Writes a table in one format.
-pub trait Exporter {
-    /// The usual extension of a file in this format.
-    fn extension(&self) -> &'static str;
-
-    /// The table as text, with a line break at the end.
-    fn export(&self, table: &Table) -> String;
-}
+pub use style::{Form, SpreadStyle, TableStyle};
+pub use table::{
+    Ambiguous, Block, Cell, Entry, Heading, Line, Measurement, PublishedNumber, ResultIndex, Spread, Table,
+};

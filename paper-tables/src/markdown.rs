@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::Exporter;
-use crate::long;
-use crate::look::{Form, Style};
-use crate::shown::{percent, signed, superscript};
+use crate::exporter::Exporter;
+use crate::format::{percent, signed, superscript};
+use crate::long_form;
+use crate::style::{Form, SpreadStyle};
 use crate::table::{Block, Cell, Entry, Spread, Table};
 
 /// Markdown no wider than `width` where that is possible: a table with too many columns goes on in
@@ -31,7 +31,7 @@ impl Exporter for Markdown {
         let mut text = format!("## {}\n", table.title);
         for block in &table.blocks {
             write!(text, "\n### {}\n", block.heading()).expect("writing to a string succeeds");
-            let grid = match table.look.form() {
+            let grid = match table.style.form() {
                 Form::Wide => wide(table, block),
                 Form::Long => long(table, block),
             };
@@ -74,8 +74,8 @@ fn wide(table: &Table, block: &Block) -> Vec<Vec<String>> {
 
 /// The same for the long form.
 fn long(table: &Table, block: &Block) -> Vec<Vec<String>> {
-    let mut grid = vec![long::heads(table).into_iter().map(str::to_string).collect()];
-    for line in long::lines(table, block) {
+    let mut grid = vec![long_form::heads(table).into_iter().map(str::to_string).collect()];
+    for line in long_form::lines(table, block) {
         let mean = match line.bold {
             true => format!("**{}**", line.mean),
             false => line.mean,
@@ -111,12 +111,12 @@ fn measured(table: &Table, entry: &Entry) -> String {
             _ => "—".to_string(),
         };
     };
-    let mean = match entry.highest && table.look.bold {
+    let mean = match entry.highest && table.style.bold {
         true => format!("**{}**", percent(it.mean)),
         false => percent(it.mean),
     };
-    let spread = match (table.look.style, it.spread) {
-        (Style::Plain, _) => String::new(),
+    let spread = match (table.style.spread, it.spread) {
+        (SpreadStyle::Plain, _) => String::new(),
         (_, Spread::Deviation(deviation)) => format!(" ± {}", percent(deviation)),
         (_, Spread::Interval { low, high }) => format!(" [{low:.1}, {high:.1}]"),
     };
@@ -198,42 +198,42 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use crate::fixtures;
 
     #[test]
     fn every_kind_of_cell() {
-        insta::assert_snapshot!(Markdown::default().export(&samples::white_box()));
+        insta::assert_snapshot!(Markdown::default().export(&fixtures::white_box()));
     }
 
     #[test]
     fn best_and_last() {
-        insta::assert_snapshot!(Markdown::default().export(&samples::wide()));
+        insta::assert_snapshot!(Markdown::default().export(&fixtures::wide()));
     }
 
     #[test]
     fn transfer() {
-        insta::assert_snapshot!(Markdown::default().export(&samples::black_box()));
+        insta::assert_snapshot!(Markdown::default().export(&fixtures::black_box()));
     }
 
     #[test]
     fn long_form() {
-        insta::assert_snapshot!(Markdown::default().export(&samples::long()));
+        insta::assert_snapshot!(Markdown::default().export(&fixtures::long()));
     }
 
     #[test]
     fn tied_with_the_highest() {
-        insta::assert_snapshot!(Markdown::default().export(&samples::marked(None)));
+        insta::assert_snapshot!(Markdown::default().export(&fixtures::marked(None)));
     }
 
     #[test]
     fn against_a_defense() {
-        insta::assert_snapshot!(Markdown::default().export(&samples::marked(Some("Standard"))));
+        insta::assert_snapshot!(Markdown::default().export(&fixtures::marked(Some("Standard"))));
     }
 
     #[test]
     fn no_line_is_too_long() {
         for width in [60, 80, 100, 120] {
-            for table in samples::all() {
+            for table in fixtures::all() {
                 let text = Markdown { width }.export(&table);
                 for line in text.lines() {
                     assert!(line.chars().count() <= width, "{line}");

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use results::Checkpoint;
 use serde::Deserialize;
 
-use crate::TableKind;
+use crate::spec::TableKind;
 
 /// Published numbers and where they were read.
 #[derive(Debug, Clone, Deserialize)]

@@ -3,7 +3,7 @@
 use results::{Checkpoint, Kind, Row};
 use serde::{Deserialize, Serialize};
 
-use crate::look::Look;
+use crate::style::TableStyle;
 
 /// Which of the paper's tables a table mirrors. It decides what it is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,9 +54,9 @@ pub struct TableSpec {
     pub columns: Vec<ColumnSpec>,
     /// The checkpoints to show of every defense.
     pub checkpoints: Vec<Checkpoint>,
-    /// How it looks.
-    #[serde(default, skip_serializing_if = "Look::is_default")]
-    pub look: Look,
+    /// How it is styled.
+    #[serde(rename = "look", default, skip_serializing_if = "TableStyle::is_default")]
+    pub style: TableStyle,
 }
 
 /// A part of a table.

@@ -12,8 +12,9 @@ mod tests;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::row::{Checkpoint, Kind, Row, Status, Unknown};
-use crate::table::{table, words};
+use crate::row::Row;
+use crate::table::table;
+use crate::words::{Checkpoint, Kind, Status, words};
 
 /// The share of images at which a gradient may be zero, or a result off, before it is worth a flag.
 const FEW: f64 = 0.01;
@@ -89,7 +90,7 @@ impl Flag {
 table! {
     /// A flag on an evaluation.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Raised {
+    pub struct RaisedFlag {
         /// Key of the evaluation cell whose number is likely too high.
         pub cell: String,
         /// Name of the data set.
@@ -147,7 +148,7 @@ pub(crate) fn of_row(row: &Row) -> Vec<Flag> {
 
 /// Every flag of a run: those of each row, and those that rows of one checkpoint raise together. In the order of the
 /// rows; a row has each flag once at most.
-pub fn flags(rows: &[Row]) -> Vec<Raised> {
+pub fn flags(rows: &[Row]) -> Vec<RaisedFlag> {
     let mut found = Found::default();
     let mut checkpoints: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (place, row) in rows.iter().enumerate() {
@@ -172,7 +173,7 @@ pub fn flags(rows: &[Row]) -> Vec<Raised> {
     }
     let raised = found.0.into_iter().map(|((place, flag), (other, detail))| {
         let row = &rows[place];
-        Raised {
+        RaisedFlag {
             cell: row.cell.clone(),
             dataset: row.dataset.clone(),
             network: row.network.clone(),

@@ -12,21 +12,24 @@
 //! Every file appears whole or not at all ([`atomic`]).
 
 pub mod atomic;
-pub mod sealed;
+pub mod seal;
 
 mod bounds;
+mod fill;
+#[cfg(test)]
+mod fixtures;
 mod flags;
 mod row;
-mod seal;
 mod significance;
 mod statistics;
 mod store;
 mod student;
 mod table;
+mod words;
 mod worst;
 
-pub use flags::{Flag, Raised, flags};
-pub use row::{Checkpoint, Kind, Outcome, Row, Selection, Status, Timing, TimingKind, Unknown};
+pub use flags::{Flag, RaisedFlag, flags};
+pub use row::{Outcome, Row, Timing};
 pub use significance::{Comparison, compare};
 pub use statistics::{Interval, holm, mcnemar, mean, median, sample_deviation, wilson};
 pub use store::{
@@ -35,4 +38,5 @@ pub use store::{
 };
 pub use student::student_quantile;
 pub use table::{ColumnInfo, Type, columns_markdown};
-pub use worst::{NotThere, is_called, worst_of};
+pub use words::{Checkpoint, Kind, Selection, Status, TimingKind, UnknownWord};
+pub use worst::{UnknownAttack, is_called, worst_of};

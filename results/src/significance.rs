@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::row::{Checkpoint, Kind, Outcome, Row, Status};
+use crate::row::{Outcome, Row};
 use crate::statistics::{holm, mcnemar};
 use crate::table::table;
+use crate::words::{Checkpoint, Kind, Status};
 
 table! {
     /// Two defenses under one attack, example by example.
@@ -134,7 +135,7 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
-    use crate::row::tests::{outcome, row};
+    use crate::fixtures::{outcome, row};
 
     /// Of ten images A gets all, B the first eight, C none right but the last: A and B differ on two, A and C on nine,
     /// B and C on nine, of which one is C's.

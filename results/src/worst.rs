@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::row::{Kind, Outcome, Row, Status};
+use crate::row::{Outcome, Row};
+use crate::words::{Kind, Status};
 
 /// No evaluation of that name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no attack of this run is called `{name}`; there are `{}`", known.join("`, `"))]
-pub struct NotThere {
+pub struct UnknownAttack {
     /// The name.
     pub name: String,
     /// Those that there are.
@@ -20,7 +21,7 @@ pub struct NotThere {
 /// Attacks go by their labels, in any case and with any signs between letters and digits: `pgd-20`. One that was
 /// transferred is written `transfer/pgd-20`, one on clean images is contained in any. Where one of the rows failed,
 /// the worst case has failed as well.
-pub fn worst_of<E: From<NotThere>>(
+pub fn worst_of<E: From<UnknownAttack>>(
     rows: &[Row],
     names: &[String],
     label: &str,
@@ -30,7 +31,7 @@ pub fn worst_of<E: From<NotThere>>(
         if !rows.iter().any(|row| is_row(row, name)) {
             let known: BTreeSet<String> = rows.iter().map(called).collect();
             let (name, known) = (name.clone(), known.into_iter().collect());
-            return Err(NotThere { name, known }.into());
+            return Err(UnknownAttack { name, known }.into());
         }
     }
     let mut checkpoints: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
@@ -130,7 +131,7 @@ fn plain(label: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row::tests::{outcome, row};
+    use crate::fixtures::{outcome, row};
 
     fn attacked(attack: &str, kind: Kind) -> Row {
         Row {
@@ -143,7 +144,7 @@ mod tests {
 
     /// Of eight images the network is wrong about image 0. PGD breaks 1 to 4 and mends 0, CW breaks 4 to 5, a transfer
     /// image 6.
-    fn outcomes(row: &Row) -> Result<Vec<Outcome>, NotThere> {
+    fn outcomes(row: &Row) -> Result<Vec<Outcome>, UnknownAttack> {
         let broken: &[u64] = match (row.kind, row.attack.as_str()) {
             (Kind::Transfer, _) => &[0, 6],
             (_, "PGD-20") => &[1, 2, 3, 4],
@@ -159,7 +160,7 @@ mod tests {
         Ok((0..8).map(of).collect())
     }
 
-    fn worst(rows: &[Row], names: &[&str]) -> Result<Vec<Row>, NotThere> {
+    fn worst(rows: &[Row], names: &[&str]) -> Result<Vec<Row>, UnknownAttack> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         worst_of(rows, &names, "worst", outcomes)
     }

@@ -6,8 +6,8 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use paper_tables::{CellLine, Doubt, Heat, Item, Picture, Report, Shown};
-use results::{Flag, Raised, Row, Timing};
+use paper_tables::{CellLine, Item, Report, ReportChart, ReportFlag, ReportHeatMap, ReportTable};
+use results::{Flag, RaisedFlag, Row, Timing};
 
 use crate::cli::ReportArgs;
 use crate::commands::plan::{duration, thousands};
@@ -63,14 +63,17 @@ fn report(root: &Path) -> Result<Report> {
         tiles: tiles(&rows, &timings, &cells, flags.len()),
         tables: tables
             .iter()
-            .map(|table| Shown::new(table, |flag| doubts.mark(flag)))
+            .map(|table| ReportTable::new(table, |flag| doubts.mark(flag)))
             .collect(),
         flags: doubts.0.into_iter().map(|it| it.doubt).collect(),
-        heats: paper_tables::transfer_maps(&rows).iter().map(Heat::new).collect(),
+        heats: paper_tables::transfer_maps(&rows)
+            .iter()
+            .map(ReportHeatMap::new)
+            .collect(),
         charts: charts
             .iter()
-            .map(Picture::new)
-            .chain(bars.iter().map(Picture::of_bars))
+            .map(ReportChart::new)
+            .chain(bars.iter().map(ReportChart::of_bars))
             .collect(),
         examples_about: galleries::about(left_out),
         examples,
@@ -104,18 +107,18 @@ struct Doubts(Vec<Raisings>);
 
 struct Raisings {
     flag: Flag,
-    doubt: Doubt,
+    doubt: ReportFlag,
     cells: Vec<String>,
 }
 
 impl Doubts {
-    fn of(flags: &[Raised]) -> Self {
+    fn of(flags: &[RaisedFlag]) -> Self {
         let mut doubts: Vec<Raisings> = Vec::new();
         for raised in flags {
             let at = doubts.iter().position(|it| it.flag == raised.flag).unwrap_or_else(|| {
                 doubts.push(Raisings {
                     flag: raised.flag,
-                    doubt: Doubt {
+                    doubt: ReportFlag {
                         mark: (doubts.len() + 1).to_string(),
                         name: raised.flag.to_string(),
                         text: raised.flag.explanation().to_string(),
@@ -125,7 +128,7 @@ impl Doubts {
                 });
                 doubts.len() - 1
             });
-            let Raised {
+            let RaisedFlag {
                 dataset,
                 network,
                 defense,

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::figure::{COLOURS, Figure, document, tikz};
+use super::svg;
 use super::svg::{Anchor, Svg, colour};
-use super::{COLOURS, Figure, document, svg, tikz};
 use crate::csv::quote;
 use crate::latex::escape;
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use plotters::coord::combinators::BindKeyPoints;
 use plotters::prelude::*;
 
-use super::{COLOURS, Figure, document, tikz};
+use super::figure::{COLOURS, Figure, document, tikz};
 use crate::csv::quote;
 use crate::latex::escape;
 

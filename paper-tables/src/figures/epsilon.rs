@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use results::{Kind, Row, Status};
 
-use super::{Chart, Curve, apart, known, name, place};
+use super::chart::{Chart, Curve};
+use super::names::{entry_or_default, file_name, number_duplicates, place};
 
 /// Accuracy over the radius: a chart for each data set, network, checkpoint and attack that was run at three radii at
 /// least, the mean over seeds. Accuracy on clean images is the point at 0.
@@ -30,7 +31,7 @@ pub fn epsilon_charts(rows: &[Row]) -> Vec<Chart> {
         );
         let defenses = attacks.entry((place(row), &row.norm, method)).or_default();
         // Radii are not negative, and so ordered by their bits.
-        let radii = known(defenses, row.defense.as_str());
+        let radii = entry_or_default(defenses, row.defense.as_str());
         radii.entry(epsilon.to_bits()).or_default().push(accuracy);
     }
     let mut charts = Vec::new();
@@ -64,7 +65,7 @@ pub fn epsilon_charts(rows: &[Row]) -> Vec<Chart> {
         let norm = if norm.as_deref() == Some("l2") { "L2" } else { "Linf" };
         let (dataset, network, checkpoint) = place_of;
         charts.push(Chart {
-            id: name(&["epsilon", dataset, network, checkpoint.as_str(), &attack, &source]),
+            id: file_name(&["epsilon", dataset, network, checkpoint.as_str(), &attack, &source]),
             title: format!("{dataset}, {network} ({checkpoint}): {attack}{source}"),
             x: format!("radius ({norm})"),
             y: "accuracy in %".to_string(),
@@ -72,7 +73,7 @@ pub fn epsilon_charts(rows: &[Row]) -> Vec<Chart> {
             ..Chart::default()
         });
     }
-    apart(&mut charts, |chart| &mut chart.id);
+    number_duplicates(&mut charts, |chart| &mut chart.id);
     charts
 }
 
@@ -81,7 +82,7 @@ mod tests {
     use results::Checkpoint;
 
     use super::*;
-    use crate::samples;
+    use crate::fixtures;
 
     fn attacked(defense: &str, epsilon: &str, seed: u64, correct: u64) -> Row {
         Row {
@@ -89,7 +90,7 @@ mod tests {
             epsilon_value: Some(epsilon.parse().unwrap()),
             steps: Some(20),
             attack_name: "pgd".to_string(),
-            ..samples::row(
+            ..fixtures::row(
                 ["digits", "lenet", defense, "PGD-20"],
                 Kind::WhiteBox,
                 Checkpoint::Best,
@@ -101,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_sweep_is_a_curve_from_the_clean_accuracy_down() {
-        let clean = samples::row(
+        let clean = fixtures::row(
             ["digits", "lenet", "MART", "Natural"],
             Kind::Natural,
             Checkpoint::Best,
@@ -143,6 +144,6 @@ mod tests {
         for part in ["MART", "ALP", "radius (Linf)", "accuracy in %", "polyline"] {
             assert!(svg.contains(part), "{part}: {svg}");
         }
-        samples::compile(&charts[0].id, &charts[0].tex());
+        fixtures::compile(&charts[0].id, &charts[0].tex());
     }
 }

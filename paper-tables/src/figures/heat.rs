@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use super::figure::{Figure, document, tikz};
+use super::svg;
 use super::svg::{Anchor, Svg, colour};
-use super::{Figure, document, svg, tikz};
 use crate::csv::quote;
+use crate::format::percent;
 use crate::latex::escape;
-use crate::shown::percent;
 
 /// A heat map of numbers from 0 to 100.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Chart, Curve, Point, apart, known, name};
+use super::chart::{Chart, Curve, Point};
+use super::names::{entry_or_default, file_name, number_duplicates};
 
 /// What a training noted after each epoch.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,8 +69,8 @@ pub fn learning_charts(histories: &[History]) -> Vec<Chart> {
     type Seeds<'a> = Vec<&'a History>;
     let mut networks: Vec<(_, Vec<(String, Seeds<'_>)>)> = Vec::new();
     for history in histories {
-        let defenses = known(&mut networks, (history.dataset.as_str(), history.network.as_str()));
-        known(defenses, label(history, histories)).push(history);
+        let defenses = entry_or_default(&mut networks, (history.dataset.as_str(), history.network.as_str()));
+        entry_or_default(defenses, label(history, histories)).push(history);
     }
     let mut charts = Vec::new();
     for quantity in &QUANTITIES {
@@ -82,7 +83,7 @@ pub fn learning_charts(histories: &[History]) -> Vec<Chart> {
                 continue;
             }
             charts.push(Chart {
-                id: name(&["learning", quantity.id, dataset, network]),
+                id: file_name(&["learning", quantity.id, dataset, network]),
                 title: format!("{dataset}, {network}: {}", quantity.title),
                 x: "epoch".to_string(),
                 y: quantity.y.to_string(),
@@ -93,7 +94,7 @@ pub fn learning_charts(histories: &[History]) -> Vec<Chart> {
             });
         }
     }
-    apart(&mut charts, |chart| &mut chart.id);
+    number_duplicates(&mut charts, |chart| &mut chart.id);
     charts
 }
 
@@ -149,7 +150,7 @@ fn highest(curves: &[Curve]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use crate::fixtures;
 
     fn history(defense: &str, robust: &[Option<f64>]) -> History {
         let epoch = |(number, robust): (usize, &Option<f64>)| Epoch {
@@ -199,8 +200,8 @@ mod tests {
                 .contains("learning-loss-digits-lenet,MART,3,0.7667,,best epoch of a seed\n")
         );
         assert!(charts[0].svg().contains("best epoch of a seed"));
-        samples::compile(&charts[0].id, &charts[0].tex());
-        samples::compile(&loss.id, &loss.tex());
+        fixtures::compile(&charts[0].id, &charts[0].tex());
+        fixtures::compile(&loss.id, &loss.tex());
         assert_eq!(learning_charts(&[]), []);
     }
 

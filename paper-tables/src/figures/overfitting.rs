@@ -2,7 +2,8 @@
 
 use results::{Checkpoint, Row, Status};
 
-use super::{Bar, Bars, apart, known, name};
+use super::bars::{Bar, Bars};
+use super::names::{entry_or_default, file_name, number_duplicates};
 
 /// Accuracy of the best beside that of the last checkpoint: bars for each data set, network and attack of which both are
 /// there, the mean and the standard deviation over seeds.
@@ -12,7 +13,7 @@ pub fn overfitting_bars(rows: &[Row]) -> Vec<Bars> {
     for row in rows.iter().filter(|row| row.status == Status::Done) {
         let Some(accuracy) = row.accuracy else { continue };
         let attack = (&row.dataset, &row.network, &row.attack, row.kind, &row.source);
-        let pair = known(known(&mut attacks, attack), row.defense.as_str());
+        let pair = entry_or_default(entry_or_default(&mut attacks, attack), row.defense.as_str());
         let which = usize::from(row.checkpoint == Checkpoint::Last);
         pair[which].push(100.0 * accuracy);
     }
@@ -34,14 +35,14 @@ pub fn overfitting_bars(rows: &[Row]) -> Vec<Bars> {
         }
         let from = source.as_ref().map_or_else(String::new, |it| format!(" from {it}"));
         charts.push(Bars {
-            id: name(&["overfitting", dataset, network, attack, &from]),
+            id: file_name(&["overfitting", dataset, network, attack, &from]),
             title: format!("{dataset}, {network}: {attack}{from}"),
             y: "accuracy in %".to_string(),
             series: [Checkpoint::Best, Checkpoint::Last].map(|it| it.to_string()).to_vec(),
             groups,
         });
     }
-    apart(&mut charts, |chart| &mut chart.id);
+    number_duplicates(&mut charts, |chart| &mut chart.id);
     charts
 }
 
@@ -51,13 +52,13 @@ mod tests {
 
     use super::*;
     use crate::figures::Figure;
-    use crate::samples;
+    use crate::fixtures;
 
     #[test]
     fn best_and_last_stand_side_by_side() {
         let evaluated = |defense: &str, checkpoint, seed, correct| {
             let place = ["digits", "lenet", defense, "PGD-20"];
-            samples::row(place, Kind::WhiteBox, checkpoint, seed).with_count(100, correct)
+            fixtures::row(place, Kind::WhiteBox, checkpoint, seed).with_count(100, correct)
         };
         let rows = [
             evaluated("Standard", Checkpoint::Best, 0, 60),
@@ -73,7 +74,7 @@ mod tests {
         overfitting-digits-lenet-pgd-20,Standard,last,50.0000,0.0000
         ");
         assert!(bars[0].svg().contains(">Standard</text>"));
-        samples::compile(&bars[0].id, &bars[0].tex());
+        fixtures::compile(&bars[0].id, &bars[0].tex());
         assert_eq!(overfitting_bars(&rows[4..]), []);
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use results::{Outcome, Row, Status};
 
-use super::{Chart, Curve, Point, apart, known, name, place};
+use super::chart::{Chart, Curve, Point};
+use super::names::{entry_or_default, file_name, number_duplicates, place};
 
 /// Success over queries: a chart for each data set, network, checkpoint and query attack. y is the share of images that
 /// are misclassified after x queries, over all seeds; those that the network gets wrong without any are there from the
@@ -27,7 +28,7 @@ pub fn query_charts<E>(
     {
         let epsilon = row.epsilon.as_deref().unwrap_or_default();
         let defenses = attacks.entry((place(row), &row.attack, epsilon)).or_default();
-        let fallen = known(defenses, row.defense.as_str());
+        let fallen = entry_or_default(defenses, row.defense.as_str());
         for it in outcomes(row)? {
             fallen.images += 1;
             fallen.after.extend(it.queries_until_success);
@@ -46,7 +47,7 @@ pub fn query_charts<E>(
             }
         });
         charts.push(Chart {
-            id: name(&["queries", dataset, network, checkpoint.as_str(), attack]),
+            id: file_name(&["queries", dataset, network, checkpoint.as_str(), attack]),
             title: format!("{dataset}, {network} ({checkpoint}): {attack}, radius {epsilon}"),
             x: "queries".to_string(),
             y: "misclassified in %".to_string(),
@@ -55,7 +56,7 @@ pub fn query_charts<E>(
             ..Chart::default()
         });
     }
-    apart(&mut charts, |chart| &mut chart.id);
+    number_duplicates(&mut charts, |chart| &mut chart.id);
     Ok(charts)
 }
 
@@ -82,7 +83,7 @@ mod tests {
     use results::{Checkpoint, Kind};
 
     use super::*;
-    use crate::samples;
+    use crate::fixtures;
 
     /// Of four images one is wrong at once, one falls after 3 queries, one after 7, one never.
     #[test]
@@ -101,7 +102,7 @@ mod tests {
         assert_eq!(stairs(&[], 4, 10), [(0.0, 0.0), (10.0, 0.0)]);
         let square = Row {
             queries: Some(30),
-            ..samples::row(["digits", "lenet", "MART", "SQUARE"], Kind::Query, Checkpoint::Best, 0).with_count(4, 1)
+            ..fixtures::row(["digits", "lenet", "MART", "SQUARE"], Kind::Query, Checkpoint::Best, 0).with_count(4, 1)
         };
         let outcomes = |row: &Row| {
             let until = [Some(0), Some(3), Some(7), None];
@@ -122,6 +123,6 @@ mod tests {
         assert_eq!(charts[0].id, "queries-digits-lenet-best-square");
         assert_eq!(charts[0].curves[0].points, stairs(&[0, 3, 7], 4, 10));
         assert!(charts[0].svg().contains("misclassified in %"));
-        samples::compile(&charts[0].id, &charts[0].tex());
+        fixtures::compile(&charts[0].id, &charts[0].tex());
     }
 }

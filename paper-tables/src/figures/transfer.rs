@@ -2,7 +2,8 @@
 
 use results::{Row, Status};
 
-use super::{HeatMap, apart, known, name, place};
+use super::heat::HeatMap;
+use super::names::{entry_or_default, file_name, number_duplicates, place};
 
 /// Accuracy by source and target: a map for each data set, network, checkpoint and attack that came from two networks
 /// at least, the mean over seeds.
@@ -15,8 +16,8 @@ pub fn transfer_maps(rows: &[Row]) -> Vec<HeatMap> {
         let (Some(source), Some(accuracy)) = (row.source.as_deref(), row.accuracy) else {
             continue;
         };
-        let pairs = known(&mut attacks, (place(row), row.attack.as_str()));
-        known(pairs, (source, row.defense.as_str())).push(100.0 * accuracy);
+        let pairs = entry_or_default(&mut attacks, (place(row), row.attack.as_str()));
+        entry_or_default(pairs, (source, row.defense.as_str())).push(100.0 * accuracy);
     }
     let mut maps = Vec::new();
     for (((dataset, network, checkpoint), attack), pairs) in attacks {
@@ -38,7 +39,7 @@ pub fn transfer_maps(rows: &[Row]) -> Vec<HeatMap> {
         };
         let line = |source| targets.iter().map(|target| value(source, target)).collect();
         maps.push(HeatMap {
-            id: name(&["heat", dataset, network, checkpoint.as_str(), attack]),
+            id: file_name(&["heat", dataset, network, checkpoint.as_str(), attack]),
             title: format!("{dataset}, {network} ({checkpoint}): accuracy in % under {attack}"),
             line: "images made on".to_string(),
             column: "counted on".to_string(),
@@ -47,7 +48,7 @@ pub fn transfer_maps(rows: &[Row]) -> Vec<HeatMap> {
             columns: targets,
         });
     }
-    apart(&mut maps, |map| &mut map.id);
+    number_duplicates(&mut maps, |map| &mut map.id);
     maps
 }
 
@@ -57,7 +58,7 @@ mod tests {
 
     use super::*;
     use crate::figures::Figure;
-    use crate::samples;
+    use crate::fixtures;
 
     #[test]
     fn sources_are_lines_and_targets_are_columns() {
@@ -65,7 +66,7 @@ mod tests {
             let place = ["digits", "lenet", target, "FGSM"];
             Row {
                 source: Some(source.to_string()),
-                ..samples::row(place, Kind::Transfer, Checkpoint::Best, seed)
+                ..fixtures::row(place, Kind::Transfer, Checkpoint::Best, seed)
             }
             .with_count(100, correct)
         };
@@ -84,7 +85,7 @@ mod tests {
         heat-digits-lenet-best-fgsm,Natural / lenet,Natural,
         ");
         assert!(maps[0].svg().contains(">82.00</text>"));
-        samples::compile(&maps[0].id, &maps[0].tex());
+        fixtures::compile(&maps[0].id, &maps[0].tex());
         assert_eq!(transfer_maps(&rows[..2]), []);
     }
 }

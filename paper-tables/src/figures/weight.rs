@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use results::{Row, Status};
 
-use super::{Chart, Curve, apart, known, name, place};
+use super::chart::{Chart, Curve};
+use super::names::{entry_or_default, file_name, number_duplicates, place};
 
 /// The weight in a defense's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +33,7 @@ pub fn weight_charts(rows: &[Row], weight: impl Fn(&Row) -> Option<Weight>) -> V
             continue;
         };
         let attack = (place(row), row.attack.as_str(), row.kind, row.source.as_deref());
-        let (first, values) = known(known(&mut attacks, attack), weight.family.clone());
+        let (first, values) = entry_or_default(entry_or_default(&mut attacks, attack), weight.family.clone());
         // Weights are not negative, and so ordered by their bits.
         values
             .entry(weight.value.abs().to_bits())
@@ -54,7 +55,7 @@ pub fn weight_charts(rows: &[Row], weight: impl Fn(&Row) -> Option<Weight>) -> V
         let symbols: Vec<&str> = symbols.into_iter().collect();
         let from = source.map_or_else(String::new, |it| format!(" from {it}"));
         charts.push(Chart {
-            id: name(&["weight", dataset, network, checkpoint.as_str(), attack, &from]),
+            id: file_name(&["weight", dataset, network, checkpoint.as_str(), attack, &from]),
             title: format!("{dataset}, {network} ({checkpoint}): {attack}{from}"),
             x: symbols.join(" or "),
             y: "accuracy in %".to_string(),
@@ -64,7 +65,7 @@ pub fn weight_charts(rows: &[Row], weight: impl Fn(&Row) -> Option<Weight>) -> V
             ..Chart::default()
         });
     }
-    apart(&mut charts, |chart| &mut chart.id);
+    number_duplicates(&mut charts, |chart| &mut chart.id);
     charts
 }
 
@@ -86,7 +87,7 @@ mod tests {
     use results::{Checkpoint, Kind};
 
     use super::*;
-    use crate::samples;
+    use crate::fixtures;
 
     /// MART with λ of 1, 2, 5 and 0.5, the last with one seed; TRADES with two weights alone.
     #[test]
@@ -106,7 +107,7 @@ mod tests {
             .iter()
             .map(|(defense, seed, correct)| {
                 let place = ["digits", "lenet", defense, "PGD-20"];
-                samples::row(place, Kind::WhiteBox, Checkpoint::Best, *seed).with_count(100, *correct)
+                fixtures::row(place, Kind::WhiteBox, Checkpoint::Best, *seed).with_count(100, *correct)
             })
             .collect();
         let weight = |row: &Row| {
@@ -130,7 +131,7 @@ mod tests {
         weight-digits-lenet-best-pgd-20,MART,5,62.0000,2.8284,
         ");
         assert_eq!(charts[0].x, "λ");
-        samples::compile(&charts[0].id, &charts[0].tex());
+        fixtures::compile(&charts[0].id, &charts[0].tex());
         assert_eq!(weight_charts(&rows[..4], weight), []);
 
         // 0 has no logarithm.

@@ -1,6 +1,6 @@
 //! Text as LaTeX.
 
-use crate::shown::lowered;
+use crate::format::lowered;
 
 /// Text that LaTeX typesets as it is. A character that pdflatex lacks becomes `?`.
 pub(crate) fn escape(text: &str) -> String {

@@ -2,15 +2,16 @@
 
 use minijinja::context;
 
-use super::{escape, filled, marks, notes, row};
-use crate::long;
+use super::escape::escape;
+use super::parts::{filled, marks, notes, row};
+use crate::long_form;
 use crate::table::{Block, Table};
 
 /// The table, and whether it needs a page's longer side.
 pub(super) fn fragment(table: &Table) -> (String, bool) {
-    let heads = long::heads(table);
+    let heads = long_form::heads(table);
     let block = |block: &Block| {
-        let line = |line: long::LongLine| {
+        let line = |line: long_form::LongLine| {
             let text = match (line.mean.as_str(), line.bold) {
                 ("failed", _) => "\\textit{failed}".to_string(),
                 (mean, true) => format!("\\textbf{{{mean}}}"),
@@ -20,7 +21,7 @@ pub(super) fn fragment(table: &Table) -> (String, bool) {
             let numbers = line.numbers.iter().map(|number| escape(number));
             row(names.chain([text + &marks(&line.marks)]).chain(numbers))
         };
-        let lines: Vec<String> = long::lines(table, block).into_iter().map(line).collect();
+        let lines: Vec<String> = long_form::lines(table, block).into_iter().map(line).collect();
         // A space between defenses.
         let groups: Vec<Vec<String>> = lines
             .chunks(table.columns.len().max(1))

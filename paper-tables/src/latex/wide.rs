@@ -2,10 +2,11 @@
 
 use minijinja::{Value, context};
 
-use super::{escape, filled, marks, notes, row};
-use crate::look::Style;
-use crate::shown::{percent, signed};
+use super::escape::escape;
+use super::parts::{filled, marks, notes, row};
+use crate::format::{percent, signed};
 use crate::spec::TableKind;
+use crate::style::SpreadStyle;
 use crate::table::{Block, Cell, Entry, Line, Spread, Table};
 
 /// The table, and whether it needs a page's longer side.
@@ -119,12 +120,12 @@ fn measured(table: &Table, entry: &Entry) -> String {
     };
     // Points stand below each other, for few reach 100.
     let room = if it.mean < 10.0 { "\\phantom{0}" } else { "" };
-    let mean = match entry.highest && table.look.bold {
+    let mean = match entry.highest && table.style.bold {
         true => format!("{room}\\textbf{{{}}}", percent(it.mean)),
         false => format!("{room}{}", percent(it.mean)),
     };
-    let spread = match (table.look.style, it.spread) {
-        (Style::Plain, _) => String::new(),
+    let spread = match (table.style.spread, it.spread) {
+        (SpreadStyle::Plain, _) => String::new(),
         (_, Spread::Deviation(deviation)) => format!("$\\pm$ {}", percent(deviation)),
         (_, Spread::Interval { low, high }) => format!("[{low:.1}, {high:.1}]"),
     };

@@ -1,12 +1,14 @@
+use results::Flag;
+
 use super::*;
-use crate::figures::{Attacked, Clean, Image, Pair};
+use crate::figures::{AttackedImage, AttackedImages, Chart, CleanImage, Curve, ExampleImages, HeatMap, Image};
 
 #[test]
 fn what_users_wrote_is_text() {
     let report = Report {
         title: "<script>alert(1)</script>".into(),
         matrix: "name: \"</pre><img src=x>\"".into(),
-        heats: vec![Heat::new(&HeatMap {
+        heats: vec![ReportHeatMap::new(&HeatMap {
             id: "heat".into(),
             title: "\"PGD\"".into(),
             line: "made on".into(),
@@ -29,11 +31,11 @@ fn what_users_wrote_is_text() {
 /// Whoever reads a mark finds what it means, and whoever reads that finds the marks.
 #[test]
 fn marks_and_explanations_lead_to_each_other() {
-    let mut table = crate::samples::white_box();
+    let mut table = crate::fixtures::white_box();
     table.blocks[0].lines[0].entries[1].flags = vec![Flag::CrossEntropyGap];
     let report = Report {
-        tables: vec![Shown::new(&table, |_| "1".into())],
-        flags: vec![Doubt {
+        tables: vec![ReportTable::new(&table, |_| "1".into())],
+        flags: vec![ReportFlag {
             mark: "1".into(),
             name: "cross-entropy-gap".into(),
             text: "why".into(),
@@ -73,10 +75,10 @@ fn marks_and_explanations_lead_to_each_other() {
 #[test]
 fn a_gallery_says_what_became_of_every_image() {
     let outcomes = [
-        Pair::outcome(3, 3, 3),
-        Pair::outcome(3, 3, 5),
-        Pair::outcome(3, 5, 5),
-        Pair::outcome(3, 5, 3),
+        AttackedImage::outcome(3, 3, 3),
+        AttackedImage::outcome(3, 3, 5),
+        AttackedImage::outcome(3, 5, 5),
+        AttackedImage::outcome(3, 5, 3),
     ];
     assert_eq!(outcomes, ["right", "fooled", "wrong", "right"]);
     let image = || {
@@ -86,7 +88,7 @@ fn a_gallery_says_what_became_of_every_image() {
         }
         .pixels()
     };
-    let pair = |outcome| Pair {
+    let pair = |outcome| AttackedImage {
         before: "cat".into(),
         after: "dog".into(),
         outcome,
@@ -94,16 +96,16 @@ fn a_gallery_says_what_became_of_every_image() {
         attacked: image(),
     };
     let report = Report {
-        examples: vec![Gallery {
+        examples: vec![ExampleImages {
             id: "examples".into(),
             title: "PGD".into(),
             times: "2.5".into(),
-            clean: vec![Clean {
+            clean: vec![CleanImage {
                 id: 7,
                 label: "cat".into(),
                 image: image(),
             }],
-            lines: vec![Attacked {
+            lines: vec![AttackedImages {
                 name: "MART".into(),
                 accuracy: "57.4 % left".into(),
                 pairs: vec![pair("fooled")],
@@ -139,7 +141,7 @@ fn a_chart_is_numbers_as_well() {
         range: None,
         marked: String::new(),
     };
-    let picture = Picture::new(&chart);
+    let picture = ReportChart::new(&chart);
     assert_eq!(picture.heads, ["epoch", "a", "b"]);
     assert_eq!(
         picture.lines,

@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 
 use results::{Flag, Row, Selection, Status};
 
+use super::index::{Place, ResultIndex, Seeds};
 use super::marks::mark;
-use super::{Ambiguous, Block, Cell, Comparison, Entry, Heading, Line, Measurement, Spread, Table};
-use crate::evidence::{Evidence, Place, Seeds};
-use crate::look::Style;
-use crate::notes::{notes, threat_of};
+use super::notes::{notes, threat_of};
+use super::types::{Ambiguous, Block, Cell, Entry, Heading, Line, Measurement, PublishedNumber, Spread, Table};
 use crate::published::Query;
 use crate::spec::{BlockSpec, ColumnSpec, RowSpec, TableSpec};
+use crate::style::SpreadStyle;
 
 impl Table {
     /// Fills a table. Fails where two results belong to one seed of one place.
-    pub fn build(spec: &TableSpec, evidence: &Evidence<'_>) -> Result<Self, Ambiguous> {
+    pub fn build(spec: &TableSpec, index: &ResultIndex<'_>) -> Result<Self, Ambiguous> {
         let mut shown = Vec::new();
         let mut blocks = Vec::new();
         for block in &spec.blocks {
@@ -26,7 +26,7 @@ impl Table {
                         spec,
                         block,
                         row,
-                        evidence,
+                        index,
                     };
                     let entry = |column| filler.entry(column, checkpoint, &mut shown);
                     lines.push(Line {
@@ -36,7 +36,7 @@ impl Table {
                     });
                 }
             }
-            mark(&mut lines, spec, block, evidence);
+            mark(&mut lines, spec, block, index);
             blocks.push(Block {
                 label: block.label.clone(),
                 dataset: block.dataset.clone(),
@@ -49,7 +49,7 @@ impl Table {
             id: spec.id.clone(),
             title: spec.title.clone(),
             kind: spec.kind,
-            look: spec.look.clone(),
+            style: spec.style.clone(),
             columns: spec.columns.iter().map(heading).collect(),
             checkpoints: spec.checkpoints.clone(),
             blocks,
@@ -75,7 +75,7 @@ struct Filler<'s, 'e> {
     spec: &'s TableSpec,
     block: &'s BlockSpec,
     row: &'s RowSpec,
-    evidence: &'s Evidence<'e>,
+    index: &'s ResultIndex<'e>,
 }
 
 impl<'e> Filler<'_, 'e> {
@@ -94,12 +94,12 @@ impl<'e> Filler<'_, 'e> {
             kind: column.kind,
             checkpoint,
         };
-        let seeds = self.evidence.seeds(place, self.row, column, &self.spec.id)?;
+        let seeds = self.index.seeds(place, self.row, column, &self.spec.id)?;
         let rows = || seeds.values().filter_map(|it| *it);
         shown.extend(rows());
         let compared = self.row.published.as_deref().zip(column.published.as_deref());
         let found = compared.and_then(|(method, attack)| {
-            self.evidence.published.find(Query {
+            self.index.published.find(Query {
                 table: self.spec.kind,
                 dataset: &self.block.dataset,
                 network: &self.block.network,
@@ -108,13 +108,13 @@ impl<'e> Filler<'_, 'e> {
                 checkpoint,
             })
         });
-        let flags: BTreeSet<Flag> = rows().flat_map(|row| self.evidence.flags(row)).copied().collect();
+        let flags: BTreeSet<Flag> = rows().flat_map(|row| self.index.flags(row)).copied().collect();
         let threats: BTreeSet<String> = rows().filter_map(threat_of).collect();
         let selections: BTreeSet<Selection> = rows().map(|row| row.selection).collect();
         Ok(Entry {
-            cell: cell(&seeds, self.spec.look.style, self.evidence),
+            cell: cell(&seeds, self.spec.style.spread, self.index),
             flags: flags.into_iter().collect(),
-            published: found.map(|(number, citation)| Comparison {
+            published: found.map(|(number, citation)| PublishedNumber {
                 value: number.value,
                 citation: citation.text.clone(),
                 note: citation.note.clone(),
@@ -133,7 +133,7 @@ impl<'e> Filler<'_, 'e> {
     }
 }
 
-fn cell(seeds: &Seeds<'_>, style: Style, evidence: &Evidence<'_>) -> Cell {
+fn cell(seeds: &Seeds<'_>, style: SpreadStyle, index: &ResultIndex<'_>) -> Cell {
     let planned = seeds.len();
     let rows = || seeds.values().filter_map(|it| *it);
     let done: Vec<(&Row, f64)> = rows()
@@ -148,7 +148,7 @@ fn cell(seeds: &Seeds<'_>, style: Style, evidence: &Evidence<'_>) -> Cell {
                 .clone()
                 .unwrap_or_else(|| "no image was evaluated".to_string())
         });
-    let Some(measurement) = measurement(&done, style, evidence) else {
+    let Some(measurement) = measurement(&done, style, index) else {
         return match reason {
             Some(reason) => Cell::Failed { planned, reason },
             None => Cell::Missing { planned },
@@ -167,14 +167,14 @@ fn cell(seeds: &Seeds<'_>, style: Style, evidence: &Evidence<'_>) -> Cell {
 }
 
 /// The mean over the seeds that are done, if any is, and how sure it is.
-fn measurement(done: &[(&Row, f64)], style: Style, evidence: &Evidence<'_>) -> Option<Measurement> {
+fn measurement(done: &[(&Row, f64)], style: SpreadStyle, index: &ResultIndex<'_>) -> Option<Measurement> {
     let values: Vec<f64> = done.iter().map(|(_, value)| *value).collect();
     let mean = results::mean(&values)?;
     let deviation = results::sample_deviation(&values);
     let (low, high) = match deviation {
         // mean ± t · s / √n, as far as an accuracy can be.
         Some(deviation) => {
-            let half = evidence.quantile(values.len()) * deviation / (values.len() as f64).sqrt();
+            let half = index.quantile(values.len()) * deviation / (values.len() as f64).sqrt();
             ((mean - half).max(0.0), (mean + half).min(100.0))
         }
         None => {
@@ -185,7 +185,7 @@ fn measurement(done: &[(&Row, f64)], style: Style, evidence: &Evidence<'_>) -> O
     Some(Measurement {
         mean,
         spread: match (style, deviation) {
-            (Style::MeanSd | Style::Plain, Some(deviation)) => Spread::Deviation(deviation),
+            (SpreadStyle::MeanSd | SpreadStyle::Plain, Some(deviation)) => Spread::Deviation(deviation),
             _ => Spread::Interval { low, high },
         },
         deviation,

@@ -10,31 +10,31 @@ use std::collections::BTreeMap;
 
 use results::Checkpoint;
 
-use super::{Cell, Entry, Line};
-use crate::evidence::Evidence;
+use super::index::ResultIndex;
+use super::types::{Cell, Entry, Line};
 use crate::spec::{BlockSpec, ColumnSpec, RowSpec, TableSpec};
 
 /// Below, a difference is more than chance.
 const LEVEL: f64 = 0.05;
 
 /// Marks the entries of a block.
-pub(super) fn mark(lines: &mut [Line], spec: &TableSpec, block: &BlockSpec, evidence: &Evidence<'_>) {
+pub(super) fn mark(lines: &mut [Line], spec: &TableSpec, block: &BlockSpec, index: &ResultIndex<'_>) {
     for &checkpoint in &spec.checkpoints {
         let of_checkpoint: Vec<usize> = (0..lines.len())
             .filter(|&at| lines[at].checkpoint == checkpoint)
             .collect();
         for (column, shown) in spec.columns.iter().enumerate() {
             let judge = Judge {
-                pairs: pairs(evidence, block, shown, checkpoint),
+                pairs: pairs(index, block, shown, checkpoint),
                 rows: &spec.rows,
             };
             let entries: Vec<&Entry> = of_checkpoint.iter().map(|&at| &lines[at].entries[column]).collect();
             let highest = highest(&entries);
             let none = || vec![None; entries.len()];
             // One question for a table: two adjustments of one p-value side by side would contradict each other.
-            let (tied, different) = match spec.look.against.as_deref() {
+            let (tied, different) = match spec.style.against.as_deref() {
                 Some(defense) => (none(), judge.different(&entries, defense)),
-                None if spec.look.bold => (judge.tied(&entries, &highest), none()),
+                None if spec.style.bold => (judge.tied(&entries, &highest), none()),
                 None => (none(), none()),
             };
             for (place, &at) in of_checkpoint.iter().enumerate() {
@@ -64,7 +64,7 @@ type Pair = (u64, f64, f64, f64);
 /// By the names of two defenses.
 type Pairs<'a> = BTreeMap<(&'a str, &'a str), Vec<Pair>>;
 
-fn pairs<'a>(evidence: &Evidence<'a>, block: &BlockSpec, column: &ColumnSpec, checkpoint: Checkpoint) -> Pairs<'a> {
+fn pairs<'a>(index: &ResultIndex<'a>, block: &BlockSpec, column: &ColumnSpec, checkpoint: Checkpoint) -> Pairs<'a> {
     let group = (
         &block.dataset[..],
         &block.network[..],
@@ -73,7 +73,7 @@ fn pairs<'a>(evidence: &Evidence<'a>, block: &BlockSpec, column: &ColumnSpec, ch
         checkpoint,
     );
     let mut pairs = Pairs::new();
-    for it in evidence.pairs(group) {
+    for it in index.pairs(group) {
         if column.source.is_none() || column.source == it.source {
             let seeds = pairs.entry((&it.first[..], &it.second[..])).or_default();
             seeds.push((it.seed, it.difference, it.p, it.p_holm));

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 use results::{Checkpoint, Flag, Kind, Row};
 
 use super::*;
-use crate::samples::{marked, marked_by, pair, row, white_box};
+use crate::fixtures::{marked, marked_by, pair, row, white_box};
 use crate::{
-    BlockSpec, ColumnSpec, Csv, Evidence, Exporter, Form, Latex, Look, Markdown, Planned, Published, RowSpec,
-    TableKind, TableSpec,
+    BlockSpec, ColumnSpec, Csv, Exporter, Form, Latex, Markdown, Planned, Published, ResultIndex, RowSpec, TableKind,
+    TableSpec, TableStyle,
 };
 
 fn entry(table: &Table, block: usize, defense: &str, column: &str) -> Entry {
@@ -142,12 +142,12 @@ fn spec(blocks: &[(&str, &str)], defenses: &[String], attacks: &[String]) -> Tab
             })
             .collect(),
         checkpoints: vec![Checkpoint::Best, Checkpoint::Last],
-        look: Look::default(),
+        style: TableStyle::default(),
     }
 }
 
 fn build(spec: &TableSpec, rows: &[Row]) -> Result<Table, Ambiguous> {
-    Table::build(spec, &Evidence::new(&[], rows, &[], &Published::none()))
+    Table::build(spec, &ResultIndex::new(&[], rows, &[], &Published::none()))
 }
 
 #[test]
@@ -221,9 +221,9 @@ fn ten_thousand_rows_take_no_time() {
     let exporters: [&dyn Exporter; 3] = [&Csv, &Markdown::default(), &Latex::Document];
     let once = || {
         let start = spent();
-        let evidence = Evidence::new(&planned, &rows, &comparisons, Published::embedded());
+        let index = ResultIndex::new(&planned, &rows, &comparisons, Published::embedded());
         let indexed = spent();
-        let table = Table::build(&spec, &evidence).unwrap();
+        let table = Table::build(&spec, &index).unwrap();
         let filled = spent();
         let length: usize = exporters.iter().map(|it| it.export(&table).len()).sum();
         assert!(length > 100_000);
@@ -433,7 +433,7 @@ fn notes_say_which_numbers_are_of_fewer_images() {
             &["MART".to_string()],
             &attacks,
         );
-        let table = Table::build(&spec, &Evidence::new(&planned, &rows, &[], Published::embedded())).unwrap();
+        let table = Table::build(&spec, &ResultIndex::new(&planned, &rows, &[], Published::embedded())).unwrap();
         let note = table
             .notes
             .into_iter()
@@ -468,27 +468,30 @@ fn notes_say_which_numbers_are_of_fewer_images() {
 fn nothing_is_bold_unless_wanted() {
     let table = white_box();
     assert!(Markdown::default().export(&table).contains("**87.20**"));
-    let look = Look {
+    let style = TableStyle {
         bold: false,
-        ..Look::default()
+        ..TableStyle::default()
     };
-    let plain = Table { look, ..table };
+    let plain = Table { style, ..table };
     assert!(!Markdown::default().export(&plain).contains("**"));
     assert!(!Latex::Fragment.export(&plain).contains("textbf"));
 }
 
 #[test]
-fn a_look_survives_its_file() {
+fn a_style_survives_its_file() {
     let mut spec = spec(&[("digits", "lenet")], &["MART".to_string()], &["PGD".to_string()]);
     let plain = serde_json::to_string(&spec).unwrap();
     assert!(!plain.contains("look"), "{plain}");
-    spec.look = Look {
+    spec.style = TableStyle {
         form: Some(Form::Long),
         against: Some("Standard".into()),
         bold: false,
-        ..Look::default()
+        ..TableStyle::default()
     };
     let text = serde_json::to_string(&spec).unwrap();
     assert_eq!(serde_json::from_str::<TableSpec>(&text).unwrap(), spec);
-    assert_eq!(serde_json::from_str::<TableSpec>(&plain).unwrap().look, Look::default());
+    assert_eq!(
+        serde_json::from_str::<TableSpec>(&plain).unwrap().style,
+        TableStyle::default()
+    );
 }

@@ -10,4 +10,4 @@ pub use self::block::{
 };
 pub use self::read::{Matrix, from_value};
 pub use self::source::{MatrixError, Source};
-pub use self::tables::{Form, Style, TableEntry, TableName};
+pub use self::tables::{TableEntry, TableName};

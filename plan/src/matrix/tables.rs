@@ -1,6 +1,6 @@
 //! The tables a matrix asks for, as its author writes them.
 
-use clap::ValueEnum;
+use paper_tables::{Form, SpreadStyle};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub struct TableEntry {
     pub worst_of: Vec<Vec<String>>,
     /// What stands beside a mean; the deviation over seeds unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub style: Option<Style>,
+    pub style: Option<SpreadStyle>,
     /// A line for each defense, or for each number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub form: Option<Form>,
@@ -53,26 +53,4 @@ pub enum TableName {
     Summary,
     /// For every transferred attack a table of sources × targets.
     Transfer,
-}
-
-/// What stands beside a mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Style {
-    /// The standard deviation over seeds; of one seed, the 95 % interval over images.
-    MeanSd,
-    /// The 95 % interval: of the mean over seeds, or of one seed over images.
-    Interval,
-    /// Nothing.
-    Plain,
-}
-
-/// Where numbers stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Form {
-    /// A line for each defense, a column for each attack.
-    Wide,
-    /// A line for each defense and attack, with everything that is known of the number.
-    Long,
 }

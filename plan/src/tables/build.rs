@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use paper_tables::{BlockSpec, ColumnSpec, Look, RowSpec, TableKind, TableSpec};
+use paper_tables::{BlockSpec, ColumnSpec, RowSpec, TableKind, TableSpec, TableStyle};
 use results::Kind;
 
 use super::style::style_entry;
@@ -131,7 +131,7 @@ fn table_spec(plan: &Plan, kind: TableKind, id: String, title: String, evaluatio
         rows: Vec::new(),
         columns: Vec::new(),
         checkpoints: Vec::new(),
-        look: Look::default(),
+        style: TableStyle::default(),
     };
     let several = with_several_sources(plan, evaluations);
     for evaluation in evaluations {

@@ -1,16 +1,16 @@
 //! The style of tables, as a matrix or the command line asks for it.
 
-use paper_tables::{Look, RowSpec, TableSpec};
+use paper_tables::{Form, RowSpec, SpreadStyle, TableSpec, TableStyle};
 
 use crate::label::slug;
-use crate::matrix::{Form, Style, TableEntry};
+use crate::matrix::TableEntry;
 use crate::suggest::nearest;
 
 /// What of a table's style was asked for. `None` leaves it as it is.
 #[derive(Debug, Clone, Default)]
 pub struct StyleChanges {
     /// What is printed beside a mean.
-    pub style: Option<Style>,
+    pub style: Option<SpreadStyle>,
     /// A line for each defense, or for each number.
     pub form: Option<Form>,
     /// Whether the best number of a column is bold.
@@ -30,31 +30,20 @@ impl StyleChanges {
         }
     }
 
-    /// Changes how a table looks. A defense that it does not have is no line to compare with.
+    /// Changes the style of a table. A defense that it does not have is no line to compare with.
     fn apply(&self, table: &mut TableSpec) {
-        let look = &mut table.look;
-        if let Some(style) = self.style {
-            look.style = match style {
-                Style::MeanSd => paper_tables::Style::MeanSd,
-                Style::Interval => paper_tables::Style::Interval,
-                Style::Plain => paper_tables::Style::Plain,
-            };
-        }
-        if let Some(form) = self.form {
-            look.form = Some(match form {
-                Form::Wide => paper_tables::Form::Wide,
-                Form::Long => paper_tables::Form::Long,
-            });
-        }
-        look.bold = self.bold.unwrap_or(look.bold);
+        let style = &mut table.style;
+        style.spread = self.style.unwrap_or(style.spread);
+        style.form = self.form.or(style.form);
+        style.bold = self.bold.unwrap_or(style.bold);
         if let Some(against) = &self.against {
-            look.against = find(&table.rows, against).map(|row| row.defense.clone());
+            style.against = find(&table.rows, against).map(|row| row.defense.clone());
         }
     }
 
     /// Whether a style was asked for that the form has no place for.
-    fn is_lost(&self, look: &Look) -> bool {
-        self.style.is_some() && look.form == Some(paper_tables::Form::Long)
+    fn is_lost(&self, style: &TableStyle) -> bool {
+        self.style.is_some() && style.form == Some(Form::Long)
     }
 }
 
@@ -65,12 +54,12 @@ const LOST: &str = "the long form shows mean, deviation and interval in columns 
 pub fn restyle(tables: &mut [TableSpec], changes: &StyleChanges) -> Result<(), String> {
     for table in tables.iter_mut() {
         changes.apply(table);
-        if changes.is_lost(&table.look) {
+        if changes.is_lost(&table.style) {
             return Err(format!("--style: {LOST}"));
         }
     }
     match &changes.against {
-        Some(against) if tables.iter().all(|table| table.look.against.is_none()) => {
+        Some(against) if tables.iter().all(|table| table.style.against.is_none()) => {
             let rows = tables.iter().flat_map(|table| &table.rows);
             Err(format!("--against: {}", unknown(against, rows, "this run")))
         }
@@ -82,11 +71,11 @@ pub fn restyle(tables: &mut [TableSpec], changes: &StyleChanges) -> Result<(), S
 pub(crate) fn style_entry(entry: &TableEntry, table: &mut TableSpec) -> Result<(), (&'static str, String)> {
     let changes = StyleChanges::of(entry);
     changes.apply(table);
-    if changes.is_lost(&table.look) {
+    if changes.is_lost(&table.style) {
         return Err(("style", LOST.to_string()));
     }
     match &entry.against {
-        Some(against) if table.look.against.is_none() => Err(("against", unknown(against, &table.rows, "this table"))),
+        Some(against) if table.style.against.is_none() => Err(("against", unknown(against, &table.rows, "this table"))),
         _ => Ok(()),
     }
 }

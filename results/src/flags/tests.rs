@@ -1,5 +1,5 @@
 use super::*;
-use crate::row::tests::row;
+use crate::fixtures::row;
 
 /// An attack that leaves so many of 1000 images.
 fn attack(name: &str, kind: Kind, steps: u64, correct: u64) -> Row {

@@ -4,15 +4,17 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::figure::{COLOURS, Figure, document, tikz};
+use super::names::{file_name, number_duplicates};
 use super::pixels::Pixels;
+use super::svg;
 use super::svg::{Anchor, Svg, colour};
-use super::{COLOURS, Figure, apart, document, name, svg, tikz};
 use crate::csv::quote;
 use crate::latex::escape;
 
 /// The same images under one attack on several networks.
 #[derive(Debug, Clone, Serialize)]
-pub struct Gallery {
+pub struct ExampleImages {
     /// The name in files: letters, digits and hyphens.
     pub id: String,
     /// Which attack, on what.
@@ -20,16 +22,16 @@ pub struct Gallery {
     /// How much larger than it is the change is shown.
     pub times: String,
     /// The images before the attack.
-    pub clean: Vec<Clean>,
+    pub clean: Vec<CleanImage>,
     /// What became of them, a line for each defense.
-    pub lines: Vec<Attacked>,
+    pub lines: Vec<AttackedImages>,
     /// What is left out, if anything.
     pub note: String,
 }
 
 /// An image before an attack.
 #[derive(Debug, Clone, Serialize)]
-pub struct Clean {
+pub struct CleanImage {
     /// The example.
     pub id: u64,
     /// Its class.
@@ -40,18 +42,18 @@ pub struct Clean {
 
 /// What became of images on one network.
 #[derive(Debug, Clone, Serialize)]
-pub struct Attacked {
+pub struct AttackedImages {
     /// The defense.
     pub name: String,
     /// Its accuracy under this attack, over all images.
     pub accuracy: String,
     /// One for each image.
-    pub pairs: Vec<Pair>,
+    pub pairs: Vec<AttackedImage>,
 }
 
 /// The change of an image and what it leads to.
 #[derive(Debug, Clone, Serialize)]
-pub struct Pair {
+pub struct AttackedImage {
     /// The class that the network gives the clean image.
     pub before: String,
     /// The class that it gives the attacked one.
@@ -64,7 +66,7 @@ pub struct Pair {
     pub attacked: Pixels,
 }
 
-impl Pair {
+impl AttackedImage {
     /// What became of an image of class `label`.
     pub const fn outcome(label: u32, before: u32, after: u32) -> &'static str {
         match (before == label, after == label) {
@@ -75,15 +77,15 @@ impl Pair {
     }
 }
 
-impl Gallery {
+impl ExampleImages {
     /// A name in files for the images of this attack on this network.
     pub fn id_of(dataset: &str, network: &str, attack: &str) -> String {
-        name(&["examples", dataset, network, attack])
+        file_name(&["examples", dataset, network, attack])
     }
 
     /// Numbers galleries whose names are the same.
     pub fn set_apart(galleries: &mut [Self]) {
-        apart(galleries, |it| &mut it.id);
+        number_duplicates(galleries, |it| &mut it.id);
     }
 
     /// What the pictures show.
@@ -104,7 +106,7 @@ impl Gallery {
 const FOOLED: (u8, u8, u8) = COLOURS[1];
 const WRONG: (u8, u8, u8) = (110, 110, 110);
 
-impl Figure for Gallery {
+impl Figure for ExampleImages {
     fn id(&self) -> &str {
         &self.id
     }

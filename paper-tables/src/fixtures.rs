@@ -67,7 +67,7 @@ fn block(dataset: &str, network: &str) -> BlockSpec {
 }
 
 fn build(spec: &TableSpec, planned: &[Planned], rows: &[Row]) -> Table {
-    Table::build(spec, &Evidence::new(planned, rows, &[], Published::embedded())).unwrap()
+    Table::build(spec, &ResultIndex::new(planned, rows, &[], Published::embedded())).unwrap()
 }
 
 /// All of them.
@@ -108,7 +108,7 @@ fn white_box_parts() -> (TableSpec, Vec<Planned>, Vec<Row>) {
             column("AutoAttack", Kind::WhiteBox, None),
         ],
         checkpoints: vec![Checkpoint::Best],
-        look: Look::default(),
+        style: TableStyle::default(),
     };
     let mut rows = Vec::new();
     let mut planned = Vec::new();
@@ -158,7 +158,7 @@ pub(crate) fn wide() -> Table {
             column("CW∞", Kind::WhiteBox, Some("cw")),
         ],
         checkpoints: vec![Checkpoint::Best, Checkpoint::Last],
-        look: Look::default(),
+        style: TableStyle::default(),
     };
     let mut rows = Vec::new();
     for (d, defense) in spec.rows.iter().enumerate() {
@@ -190,7 +190,7 @@ pub(crate) fn black_box() -> Table {
             column("PGD-20", Kind::Transfer, Some("pgd20")),
         ],
         checkpoints: vec![Checkpoint::Last],
-        look: Look::default(),
+        style: TableStyle::default(),
     };
     let mut rows = Vec::new();
     for defense in &spec.rows {
@@ -207,12 +207,12 @@ pub(crate) fn black_box() -> Table {
 /// The first table in the long form.
 pub(crate) fn long() -> Table {
     let (spec, planned, rows) = white_box_parts();
-    let look = Look {
+    let style = TableStyle {
         form: Some(Form::Long),
-        ..Look::default()
+        ..TableStyle::default()
     };
     let id = "long".to_string();
-    build(&TableSpec { id, look, ..spec }, &planned, &rows)
+    build(&TableSpec { id, style, ..spec }, &planned, &rows)
 }
 
 /// A comparison of two defenses of [`marked`].
@@ -268,10 +268,10 @@ pub(crate) fn marked_by(comparisons: &[results::Comparison], against: Option<&st
             column("worst of PGD-20, CW", Kind::WhiteBox, None),
         ],
         checkpoints: vec![Checkpoint::Best],
-        look: Look {
-            style: Style::Interval,
+        style: TableStyle {
+            spread: SpreadStyle::Interval,
             against: against.map(str::to_string),
-            ..Look::default()
+            ..TableStyle::default()
         },
     };
     let mut rows = Vec::new();
@@ -284,8 +284,8 @@ pub(crate) fn marked_by(comparisons: &[results::Comparison], against: Option<&st
             }
         }
     }
-    let evidence = Evidence::new(&[], &rows, comparisons, Published::embedded());
-    Table::build(&spec, &evidence).unwrap()
+    let index = ResultIndex::new(&[], &rows, comparisons, Published::embedded());
+    Table::build(&spec, &index).unwrap()
 }
 
 /// Compiles a document, if there is pdflatex; else says that it was not. Set `KEEP_LATEX` to a folder to look at the

@@ -1,7 +1,7 @@
 //! JSON that carries a digest of itself.
 //!
-//! The last entry of the object is `blake3`: the digest of every byte before that entry. So a file that was cut,
-//! damaged or edited is known by itself, without another file that vouches for it.
+//! The last entry of the object is `blake3`: the BLAKE3 digest of every byte before that entry. A file that was
+//! truncated, damaged or edited is recognised without a second file that lists digests.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

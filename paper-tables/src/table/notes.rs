@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use results::{Checkpoint, Flag, Kind, Row, Selection, Status};
 
-use crate::look::{Form, Style};
-use crate::shown::superscript;
-use crate::table::{Cell, Entry, Table};
+use super::types::{Cell, Entry, Table};
+use crate::format::superscript;
+use crate::style::{Form, SpreadStyle};
 
 /// The footnotes of a filled table, out of the rows it shows.
 pub(crate) fn notes(table: &Table, rows: &[&Row]) -> Vec<String> {
@@ -101,18 +101,20 @@ fn images(done: &[&&Row]) -> Option<String> {
 /// What stands beside a mean.
 fn spread(table: &Table, seeds: &str) -> Vec<String> {
     let measured = || table.entries().filter_map(|entry| entry.cell.measurement());
-    let of_several = match (table.look.form(), table.look.style) {
+    let of_several = match (table.style.form(), table.style.spread) {
         (Form::Long, _) => format!(
             "sd is the sample standard deviation over {seeds}, and the interval the 95% one of their mean, by Student's t"
         ),
-        (_, Style::MeanSd) => format!("± is the sample standard deviation over {seeds}"),
-        (_, Style::Interval) => format!("brackets are the 95% interval of the mean over {seeds}, by Student's t"),
-        (_, Style::Plain) => format!("means over {seeds}"),
+        (_, SpreadStyle::MeanSd) => format!("± is the sample standard deviation over {seeds}"),
+        (_, SpreadStyle::Interval) => format!("brackets are the 95% interval of the mean over {seeds}, by Student's t"),
+        (_, SpreadStyle::Plain) => format!("means over {seeds}"),
     };
-    let of_one = match (table.look.form(), table.look.style) {
+    let of_one = match (table.style.form(), table.style.spread) {
         (Form::Long, _) => "the interval of one seed is Wilson's, 95% over images",
-        (_, Style::MeanSd | Style::Interval) => "brackets are the 95% Wilson interval of one seed over images",
-        (_, Style::Plain) => "",
+        (_, SpreadStyle::MeanSd | SpreadStyle::Interval) => {
+            "brackets are the 95% Wilson interval of one seed over images"
+        }
+        (_, SpreadStyle::Plain) => "",
     };
     let mut texts = Vec::new();
     if measured().any(|it| it.seeds > 1) {
@@ -247,7 +249,7 @@ fn range(values: &[f64]) -> String {
 
 /// What is bold, and what is no further below it than chance may hold it.
 fn highest(table: &Table) -> Vec<String> {
-    if !table.look.bold || !table.entries().any(|entry| entry.highest) {
+    if !table.style.bold || !table.entries().any(|entry| entry.highest) {
         return Vec::new();
     }
     let each = match table.checkpoints.len() {
@@ -262,7 +264,7 @@ fn highest(table: &Table) -> Vec<String> {
              p ≥ 0.05{seeds}, adjusted by Holm for all pairs of defenses."
         ));
     }
-    if table.look.against.is_none() {
+    if table.style.against.is_none() {
         notes.extend(untested(table, |entry| entry.tied));
     }
     notes
@@ -270,7 +272,7 @@ fn highest(table: &Table) -> Vec<String> {
 
 /// What the table compares with, and what differs from it.
 fn against(table: &Table) -> Vec<String> {
-    let Some(defense) = table.look.against.as_deref() else {
+    let Some(defense) = table.style.against.as_deref() else {
         return Vec::new();
     };
     let seeds = if several(table) {
@@ -314,7 +316,7 @@ fn several(table: &Table) -> bool {
 }
 
 fn flags(table: &Table) -> Vec<String> {
-    let explain = |(flag, letter): (&Flag, char)| match table.look.form() {
+    let explain = |(flag, letter): (&Flag, char)| match table.style.form() {
         Form::Wide => format!("{} {flag}: {}.", superscript(letter), flag.explanation()),
         Form::Long => format!("{flag}: {}.", flag.explanation()),
     };

@@ -1,6 +1,6 @@
 //! The long form: a line for each defense, checkpoint and attack, the same in every format.
 
-use crate::shown::{percent, signed};
+use crate::format::{percent, signed};
 use crate::table::{Block, Cell, Entry, Table};
 
 /// A line of the long form, as plain text.
@@ -75,7 +75,7 @@ fn long_line(table: &Table, names: Vec<String>, entry: &Entry, published: bool) 
             (Cell::Failed { .. }, None) => "failed".to_string(),
             _ => "—".to_string(),
         },
-        bold: entry.highest && table.look.bold,
+        bold: entry.highest && table.style.bold,
         // Flags have a column of their own.
         marks: table
             .marks(entry)

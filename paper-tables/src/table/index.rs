@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use results::{Checkpoint, Flag, Kind, Row};
 
+use super::types::Ambiguous;
 use crate::published::Published;
 use crate::spec::{ColumnSpec, Planned, RowSpec};
-use crate::table::Ambiguous;
 
 /// Everything that tables are filled from. Whatever a table does not show is skipped, so all of it may be that of a
 /// whole matrix.
 #[derive(Debug)]
-pub struct Evidence<'a> {
+pub struct ResultIndex<'a> {
     planned: HashMap<Place<'a>, Vec<&'a Planned>>,
     rows: HashMap<Place<'a>, Vec<&'a Row>>,
     pairs: HashMap<Group<'a>, Vec<&'a results::Comparison>>,
@@ -53,7 +53,7 @@ pub(crate) type Group<'a> = (&'a str, &'a str, &'a str, Kind, Checkpoint);
 /// The row of every seed that was asked for or ran, if it has one.
 pub(crate) type Seeds<'a> = BTreeMap<u64, Option<&'a Row>>;
 
-impl<'a> Evidence<'a> {
+impl<'a> ResultIndex<'a> {
     /// `planned` is everything the matrix asks for, `rows` everything that ran, and `comparisons` what
     /// [`results::compare`] says of those rows; without them nothing is marked as tied or different.
     pub fn new(
@@ -62,7 +62,7 @@ impl<'a> Evidence<'a> {
         comparisons: &'a [results::Comparison],
         published: &'a Published,
     ) -> Self {
-        let mut evidence = Self {
+        let mut index = Self {
             planned: HashMap::new(),
             rows: HashMap::new(),
             pairs: HashMap::new(),
@@ -73,21 +73,21 @@ impl<'a> Evidence<'a> {
         for it in planned {
             let names = [&it.dataset, &it.network, &it.defense, &it.attack];
             let place = Place::new(names, it.kind, it.checkpoint);
-            evidence.planned.entry(place).or_default().push(it);
+            index.planned.entry(place).or_default().push(it);
         }
         for it in rows {
             let names = [&it.dataset, &it.network, &it.defense, &it.attack];
             let place = Place::new(names, it.kind, it.checkpoint);
-            evidence.rows.entry(place).or_default().push(it);
+            index.rows.entry(place).or_default().push(it);
         }
         for it in comparisons {
             let group = (&it.dataset[..], &it.network[..], &it.attack[..], it.kind, it.checkpoint);
-            evidence.pairs.entry(group).or_default().push(it);
+            index.pairs.entry(group).or_default().push(it);
         }
         for it in results::flags(rows) {
-            evidence.flags.entry(it.cell).or_default().push(it.flag);
+            index.flags.entry(it.cell).or_default().push(it.flag);
         }
-        evidence
+        index
     }
 
     /// Every seed that was asked for or ran.

@@ -1,0 +1,39 @@
+//! What both forms of a table are put together from.
+
+use minijinja::{Environment, Value};
+
+use super::escape::escape;
+use crate::table::Table;
+
+/// An embedded template with its values.
+pub(crate) fn filled(template: &str, values: Value) -> String {
+    Environment::new()
+        .render_str(template, values)
+        .expect("the embedded template is sound")
+}
+
+/// The notes of a table, as LaTeX.
+pub(super) fn notes(table: &Table) -> Vec<String> {
+    table.notes.iter().map(|note| escape(note)).collect()
+}
+
+/// One line of a table.
+pub(super) fn row(cells: impl IntoIterator<Item = String>) -> String {
+    cells.into_iter().collect::<Vec<_>>().join(" & ") + " \\\\"
+}
+
+/// Marks above the line. They take no room, so that numbers stand below each other.
+pub(super) fn marks(letters: &[char]) -> String {
+    let raised: String = letters
+        .iter()
+        .map(|letter| match letter {
+            '†' => "$\\dagger$".to_string(),
+            letter => letter.to_string(),
+        })
+        .collect();
+    if raised.is_empty() {
+        raised
+    } else {
+        format!("\\rlap{{\\textsuperscript{{{raised}}}}}")
+    }
+}

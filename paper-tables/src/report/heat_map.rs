@@ -1,0 +1,53 @@
+//! A heat map of the page, in the shades of the figure.
+
+use serde::Serialize;
+
+use crate::figures::{HeatMap, colour, shade};
+use crate::format::percent;
+
+/// A heat map of accuracy.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportHeatMap {
+    title: String,
+    targets: Vec<String>,
+    lines: Vec<HeatLine>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct HeatLine {
+    source: String,
+    cells: Vec<HeatCell>,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+struct HeatCell {
+    text: String,
+    background: String,
+    ink: String,
+}
+
+impl ReportHeatMap {
+    /// A map in the shades of the figure.
+    pub fn new(map: &HeatMap) -> Self {
+        let cell = |value: &Option<f64>| {
+            let Some(value) = *value else {
+                return HeatCell::default();
+            };
+            let (ground, ink) = shade(value);
+            HeatCell {
+                text: percent(value),
+                background: colour(ground),
+                ink: colour(ink),
+            }
+        };
+        let line = |(source, values): (&String, &Vec<Option<f64>>)| HeatLine {
+            source: source.clone(),
+            cells: values.iter().map(cell).collect(),
+        };
+        Self {
+            title: map.title.clone(),
+            targets: map.columns.clone(),
+            lines: map.lines.iter().zip(&map.values).map(line).collect(),
+        }
+    }
+}

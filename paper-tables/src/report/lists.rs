@@ -1,0 +1,97 @@
+//! Lists of the page: named values, plain tables, flags, and cells.
+
+use serde::Serialize;
+
+/// A line of the list of cells.
+#[derive(Debug, Clone, Serialize)]
+pub struct CellLine {
+    /// `done`, `failed` or `missing`.
+    pub state: &'static str,
+    /// One for each column.
+    pub values: Vec<Value>,
+    /// The marks of its flags.
+    pub marks: Vec<String>,
+}
+
+/// A plain table with a caption.
+#[derive(Debug, Clone, Serialize)]
+pub struct Record {
+    /// What it lists.
+    pub title: String,
+    /// The columns.
+    pub heads: Vec<String>,
+    /// As many texts as columns in each line.
+    pub lines: Vec<Vec<String>>,
+}
+
+/// A value with a name.
+#[derive(Debug, Clone, Serialize)]
+pub struct Item {
+    /// Its name.
+    pub label: String,
+    /// The value.
+    pub value: String,
+}
+
+impl Item {
+    /// A value with a name.
+    pub fn new(label: impl Into<String>, value: impl ToString) -> Self {
+        Self {
+            label: label.into(),
+            value: value.to_string(),
+        }
+    }
+}
+
+/// A value in a list, with what it is sorted by.
+#[derive(Debug, Clone, Serialize)]
+pub struct Value {
+    /// What is shown.
+    pub text: String,
+    /// What it is sorted by: a number, or text.
+    pub key: String,
+    /// `failed`, `missing`, `text` or nothing.
+    pub class: String,
+}
+
+impl Value {
+    /// Text, sorted as such.
+    pub fn text(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self {
+            key: text.clone(),
+            text,
+            class: String::new(),
+        }
+    }
+
+    /// Words, which stand to the left.
+    pub fn words(text: impl Into<String>) -> Self {
+        Self {
+            class: "words".into(),
+            ..Self::text(text)
+        }
+    }
+
+    /// A number, shown in its way. `None` is shown as a dash and comes last.
+    pub fn number(number: Option<f64>, show: impl Fn(f64) -> String) -> Self {
+        Self {
+            text: number.map_or_else(|| "—".to_string(), show),
+            key: number.map_or_else(String::new, |it| it.to_string()),
+            class: String::new(),
+        }
+    }
+}
+
+/// A doubt about a number.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportFlag {
+    /// The mark in tables.
+    pub mark: String,
+    /// The flag's name.
+    pub name: String,
+    /// What it means.
+    pub text: String,
+    /// Where it was seen, and the numbers behind it.
+    pub places: Vec<String>,
+}

@@ -1,0 +1,173 @@
+//! A table of the page: numbers with flags, published numbers, and what they are sorted by.
+
+use results::Flag;
+use serde::Serialize;
+
+use crate::format::{percent, signed};
+use crate::table::{Cell, DIFFERENT, Entry, Line, Spread, TIED, Table};
+
+/// A table of the page.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportTable {
+    id: String,
+    title: String,
+    columns: Vec<String>,
+    blocks: Vec<ReportBlock>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct ReportBlock {
+    heading: String,
+    lines: Vec<ReportLine>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct ReportLine {
+    name: String,
+    order: usize,
+    cells: Vec<ReportCell>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct ReportCell {
+    text: String,
+    /// What it is sorted by; empty where there is no number.
+    value: String,
+    class: &'static str,
+    spread: String,
+    why: String,
+    flags: Vec<Mark>,
+    published: String,
+    difference: String,
+}
+
+/// A flag beside a number, and a link's end for the flag's explanation.
+#[derive(Debug, Clone, Serialize)]
+struct Mark {
+    mark: String,
+    id: String,
+}
+
+/// A link to a place in a table.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Place {
+    href: String,
+    text: String,
+}
+
+impl ReportTable {
+    /// A table; `mark` says how the page marks a flag.
+    pub fn new(table: &Table, mark: impl Fn(Flag) -> String) -> Self {
+        let line = |block: usize, order: usize, line: &Line| ReportLine {
+            name: match table.checkpoints.len() {
+                0 | 1 => line.defense.clone(),
+                _ => format!("{}, {}", line.defense, line.checkpoint),
+            },
+            order,
+            cells: line
+                .entries
+                .iter()
+                .enumerate()
+                .map(|(column, entry)| report_cell(entry, &mark, &format!("{}-{block}-{order}-{column}", table.id)))
+                .collect(),
+        };
+        Self {
+            id: table.id.clone(),
+            title: table.title.clone(),
+            columns: table.columns.iter().map(|it| it.label.clone()).collect(),
+            blocks: table
+                .blocks
+                .iter()
+                .enumerate()
+                .map(|(at, block)| ReportBlock {
+                    heading: block.heading(),
+                    lines: block
+                        .lines
+                        .iter()
+                        .enumerate()
+                        .map(|(order, it)| line(at, order, it))
+                        .collect(),
+                })
+                .collect(),
+            // The page explains flags in a place of their own.
+            notes: table
+                .notes
+                .iter()
+                .filter(|note| !table.flags.iter().any(|flag| note.contains(flag.explanation())))
+                .cloned()
+                .collect(),
+        }
+    }
+
+    /// The places that carry a flag, each with the flag's mark.
+    pub(super) fn marked(&self) -> impl Iterator<Item = (&str, Place)> {
+        let lines = self.blocks.iter().flat_map(|block| &block.lines);
+        let cells = lines.flat_map(|line| {
+            line.cells
+                .iter()
+                .zip(&self.columns)
+                .map(move |(cell, column)| (line, cell, column))
+        });
+        cells.flat_map(|(line, cell, column)| {
+            cell.flags.iter().map(move |flag| {
+                let place = Place {
+                    href: format!("#{}", flag.id),
+                    text: format!("{}, {column}", line.name),
+                };
+                (flag.mark.as_str(), place)
+            })
+        })
+    }
+}
+
+fn report_cell(entry: &Entry, mark: &impl Fn(Flag) -> String, place: &str) -> ReportCell {
+    let measured = entry.cell.measurement();
+    let text = match (&entry.cell, measured) {
+        (_, Some(it)) => percent(it.mean),
+        (Cell::Failed { .. }, None) => "failed".to_string(),
+        _ => "—".to_string(),
+    };
+    let spread = measured.map_or_else(String::new, |it| match it.spread {
+        Spread::Deviation(deviation) => format!("± {}", percent(deviation)),
+        Spread::Interval { low, high } => format!("[{low:.1}, {high:.1}]"),
+    });
+    let incomplete = match &entry.cell {
+        Cell::Partial { planned, .. } => format!(" ({} of {planned} seeds)", measured.map_or(0, |it| it.seeds)),
+        _ => String::new(),
+    };
+    // Flags have marks of their own on the page.
+    let significance: String = [
+        (entry.tied == Some(true), TIED),
+        (entry.different == Some(true), DIFFERENT),
+    ]
+    .iter()
+    .filter_map(|(there, mark)| there.then_some(*mark))
+    .collect();
+    ReportCell {
+        text,
+        value: measured.map_or_else(String::new, |it| it.mean.to_string()),
+        class: match &entry.cell {
+            Cell::Failed { .. } => "failed",
+            Cell::Missing { .. } => "missing",
+            _ if entry.highest => "best",
+            _ => "",
+        },
+        spread: spread + &incomplete + &significance,
+        why: entry.cell.reason().unwrap_or_default().to_string(),
+        flags: entry
+            .flags
+            .iter()
+            .map(|flag| mark(*flag))
+            .map(|mark| Mark {
+                id: format!("mark-{place}-{mark}"),
+                mark,
+            })
+            .collect(),
+        published: entry
+            .published
+            .as_ref()
+            .map_or_else(String::new, |it| percent(it.value)),
+        difference: entry.difference().map_or_else(String::new, |it| signed(it, "−")),
+    }
+}

@@ -1,0 +1,117 @@
+//! Tables read back: sealed Parquet or sealed JSON, never trusted before the seal holds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Cursor;
+use std::path::Path;
+
+use polars::prelude::*;
+use serde::de::DeserializeOwned;
+
+use super::error::{Error, Result, damaged};
+use super::rows::Rows;
+use crate::bounds;
+use crate::row::{Outcome, Row, Timing};
+use crate::seal;
+use crate::table::Table;
+
+/// The rows in a file that [`write_cell`] or [`combine`] wrote.
+pub fn read_rows(file: &Path) -> Result<Vec<Row>> {
+    parse_rows(bytes_of(file)?).map_err(|reason| damaged(file, reason))
+}
+
+/// The times in a file that [`write_cell`] or [`combine`] wrote.
+pub fn read_timings(file: &Path) -> Result<Vec<Timing>> {
+    parse(bytes_of(file)?).map_err(|reason| damaged(file, reason))
+}
+
+/// The outcomes in a file that [`write_cell`] or [`combine`] wrote.
+pub fn read_outcomes(file: &Path) -> Result<Vec<Outcome>> {
+    Outcome::from_frame(&read_frame(file)?).map_err(|error| damaged(file, error))
+}
+
+/// The rows of any of a run's tables as text by column, null left out: for readers of files that another version
+/// wrote, with columns that this one does not know or lacks.
+pub fn read_texts(file: &Path) -> Result<Vec<BTreeMap<String, String>>> {
+    texts(&read_frame(file)?).map_err(|error| damaged(file, error))
+}
+
+/// The same out of the bytes of a file, or what is wrong with them.
+pub fn parse_texts(bytes: Vec<u8>) -> Result<Vec<BTreeMap<String, String>>, String> {
+    texts(&parse_frame(bytes)?).map_err(|error| error.to_string())
+}
+
+fn texts(frame: &DataFrame) -> PolarsResult<Vec<BTreeMap<String, String>>> {
+    let mut rows = vec![BTreeMap::new(); frame.height()];
+    for column in frame.columns() {
+        for (i, row) in rows.iter_mut().enumerate() {
+            let text = match column.get(i)? {
+                AnyValue::Null => continue,
+                AnyValue::String(text) => text.to_string(),
+                AnyValue::StringOwned(text) => text.to_string(),
+                other => other.to_string(),
+            };
+            row.insert(column.name().to_string(), text);
+        }
+    }
+    Ok(rows)
+}
+
+/// Read whole, not mapped: a file that another process replaces or cuts must not bring this one down.
+fn bytes_of(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).map_err(|source| Error::Read {
+        file: file.to_path_buf(),
+        source,
+    })
+}
+
+pub(super) fn read_frame(file: &Path) -> Result<DataFrame> {
+    parse_frame(bytes_of(file)?).map_err(|reason| damaged(file, reason))
+}
+
+/// The table in the bytes of a file, a cell's or a run's, or what is wrong with them.
+fn parse<T: Table + DeserializeOwned>(bytes: Vec<u8>) -> Result<Vec<T>, String> {
+    if !bytes.starts_with(b"{") {
+        return T::from_frame(&parse_frame(bytes)?).map_err(|error| error.to_string());
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|error| error.to_string())?;
+    let rows: Rows<Vec<T>> = seal::json::from_text(text)
+        .ok_or("it is cut short, damaged or from another program")?
+        .map_err(|error| error.to_string())?;
+    Ok(rows.rows)
+}
+
+/// The table in the bytes of a Parquet file, or what is wrong with them.
+///
+/// The seal comes first, so the Parquet reader sees only what this program wrote, unless somebody has computed
+/// the seal anew. That reader then panics at some lengths; a panic must not bring a whole run down.
+fn parse_frame(bytes: Vec<u8>) -> Result<DataFrame, String> {
+    if !seal::parquet::holds(&bytes) {
+        return Err("it is cut short, damaged or from another program".into());
+    }
+    bounds::check(&bytes)?;
+    let length = bytes.len();
+    let parse = || {
+        ParquetReader::new(Cursor::new(bytes))
+            .read_parallel(ParallelStrategy::None)
+            .finish()
+    };
+    let frame = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(parse)) {
+        Ok(frame) => frame.map_err(|error| error.to_string())?,
+        Err(_) => return Err("its Parquet is damaged, although its checksum fits".into()),
+    };
+    bounds::check_texts(&frame, length)?;
+    Ok(frame)
+}
+
+/// The rows in the bytes of a file that [`write_cell`] or [`combine`] wrote, or what is wrong with them.
+pub fn parse_rows(bytes: Vec<u8>) -> Result<Vec<Row>, String> {
+    parse(bytes)
+}
+
+/// Computes the checksum of a Parquet file's bytes anew, as a forger would: for tests of what lies behind it.
+/// Leaves alone what has no place for one.
+#[doc(hidden)]
+pub fn reseal(bytes: &mut [u8]) {
+    seal::parquet::renew(bytes);
+}
