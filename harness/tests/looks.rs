@@ -28,7 +28,7 @@ fn tables_look_as_they_are_asked_to_and_figures_lie_beside_them() {
         "| defense ",
         "| mean ",
         "| 95% interval ",
-        "\\* differs from Natural",
+        "\\* significantly different from Natural",
         "†",
     ] {
         assert!(out.contains(part), "{part}: {out}");

@@ -261,7 +261,7 @@ pub(crate) fn marked_by(comparisons: &[results::Comparison], against: Option<&st
         kind: TableKind::WhiteBox,
         blocks: vec![block("mnist", "lenet")],
         rows: ["Standard", "TRADES", "MART", "Dynamic"]
-            .map(|it| defense(it, None))
+            .map(|name| defense(name, None))
             .to_vec(),
         columns: vec![
             column("PGD-20", Kind::WhiteBox, None),
@@ -288,7 +288,7 @@ pub(crate) fn marked_by(comparisons: &[results::Comparison], against: Option<&st
     Table::build(&spec, &index).unwrap()
 }
 
-/// Compiles a document, if there is pdflatex; else says that it was not. Set `KEEP_LATEX` to a folder to look at the
+/// Compiles a document with pdflatex, or prints that there is none. Set `KEEP_LATEX` to a folder to keep the
 /// pages.
 #[track_caller]
 pub(crate) fn compile(name: &str, text: &str) {

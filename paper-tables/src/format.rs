@@ -28,6 +28,6 @@ pub(crate) fn lowered(raised: char) -> Option<char> {
     RAISED
         .chars()
         .zip('a'..='z')
-        .find(|(it, _)| *it == raised)
+        .find(|(known, _)| *known == raised)
         .map(|(_, letter)| letter)
 }

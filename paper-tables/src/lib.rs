@@ -33,13 +33,14 @@ mod latex;
 mod long_form;
 mod markdown;
 mod published;
+mod records;
 mod report;
 mod significance;
 mod spec;
 mod style;
 mod table;
 
-pub use csv::Csv;
+pub use self::csv::Csv;
 pub use exporter::Exporter;
 pub use figures::{
     AttackedImage, AttackedImages, Bar, Bars, Chart, CleanImage, Curve, Epoch, ExampleImages, Figure, HeatMap, History,

@@ -50,28 +50,34 @@ fn long_line(table: &Table, names: Vec<String>, entry: &Entry, published: bool) 
     let measured = entry.cell.measurement();
     let number = |value: Option<f64>| value.map_or_else(String::new, percent);
     let seeds = match &entry.cell {
-        Cell::Measured(it) => it.seeds.to_string(),
+        Cell::Measured(measured) => measured.seeds.to_string(),
         Cell::Missing { planned: 0 } => String::new(),
-        cell => format!("{}/{}", measured.map_or(0, |it| it.seeds), cell.planned()),
+        cell => format!("{}/{}", measured.map_or(0, |measured| measured.seeds), cell.planned()),
     };
     let mut numbers = vec![
-        number(measured.and_then(|it| it.deviation)),
-        measured.map_or_else(String::new, |it| format!("[{}, {}]", percent(it.low), percent(it.high))),
+        number(measured.and_then(|measured| measured.deviation)),
+        measured.map_or_else(String::new, |measured| {
+            format!("[{}, {}]", percent(measured.low), percent(measured.high))
+        }),
         seeds,
-        measured.map_or_else(String::new, |it| it.images.to_string()),
+        measured.map_or_else(String::new, |measured| measured.images.to_string()),
     ];
     if published {
-        numbers.push(number(entry.published.as_ref().map(|it| it.value)));
-        numbers.push(entry.difference().map_or_else(String::new, |it| signed(it, "−")));
+        numbers.push(number(entry.published.as_ref().map(|number| number.value)));
+        numbers.push(
+            entry
+                .difference()
+                .map_or_else(String::new, |difference| signed(difference, "−")),
+        );
     }
     if !table.flags.is_empty() {
-        let flags: Vec<&str> = entry.flags.iter().map(|it| it.as_str()).collect();
+        let flags: Vec<&str> = entry.flags.iter().map(|flag| flag.as_str()).collect();
         numbers.push(flags.join(" "));
     }
     LongLine {
         names,
         mean: match (&entry.cell, measured) {
-            (_, Some(it)) => percent(it.mean),
+            (_, Some(measured)) => percent(measured.mean),
             (Cell::Failed { .. }, None) => "failed".to_string(),
             _ => "—".to_string(),
         },
@@ -80,7 +86,7 @@ fn long_line(table: &Table, names: Vec<String>, entry: &Entry, published: bool) 
         marks: table
             .marks(entry)
             .into_iter()
-            .filter(|it| !it.is_ascii_alphabetic())
+            .filter(|mark| !mark.is_ascii_alphabetic())
             .collect(),
         numbers,
     }

@@ -8,8 +8,8 @@ use crate::long_form;
 use crate::style::{Form, SpreadStyle};
 use crate::table::{Block, Cell, Entry, Spread, Table};
 
-/// Markdown no wider than `width` where that is possible: a table with too many columns goes on in
-/// a second one beneath.
+/// Markdown no wider than `width` where that is possible: a table with too many columns
+/// continues in a second one below it.
 #[derive(Debug, Clone, Copy)]
 pub struct Markdown {
     /// In characters.
@@ -76,9 +76,10 @@ fn wide(table: &Table, block: &Block) -> Vec<Vec<String>> {
 fn long(table: &Table, block: &Block) -> Vec<Vec<String>> {
     let mut grid = vec![long_form::heads(table).into_iter().map(str::to_string).collect()];
     for line in long_form::lines(table, block) {
-        let mean = match line.bold {
-            true => format!("**{}**", line.mean),
-            false => line.mean,
+        let mean = if line.bold {
+            format!("**{}**", line.mean)
+        } else {
+            line.mean
         };
         let mut cells: Vec<String> = line.names.iter().map(|name| escape(name)).collect();
         cells.push(mean + &marks(&line.marks));
@@ -105,23 +106,24 @@ fn marks(letters: &[char]) -> String {
 }
 
 fn measured(table: &Table, entry: &Entry) -> String {
-    let Some(it) = entry.cell.measurement() else {
+    let Some(measured) = entry.cell.measurement() else {
         return match entry.cell {
             Cell::Failed { .. } => "failed".to_string(),
             _ => "—".to_string(),
         };
     };
-    let mean = match entry.highest && table.style.bold {
-        true => format!("**{}**", percent(it.mean)),
-        false => percent(it.mean),
+    let mean = if entry.highest && table.style.bold {
+        format!("**{}**", percent(measured.mean))
+    } else {
+        percent(measured.mean)
     };
-    let spread = match (table.style.spread, it.spread) {
+    let spread = match (table.style.spread, measured.spread) {
         (SpreadStyle::Plain, _) => String::new(),
         (_, Spread::Deviation(deviation)) => format!(" ± {}", percent(deviation)),
         (_, Spread::Interval { low, high }) => format!(" [{low:.1}, {high:.1}]"),
     };
     let incomplete = match entry.cell {
-        Cell::Partial { planned, .. } => format!(" ({}/{planned})", it.seeds),
+        Cell::Partial { planned, .. } => format!(" ({}/{planned})", measured.seeds),
         _ => String::new(),
     };
     format!("{mean}{spread}{incomplete}")
@@ -130,8 +132,8 @@ fn measured(table: &Table, entry: &Entry) -> String {
 fn published(entry: &Entry) -> String {
     match (&entry.published, entry.difference()) {
         (None, _) => String::new(),
-        (Some(it), None) => percent(it.value),
-        (Some(it), Some(difference)) => format!("{} ({})", percent(it.value), signed(difference, "−")),
+        (Some(number), None) => percent(number.value),
+        (Some(number), Some(difference)) => format!("{} ({})", percent(number.value), signed(difference, "−")),
     }
 }
 

@@ -54,7 +54,7 @@ pub enum Tag {
 pub struct Number {
     /// Identity of its citation.
     pub citation: String,
-    /// The kind of table it stands in.
+    /// The kind of table it is from.
     pub table: TableKind,
     /// The data set.
     pub dataset: String,
@@ -105,17 +105,19 @@ impl Published {
     }
 
     /// The number to compare with, and its citation. A number whose network or checkpoint is not
-    /// stated stands for any; its citation's note says so.
+    /// stated matches any; its citation's note says so.
     pub fn find(&self, query: Query<'_>) -> Option<(&Number, &Citation)> {
-        let number = self.numbers.iter().find(|it| {
-            it.table == query.table
-                && it.dataset == query.dataset
-                && it.network.as_deref().is_none_or(|network| network == query.network)
-                && it.method == query.method
-                && it.column == query.column
-                && it.checkpoint.is_none_or(|checkpoint| checkpoint == query.checkpoint)
+        let number = self.numbers.iter().find(|number| {
+            number.table == query.table
+                && number.dataset == query.dataset
+                && number.network.as_deref().is_none_or(|network| network == query.network)
+                && number.method == query.method
+                && number.column == query.column
+                && number
+                    .checkpoint
+                    .is_none_or(|checkpoint| checkpoint == query.checkpoint)
         })?;
-        let citation = self.citations.iter().find(|it| it.id == number.citation)?;
+        let citation = self.citations.iter().find(|citation| citation.id == number.citation)?;
         Some((number, citation))
     }
 }
@@ -130,20 +132,23 @@ mod tests {
     fn every_number_has_one_place_and_a_source() {
         let published = Published::embedded();
         let mut places = HashSet::new();
-        for it in &published.numbers {
+        for number in &published.numbers {
             let place = (
-                it.table,
-                &it.dataset,
-                &it.network,
-                &it.method,
-                &it.column,
-                it.checkpoint,
+                number.table,
+                &number.dataset,
+                &number.network,
+                &number.method,
+                &number.column,
+                number.checkpoint,
             );
-            assert!(places.insert(place), "{it:?} twice");
-            assert!((0.0..=100.0).contains(&it.value), "{it:?}");
-            let cited = published.citations.iter().find(|citation| citation.id == it.citation);
-            assert!(cited.is_some_and(|it| !it.text.is_empty()), "{it:?}");
-            assert!(["standard", "mma", "dynamic", "trades", "mart"].contains(&it.method.as_str()));
+            assert!(places.insert(place), "{number:?} twice");
+            assert!((0.0..=100.0).contains(&number.value), "{number:?}");
+            let cited = published
+                .citations
+                .iter()
+                .find(|citation| citation.id == number.citation);
+            assert!(cited.is_some_and(|citation| !citation.text.is_empty()), "{number:?}");
+            assert!(["standard", "mma", "dynamic", "trades", "mart"].contains(&number.method.as_str()));
         }
         // Tables 2 and 3: 5 methods × 8 columns each; Table 4: 4 methods × (1 + 2 · 4); Table 5: MART alone.
         assert_eq!(published.numbers.len(), 40 + 40 + 36 + 3);
@@ -160,7 +165,7 @@ mod tests {
             column,
             checkpoint,
         };
-        assert_eq!(Published::embedded().find(query).map(|(it, _)| it.value), value);
+        assert_eq!(Published::embedded().find(query).map(|(number, _)| number.value), value);
     }
 
     #[test]

@@ -1,25 +1,25 @@
-//! Which defenses differ by more than chance, as Markdown.
+//! Which defenses differ significantly, as Markdown.
 
 use std::fmt::Write as _;
 
 use results::{Comparison, Kind};
 
-/// Below, a difference is marked.
+/// Differences with a smaller p-value are marked.
 const LEVEL: f64 = 0.05;
 
 /// Every group of defenses that were attacked alike as a table of differences in percentage points, the line's minus
 /// the column's; `*` where McNemar's exact p-value, adjusted by Holm for the pairs of the table, is below 0.05.
 pub fn significance(comparisons: &[Comparison]) -> String {
-    let mut text = "## Differences between defenses\n\nAccuracy of the line minus that of the column, in percentage \
-                    points, on the same images. \\*: p < 0.05 by McNemar's exact test, adjusted by Holm for the pairs \
-                    of one table. Counts and p-values: `significance.csv`.\n"
+    let mut text = "## Differences between defenses\n\nAccuracy of the row minus that of the column, in percentage \
+                    points, on the same images. \\*: p < 0.05 (McNemar's exact test, Holm-adjusted over the pairs of \
+                    one table). Counts and p-values: `significance.csv`.\n"
         .to_string();
     for group in comparisons.chunk_by(|a, b| place(a) == place(b)) {
         let first = &group[0];
         let source = first
             .source
             .as_ref()
-            .map_or_else(String::new, |it| format!(" from {it}"));
+            .map_or_else(String::new, |source| format!(" from {source}"));
         let kind = if first.kind == Kind::Natural {
             "clean images"
         } else {
@@ -36,34 +36,41 @@ pub fn significance(comparisons: &[Comparison]) -> String {
     text
 }
 
-fn place(it: &Comparison) -> (&str, &str, results::Checkpoint, u64, &str, Kind, Option<&str>) {
-    let target = (&it.dataset, &it.network);
+fn place(comparison: &Comparison) -> (&str, &str, results::Checkpoint, u64, &str, Kind, Option<&str>) {
+    let target = (&comparison.dataset, &comparison.network);
     (
         target.0,
         target.1,
-        it.checkpoint,
-        it.seed,
-        &it.attack,
-        it.kind,
-        it.source.as_deref(),
+        comparison.checkpoint,
+        comparison.seed,
+        &comparison.attack,
+        comparison.kind,
+        comparison.source.as_deref(),
     )
 }
 
 fn grid(text: &mut String, group: &[Comparison]) {
     let mut names: Vec<&str> = Vec::new();
-    for name in group.iter().flat_map(|it| [it.first.as_str(), it.second.as_str()]) {
+    for name in group
+        .iter()
+        .flat_map(|comparison| [comparison.first.as_str(), comparison.second.as_str()])
+    {
         if !names.contains(&name) {
             names.push(name);
         }
     }
     let cell = |line: &str, column: &str| {
-        let found = group
-            .iter()
-            .find_map(|it| match (it.first.as_str(), it.second.as_str()) {
-                (first, second) if (first, second) == (line, column) => Some((it.difference, it.p_holm)),
-                (first, second) if (first, second) == (column, line) => Some((-it.difference, it.p_holm)),
+        let found = group.iter().find_map(
+            |comparison| match (comparison.first.as_str(), comparison.second.as_str()) {
+                (first, second) if (first, second) == (line, column) => {
+                    Some((comparison.difference, comparison.p_holm))
+                }
+                (first, second) if (first, second) == (column, line) => {
+                    Some((-comparison.difference, comparison.p_holm))
+                }
                 _ => None,
-            });
+            },
+        );
         match found {
             None => String::new(),
             // No minus before a zero.
@@ -76,7 +83,7 @@ fn grid(text: &mut String, group: &[Comparison]) {
     let mut lines = vec![
         [
             vec![String::new()],
-            names.iter().map(|it| it.replace('|', "\\|")).collect(),
+            names.iter().map(|name| name.replace('|', "\\|")).collect(),
         ]
         .concat(),
     ];

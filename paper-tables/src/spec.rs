@@ -75,7 +75,7 @@ pub struct BlockSpec {
 pub struct RowSpec {
     /// The defense's label, as in the rows; shown.
     pub defense: String,
-    /// The recipe's label. `None`: whichever; needed where a defense was trained by several.
+    /// The recipe's label. `None`: any; needed if a defense was trained with several.
     pub recipe: Option<String>,
     /// The defense in the paper, such as `trades`.
     pub published: Option<String>,
@@ -90,7 +90,7 @@ pub struct ColumnSpec {
     pub attack: String,
     /// Natural, white-box or transfer.
     pub kind: Kind,
-    /// The source's label. `None`: whichever; needed where an attack was transferred from several.
+    /// The source's label. `None`: any; needed if an attack was transferred from several.
     pub source: Option<String>,
     /// The attack in the paper, such as `pgd20`.
     pub published: Option<String>,

@@ -44,7 +44,7 @@ impl TableStyle {
 
 // The comments of the variants below are the help of `--style` and `--form` and descriptions in the matrix's schema.
 
-/// What stands beside a mean.
+/// What is shown beside a mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(rename = "Style")]
@@ -57,7 +57,7 @@ pub enum SpreadStyle {
     Plain,
 }
 
-/// Where numbers stand.
+/// One line per defense, or per number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {

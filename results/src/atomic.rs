@@ -1,8 +1,8 @@
-//! Files that appear whole or not at all, and the faults that tests make on the way.
+//! Files that appear complete or not at all, and the faults that tests inject.
 //!
-//! A file is written under a temporary name beside its own and renamed. A reader, and whoever comes after a crash of
-//! the program, finds the old file or the new one. A power cut is survived by what was forced to disk: at once, or
-//! together with all files of a folder when there is time for it.
+//! A file is written under a temporary name in the same folder and renamed. Readers find the old file or the new one,
+//! even after a crash of the program. Only what was forced to disk survives a power cut: at once, or together with all
+//! files of a folder when there is time for it.
 //!
 //! The environment variable `RAMPART_FAULT` breaks this on purpose. It counts steps in the whole process from 1:
 //! before a temporary file is made, before it is filled, before it is renamed; before a file or a folder is forced to
@@ -29,13 +29,13 @@ static SPENT: AtomicU64 = AtomicU64::new(0);
 /// When a file is forced to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {
-    /// Before it gets its name. The name lasts after [`force_folder`].
+    /// Before it gets its name. The name itself is on disk after [`force_folder`].
     Now,
-    /// When somebody calls [`force_all`] for its folder.
+    /// When [`force_all`] is called for its folder.
     Later,
 }
 
-/// Writes a file whole or not at all. `write` fills it; the error is its own or the file system's.
+/// Writes a file completely or not at all. `write` fills it; the error is its own or the file system's.
 pub fn write_atomically<E: From<io::Error>>(
     file: &Path,
     force: Force,
@@ -50,7 +50,7 @@ pub fn write_atomically<E: From<io::Error>>(
         let mut builder = tempfile::Builder::new();
         let owner = owner(std::process::id());
         builder.prefix(&owner).suffix(PARTIAL);
-        // Results are shared: readable for whom the process's mask allows, not for the owner alone.
+        // Results are shared: readable by everyone whom the process's mask allows, not by the owner alone.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let temporary = builder.tempfile_in(folder)?;
@@ -91,11 +91,11 @@ pub fn clean(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
         let left = name.to_str().is_some_and(|name| {
-            let Some(rest) = name.strip_prefix('.').filter(|it| it.ends_with(PARTIAL)) else {
+            let Some(rest) = name.strip_prefix('.').filter(|rest| rest.ends_with(PARTIAL)) else {
                 return false;
             };
-            let process = rest.split('-').next().and_then(|it| it.parse().ok());
-            process.is_some_and(|it| name.starts_with(&owner(it)) && !is_alive(it))
+            let process = rest.split('-').next().and_then(|process| process.parse().ok());
+            process.is_some_and(|process| name.starts_with(&owner(process)) && !is_alive(process))
         });
         if left {
             match fs::remove_file(folder.join(name)) {
@@ -131,7 +131,7 @@ fn owner(process: u32) -> String {
     format!(".{process}-{host}-")
 }
 
-/// Where processes cannot be looked up, all of them live.
+/// Where processes cannot be looked up, all count as alive.
 fn is_alive(process: u32) -> bool {
     !Path::new("/proc/self").exists() || Path::new("/proc").join(process.to_string()).exists()
 }
@@ -181,7 +181,7 @@ mod tests {
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
         let mut names: Vec<_> = entries
-            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
         names
@@ -190,15 +190,15 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_filled_stays_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("it");
-        write_atomically(&file, Force::Later, |mut it| it.write_all(b"old")).unwrap();
-        let failed = write_atomically(&file, Force::Now, |mut it| {
-            it.write_all(b"ne")?;
+        let file = folder.path().join("file");
+        write_atomically(&file, Force::Later, |mut temporary| temporary.write_all(b"old")).unwrap();
+        let failed = write_atomically(&file, Force::Now, |mut temporary| {
+            temporary.write_all(b"ne")?;
             Err(io::Error::from(io::ErrorKind::StorageFull))
         });
         assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(fs::read(&file).unwrap(), b"old");
-        assert_eq!(names(folder.path()), ["it"]);
+        assert_eq!(names(folder.path()), ["file"]);
         force_all(folder.path()).unwrap();
         assert!(spent() > Duration::ZERO);
     }
@@ -210,11 +210,11 @@ mod tests {
         // No process has the largest number, and this one lives.
         let (dead, alive) = (owner(u32::MAX) + "a.partial", owner(std::process::id()) + "a.partial");
         let elsewhere = format!(".{}-another-machine-a.partial", u32::MAX);
-        for name in [&dead, &alive, &elsewhere, "it", ".lock"] {
+        for name in [&dead, &alive, &elsewhere, "file", ".lock"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
         clean(folder.path()).unwrap();
-        let mut expected = [alive, elsewhere, "it".to_string(), ".lock".to_string()];
+        let mut expected = [alive, elsewhere, "file".to_string(), ".lock".to_string()];
         expected.sort();
         assert_eq!(names(folder.path()), expected);
     }

@@ -1,13 +1,13 @@
-//! What a Parquet file announces, weighed against its length before the reader believes it.
+//! Limits on what a Parquet file may announce, given its length, checked before the reader trusts it.
 //!
 //! A Parquet reader reserves what headers ask for: as many items as a list claims to have, as many bytes as a page
-//! claims to unpack to. In a file of ours these are true; whoever computes the seal anew may claim anything. So the
+//! claims to unpack to. In a file that we wrote these are true; a forger who recomputes the seal may claim anything. So the
 //! footer and the header of every page are walked first, in Thrift's compact form, and a file is refused unless
 //!
 //! - every list has at most as many items as bytes are left,
 //! - it has at most [`ROWS_PER_BYTE`] rows for each of its bytes, and every column as many values as rows,
 //! - its pages unpack to at most [`UNPACKED_PER_BYTE`] times its length,
-//! - pages are packed as ours are: by Zstandard or not at all, in plain or dictionary form.
+//! - pages are compressed as we compress them: with Zstandard or not at all, in plain or dictionary form.
 //!
 //! Format: github.com/apache/parquet-format, `parquet.thrift`.
 
@@ -46,16 +46,17 @@ pub(crate) fn check(file: &[u8]) -> Result<(), String> {
 pub(crate) fn check_texts(frame: &DataFrame, length: usize) -> Result<(), String> {
     let texts = frame.columns().iter().filter_map(|column| column.str().ok());
     let bytes: u64 = texts
-        .flat_map(|it| it.iter().flatten())
+        .flat_map(|column| column.iter().flatten())
         .map(|text| text.len() as u64)
         .sum();
-    match bytes <= most(length, TEXT_PER_BYTE) {
-        true => Ok(()),
-        false => Err("its texts are longer than a file of this length holds".to_string()),
+    if bytes <= most(length, TEXT_PER_BYTE) {
+        Ok(())
+    } else {
+        Err("its texts are longer than a file of this length holds".to_string())
     }
 }
 
-/// A file of so many bytes may have so much.
+/// How much a file of this length may have.
 fn most(length: usize, per_byte: u64) -> u64 {
     LEAST + (length as u64).saturating_mul(per_byte)
 }
@@ -91,15 +92,16 @@ fn weigh_pages(file: &[u8], column: &Fields) -> Option<u64> {
     if ![UNCOMPRESSED, ZSTD].contains(&column.size(4)?) {
         return None;
     }
-    let first = match column.contains_key(&11) {
-        true => column.size(11)?,
-        false => column.size(9)?,
+    let first = if column.contains_key(&11) {
+        column.size(11)?
+    } else {
+        column.size(9)?
     };
     let end = first.checked_add(column.size(7)?)?;
     let mut rest = file.get(usize::try_from(first).ok()?..usize::try_from(end).ok()?)?;
     let mut left = column.size(5)?;
     let mut unpacked = 0u64;
-    // A dictionary stands before the values, and a column without values may have one.
+    // A dictionary precedes the values, and a column without values may have one.
     while !rest.is_empty() {
         let mut walk = Walk::new(rest);
         let page = walk.structure(0)?;
@@ -135,7 +137,7 @@ fn weigh_page(page: &Fields, size: u64) -> Option<u64> {
     fits.then_some(if dictionary { 0 } else { values })
 }
 
-/// The footer, without what stands behind it.
+/// The footer, without what follows it.
 fn footer(file: &[u8]) -> Option<&[u8]> {
     let (before, _) = file.split_last_chunk::<4>()?;
     let (before, length) = before.split_last_chunk::<4>()?;
@@ -282,7 +284,7 @@ mod tests {
         ];
         let fields = Walk::new(&text).structure(0).unwrap();
         assert_eq!(fields.size(1), Some(300));
-        let numbers = fields.list(4).unwrap().iter().map(|it| match it {
+        let numbers = fields.list(4).unwrap().iter().map(|value| match value {
             Value::Number(number) => *number,
             _ => panic!("no number"),
         });
@@ -296,7 +298,7 @@ mod tests {
     #[test]
     fn what_announces_more_than_there_is_is_refused() {
         let check = |text: &[u8]| assert!(Walk::new(text).structure(0).is_none(), "{text:?}");
-        // A list of 2³⁰ numbers in eight bytes, twice the same field, structs without end, a number without end.
+        // A list of 2³⁰ numbers in eight bytes, one field twice, structs without end, a number without end.
         check(&[0x19, 0xf5, 0x80, 0x80, 0x80, 0x80, 0x04, 0]);
         check(&[0x15, 2, 0x05, 2, 2, 0]);
         check(&[0x1c; 40]);

@@ -1,6 +1,6 @@
 //! Filling in a row: the count of an evaluation, its queries, or its failure, with everything that follows from them.
 
-use crate::flags::{self, Flag};
+use crate::flags::{Flag, of_row};
 use crate::row::Row;
 use crate::statistics::{mean, median, wilson};
 use crate::words::Status;
@@ -16,15 +16,15 @@ impl Row {
             n: Some(n),
             n_correct: Some(n_correct),
             accuracy: (n > 0).then(|| n_correct as f64 / n as f64),
-            accuracy_low: interval.map(|it| it.low),
-            accuracy_high: interval.map(|it| it.high),
+            accuracy_low: interval.map(|wilson| wilson.low),
+            accuracy_high: interval.map(|wilson| wilson.high),
             forwards_per_image: per_image(self.forwards),
             backwards_per_image: per_image(self.backwards),
             status: Status::Done,
             error: None,
             ..self
         };
-        let words: Vec<&str> = flags::of_row(&counted).into_iter().map(Flag::as_str).collect();
+        let words: Vec<&str> = of_row(&counted).into_iter().map(Flag::as_str).collect();
         Self {
             flags: (!words.is_empty()).then(|| words.join(",")),
             ..counted
@@ -37,8 +37,8 @@ impl Row {
     pub fn with_queries(self, asked: u64, budget: Option<u64>, until_success: &[u64]) -> Self {
         let successes: Vec<f64> = until_success
             .iter()
-            .filter(|&&it| it > 0)
-            .map(|&it| it as f64)
+            .filter(|&&queries| queries > 0)
+            .map(|&queries| queries as f64)
             .collect();
         Self {
             queries: Some(asked),

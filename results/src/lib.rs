@@ -1,7 +1,7 @@
 //! One typed row per outcome, stored and queried with polars.
 //!
 //! An evaluation of one checkpoint by one attack is a [`Row`]; how long it took, and where, is a
-//! [`Timing`]; what became of each image is an [`Outcome`]. Every column of the three tables is
+//! [`Timing`]; the result for each image is an [`Outcome`]. Every column of the three tables is
 //! declared once, in `row.rs`: the declaration is the struct, the schema, the Parquet file, the
 //! CSV header and the documentation (`COLUMNS.md`).
 //!
@@ -9,7 +9,7 @@
 //! of each image as Parquet. Nothing is combined until
 //! asked for: [`combine`] then writes the run's tables, whose bytes depend on the cells alone, not
 //! on the order in which they finished. Nothing here prints, and nothing here knows a tensor.
-//! Every file appears whole or not at all ([`atomic`]).
+//! Every file appears complete or not at all ([`atomic`]).
 
 pub mod atomic;
 pub mod seal;

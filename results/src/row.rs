@@ -85,7 +85,7 @@ table! {
         pub accuracy_low: Option<f64>,
         /// Upper end of the same interval.
         pub accuracy_high: Option<f64>,
-        /// Images passed forward through the network by the attack itself; judging what it found is not counted.
+        /// Images passed forward through the network by the attack itself; classifying the result is not counted.
         pub forwards: Option<u64>,
         /// Images passed backward through the network by the attack itself.
         pub backwards: Option<u64>,

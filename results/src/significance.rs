@@ -81,7 +81,10 @@ pub fn compare<E>(
     for (_, rows) in groups.into_iter().filter(|(_, rows)| rows.len() > 1) {
         let mut columns = Vec::new();
         for row in &rows {
-            let mut column: Vec<(u64, bool)> = outcomes(row)?.iter().map(|it| (it.example, it.correct)).collect();
+            let mut column: Vec<(u64, bool)> = outcomes(row)?
+                .iter()
+                .map(|outcome| (outcome.example, outcome.correct))
+                .collect();
             column.sort_unstable();
             columns.push(column);
         }
@@ -91,7 +94,10 @@ pub fn compare<E>(
                 comparisons.extend(pair(one, other, &columns[i], &columns[j], &rows));
             }
         }
-        let plain: Vec<f64> = comparisons[first..].iter().map(|it: &Comparison| it.p).collect();
+        let plain: Vec<f64> = comparisons[first..]
+            .iter()
+            .map(|comparison: &Comparison| comparison.p)
+            .collect();
         for (comparison, p) in comparisons[first..].iter_mut().zip(holm(&plain)) {
             comparison.p_holm = p;
         }
@@ -100,13 +106,18 @@ pub fn compare<E>(
 }
 
 fn pair(one: &Row, other: &Row, first: &[(u64, bool)], second: &[(u64, bool)], all: &[&Row]) -> Option<Comparison> {
-    if first.is_empty() || !first.iter().map(|it| it.0).eq(second.iter().map(|it| it.0)) {
+    if first.is_empty()
+        || !first
+            .iter()
+            .map(|example| example.0)
+            .eq(second.iter().map(|example| example.0))
+    {
         return None;
     }
     let only =
         |yes: &[(u64, bool)], no: &[(u64, bool)]| yes.iter().zip(no).filter(|(yes, no)| yes.1 && !no.1).count() as u64;
     let (only_first, only_second) = (only(first, second), only(second, first));
-    let name = |row: &Row| match all.iter().filter(|it| it.defense == row.defense).count() {
+    let name = |row: &Row| match all.iter().filter(|other| other.defense == row.defense).count() {
         1 => row.defense.clone(),
         _ => format!("{}, {}", row.defense, row.recipe),
     };
@@ -160,13 +171,13 @@ mod tests {
         let found = compare(&rows, outcomes).unwrap();
         let numbers: Vec<_> = found
             .iter()
-            .map(|it| {
+            .map(|comparison| {
                 (
-                    it.first.as_str(),
-                    it.second.as_str(),
-                    it.only_first,
-                    it.only_second,
-                    it.difference,
+                    comparison.first.as_str(),
+                    comparison.second.as_str(),
+                    comparison.only_first,
+                    comparison.only_second,
+                    comparison.difference,
                 )
             })
             .collect();
@@ -175,14 +186,14 @@ mod tests {
             [("A", "B", 2, 0, 20.0), ("A", "C", 9, 0, 90.0), ("B", "C", 8, 1, 70.0)]
         );
         // 2/2², 2/2⁹ and 2·(1 + 9)/2⁹; by Holm times 1, 3 and 2.
-        for (it, (p, adjusted)) in
+        for (comparison, (p, adjusted)) in
             found
                 .iter()
                 .zip([(0.5, 0.5), (1.0 / 256.0, 3.0 / 256.0), (5.0 / 128.0, 10.0 / 128.0)])
         {
             assert!(
-                (it.p - p).abs() < 1e-12 && (it.p_holm - adjusted).abs() < 1e-12,
-                "{it:?}"
+                (comparison.p - p).abs() < 1e-12 && (comparison.p_holm - adjusted).abs() < 1e-12,
+                "{comparison:?}"
             );
         }
     }
@@ -204,27 +215,27 @@ mod tests {
             })
         };
         let count = |two: Row| compare(&[one.clone(), two], all).unwrap().len();
-        assert_eq!(count(other(|it| it)), 1);
-        assert_eq!(count(other(|it| Row { seed: 1, ..it })), 0);
+        assert_eq!(count(other(|row| row)), 1);
+        assert_eq!(count(other(|row| Row { seed: 1, ..row })), 0);
         assert_eq!(
-            count(other(|it| Row {
+            count(other(|row| Row {
                 attack: "FGSM".into(),
-                ..it
+                ..row
             })),
             0
         );
         assert_eq!(
-            count(other(|it| Row {
+            count(other(|row| Row {
                 source: Some("x".into()),
-                ..it
+                ..row
             })),
             0
         );
-        assert_eq!(count(other(|it| it.with_failure("no"))), 0);
+        assert_eq!(count(other(|row| row.with_failure("no"))), 0);
         assert_eq!(
-            count(other(|it| Row {
+            count(other(|row| Row {
                 cell: "elsewhere".into(),
-                ..it
+                ..row
             })),
             0
         );

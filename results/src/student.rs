@@ -4,7 +4,7 @@
 //! x = ν / (ν + t²); for ν → ∞ it is erfc(t / √2). The function is evaluated by its continued fraction
 //! (Abramowitz and Stegun 26.5.8) in the manner of Lentz (1976).
 
-/// P(|T| > t) with so many degrees of freedom; infinity gives the normal distribution.
+/// P(|T| > t) with this many degrees of freedom; infinity gives the normal distribution.
 fn two_sided(t: f64, freedom: f64) -> f64 {
     let t = t.abs();
     if freedom.is_infinite() {

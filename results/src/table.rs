@@ -59,7 +59,7 @@ pub fn columns_markdown(columns: &[ColumnInfo]) -> String {
     text
 }
 
-/// Why a frame is not a table of ours.
+/// Why a frame is not one of our tables.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Mismatch {
     #[error("it has no column `{0}`")]

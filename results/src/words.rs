@@ -55,7 +55,7 @@ macro_rules! words {
                 name: &'static str,
                 values: impl Iterator<Item = Option<&'a Self>>,
             ) -> polars::prelude::Column {
-                $crate::table::text_column(name, values.map(|value| value.map(|it| it.as_str())))
+                $crate::table::text_column(name, values.map(|value| value.map(|word| word.as_str())))
             }
 
             fn values(

@@ -88,10 +88,13 @@ fn over<E>(rows: &[&Row], label: &str, outcomes: &mut impl FnMut(&Row) -> Result
     }
     let mut standing: BTreeMap<u64, (usize, bool)> = BTreeMap::new();
     for row in rows {
-        for it in outcomes(row)? {
-            let (seen, stands) = standing.entry(it.example).or_insert((0, true));
+        for outcome in outcomes(row)? {
+            let (seen, stands) = standing.entry(outcome.example).or_insert((0, true));
             *seen += 1;
-            *stands &= it.correct && it.predicted_clean.is_none_or(|predicted| predicted == it.label);
+            *stands &= outcome.correct
+                && outcome
+                    .predicted_clean
+                    .is_none_or(|predicted| predicted == outcome.label);
         }
     }
     if standing.values().any(|(seen, _)| *seen != rows.len()) {

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::figure::{COLOURS, Figure, document, tikz};
-use super::svg;
-use super::svg::{Anchor, Svg, colour};
-use crate::csv::quote;
+use super::figure::{COLOURS, Figure, document};
+use super::scene::{self, Anchor, Colour, Scene, Words};
+use super::{svg, tikz};
 use crate::latex::escape;
+use crate::records::Records;
 
 /// Bars in groups, from 0 to 100.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,90 +36,92 @@ pub struct Bar {
 const PLOT: [f64; 4] = [56.0, 40.0, 560.0, 300.0];
 const LEGEND: f64 = 110.0;
 
-impl Figure for Bars {
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn csv(&self) -> String {
-        let mut text = "chart,group,bar,value,sd\n".to_string();
-        for (group, bars) in &self.groups {
-            for (series, bar) in self.series.iter().zip(bars) {
-                let value = bar.map_or_else(String::new, |it| format!("{:.4}", it.value));
-                let deviation = bar
-                    .and_then(|it| it.deviation)
-                    .map_or_else(String::new, |it| format!("{it:.4}"));
-                let names = [&self.id, group, series].map(|it| quote(it)).join(",");
-                writeln!(text, "{names},{value},{deviation}").expect("writing to a string succeeds");
-            }
-        }
-        text
-    }
-
-    fn svg(&self) -> String {
+impl Bars {
+    fn scene(&self) -> Scene<'_> {
         let [left, top, width, height] = PLOT;
-        // Names of groups stand upright where they would run into each other.
+        // Names of groups are upright where they would run into each other.
         let longest = self
             .groups
             .iter()
-            .map(|(label, _)| svg::width(label, 12))
+            .map(|(label, _)| scene::width(label, 12))
             .fold(0.0, f64::max);
         let pitch = width / self.groups.len().max(1) as f64;
         let upright = longest > pitch;
         let foot = if upright { longest.min(160.0) + 16.0 } else { 30.0 };
-        let mut picture = Svg::new(left + width + LEGEND, top + height + foot);
-        picture.words([left + width / 2.0, 18.0], 16, Anchor::Middle, &self.title, "");
+        let mut scene = Scene::new(left + width + LEGEND, top + height + foot);
+        scene.words(Words::new([left + width / 2.0, 18.0], 16, Anchor::Middle, &self.title));
         let y = |value: f64| top + height * (1.0 - value.clamp(0.0, 100.0) / 100.0);
         for tick in (0..=100).step_by(20) {
             let at = y(f64::from(tick));
-            picture.rect([left, at - 0.25, width, 0.5], "#DDDDDD", "");
-            picture.words([left - 6.0, at], 12, Anchor::End, &tick.to_string(), "");
+            scene.fill([left, at - 0.25, width, 0.5], (221, 221, 221));
+            scene.words(Words::new([left - 6.0, at], 12, Anchor::End, &tick.to_string()));
         }
-        let turned = format!("transform=\"rotate(-90 14 {})\"", top + height / 2.0);
-        picture.words([14.0, top + height / 2.0], 13, Anchor::Middle, &self.y, &turned);
+        scene.words(Words::new([14.0, top + height / 2.0], 13, Anchor::Middle, &self.y).upright());
         let bar_width = 0.8 * pitch / self.series.len().max(1) as f64;
         for (group, (label, bars)) in self.groups.iter().enumerate() {
             let middle = left + pitch * (group as f64 + 0.5);
             let first = middle - 0.4 * pitch;
             for (number, bar) in bars.iter().enumerate() {
                 let Some(bar) = bar else { continue };
-                let x = first + bar_width * number as f64;
-                let (head, fill) = (y(bar.value), colour(COLOURS[number % COLOURS.len()]));
-                picture.rect([x, head, bar_width, top + height - head], &fill, "stroke=\"#FFFFFF\"");
+                let (x, head) = (first + bar_width * number as f64, y(bar.value));
+                scene.tile([x, head, bar_width, top + height - head], colour_of(number));
                 if let Some(deviation) = bar.deviation {
                     let centre = x + bar_width / 2.0;
-                    picture.line(
-                        [centre, y(bar.value - deviation), centre, y(bar.value + deviation)],
-                        1.0,
-                    );
+                    let ends = [centre, y(bar.value - deviation), centre, y(bar.value + deviation)];
+                    scene.line(ends, 1.0);
                 }
             }
-            let below = top + height + 12.0;
-            match upright {
-                true => {
-                    let turned = format!("transform=\"rotate(-90 {middle:.2} {below:.2})\"");
-                    picture.words([middle, below], 12, Anchor::End, label, &turned);
-                }
-                false => picture.words([middle, below], 12, Anchor::Middle, label, ""),
-            }
+            let below = [middle, top + height + 12.0];
+            scene.words(if upright {
+                Words::new(below, 12, Anchor::End, label).upright()
+            } else {
+                Words::new(below, 12, Anchor::Middle, label)
+            });
         }
-        picture.line([left, top + height, left + width, top + height], 1.0);
+        scene.line([left, top + height, left + width, top + height], 1.0);
         for (number, series) in self.series.iter().enumerate() {
             let at = top + 8.0 + 20.0 * number as f64;
-            let fill = colour(COLOURS[number % COLOURS.len()]);
-            picture.rect([left + width + 12.0, at - 6.0, 12.0, 12.0], &fill, "");
-            picture.words([left + width + 30.0, at], 13, Anchor::Start, series, "");
+            scene.fill([left + width + 12.0, at - 6.0, 12.0, 12.0], colour_of(number));
+            scene.words(Words::new([left + width + 30.0, at], 13, Anchor::Start, series));
         }
-        picture.finish()
+        scene
+    }
+}
+
+fn colour_of(series: usize) -> Colour {
+    COLOURS[series % COLOURS.len()]
+}
+
+impl Figure for Bars {
+    fn id(&self) -> &str {
+        &self.id
     }
 
+    fn csv(&self) -> String {
+        let mut records = Records::new(["chart", "group", "bar", "value", "sd"]);
+        let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.4}"));
+        for (group, bars) in &self.groups {
+            for (series, bar) in self.series.iter().zip(bars) {
+                let value = number(bar.map(|bar| bar.value));
+                let deviation = number(bar.and_then(|bar| bar.deviation));
+                records.add([&self.id, group, series, &value, &deviation]);
+            }
+        }
+        records.finish()
+    }
+
+    fn svg(&self) -> String {
+        svg::draw(&self.scene())
+    }
+
+    /// An axis of pgfplots, which a paper can change, rather than the scene's lines.
     fn tex(&self) -> String {
         let labels: Vec<String> = self
             .groups
             .iter()
             .map(|(label, _)| format!("{{{}}}", escape(label)))
             .collect();
-        let ticks: Vec<String> = (0..self.groups.len()).map(|it| it.to_string()).collect();
+        let ticks: Vec<String> = (0..self.groups.len()).map(|group| group.to_string()).collect();
         let mut text = format!(
             "\\begin{{tikzpicture}}\n\\begin{{axis}}[\n  title={{{}}}, ylabel={{{}}},\n  width=12cm, height=7cm, ybar, \
              bar width={{{:.2}cm}}, ymin=0, ymax=100, xmin=-0.6, xmax={:.1},\n  xtick={{{}}}, xticklabels={{{}}}, \
@@ -135,14 +137,14 @@ impl Figure for Bars {
         for (number, series) in self.series.iter().enumerate() {
             let points = self.groups.iter().enumerate().filter_map(|(group, (_, bars))| {
                 let bar = bars.get(number).copied().flatten()?;
-                let deviation = bar.deviation.map_or_else(String::new, |it| format!(" +- (0,{it:.4})"));
+                let deviation = bar.deviation.map_or_else(String::new, |sd| format!(" +- (0,{sd:.4})"));
                 Some(format!("({group},{:.4}){deviation}", bar.value))
             });
             writeln!(
                 text,
                 "\\addplot[fill={}, draw=white, error bars/.cd, y dir=both, y explicit, error bar style={{black}}] \
                  coordinates {{{}}};\n\\addlegendentry{{{}}}",
-                tikz(COLOURS[number % COLOURS.len()]),
+                tikz::colour(colour_of(number)),
                 points.collect::<Vec<_>>().join(" "),
                 escape(series)
             )

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use plotters::coord::combinators::BindKeyPoints;
 use plotters::prelude::*;
 
-use super::figure::{COLOURS, Figure, document, tikz};
-use crate::csv::quote;
+use super::figure::{COLOURS, Figure, document};
+use super::tikz;
 use crate::latex::escape;
+use crate::records::Records;
 
 /// A chart of curves that share their axes.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -55,35 +56,11 @@ const DASHES: [&str; 4] = ["solid", "densely dashed", "densely dotted", "dashdot
 impl Curve {
     /// The deviation at a point, if it has one.
     fn deviation(&self, point: usize) -> Option<f64> {
-        self.deviations.get(point).copied().filter(|it| it.is_finite())
+        self.deviations.get(point).copied().filter(|sd| sd.is_finite())
     }
 }
 
 impl Chart {
-    /// Its points, one a line: those of curves, then those that are marked.
-    pub fn csv(&self) -> String {
-        let mut text = "chart,curve,x,y,sd,mark\n".to_string();
-        for curve in &self.curves {
-            let (id, label) = (quote(&self.id), quote(&curve.label));
-            for (place, (x, y)) in curve.points.iter().enumerate() {
-                let deviation = curve.deviation(place).map_or_else(String::new, |it| format!("{it:.4}"));
-                writeln!(text, "{id},{label},{x},{y:.4},{deviation},").expect("writing to a string succeeds");
-            }
-            for (x, y) in &curve.marks {
-                writeln!(text, "{id},{label},{x},{y:.4},,{}", quote(&self.marked))
-                    .expect("writing to a string succeeds");
-            }
-        }
-        text
-    }
-
-    /// The chart as SVG.
-    pub fn svg(&self) -> String {
-        let mut text = String::new();
-        self.draw(&mut text).expect("writing to a string succeeds");
-        text
-    }
-
     /// The ends of x, and of y.
     fn ends(&self) -> ([f64; 2], [f64; 2]) {
         let all = || {
@@ -93,17 +70,19 @@ impl Chart {
         };
         let drawn = all().map(|(x, _)| *x).filter(|x| !self.logarithmic || *x > 0.0);
         let most = drawn.clone().fold(f64::NEG_INFINITY, f64::max);
-        // What a logarithm cannot show stands at the left edge.
+        // Values without a logarithm are drawn at the left edge.
         let smallest = drawn.fold(f64::INFINITY, f64::min);
         let least = match (self.logarithmic, all().any(|(x, _)| *x <= 0.0)) {
             (true, true) => smallest.min(1.0),
             (true, false) => smallest,
             (false, _) => 0.0,
         };
-        let x = match most > least && least.is_finite() {
-            true => [least, most],
-            false if least.is_finite() => [least, least + 1.0],
-            false => [1.0, 2.0],
+        let x = if !least.is_finite() {
+            [1.0, 2.0]
+        } else if most > least {
+            [least, most]
+        } else {
+            [least, least + 1.0]
         };
         let (low, high) = self.range.unwrap_or((0.0, 100.0));
         (x, [low, if high > low { high } else { low + 1.0 }])
@@ -118,16 +97,19 @@ impl Chart {
         let mut builder = ChartBuilder::on(&plot);
         builder.margin(8).x_label_area_size(40).y_label_area_size(50);
         let label = |x: &f64| format!("{}", (x * 1e4).round() / 1e4);
-        let value = |y: &f64| match high - low > 5.0 {
-            true => format!("{y:.0}"),
-            false => format!("{y:.2}"),
+        let value = |y: &f64| {
+            if high - low > 5.0 {
+                format!("{y:.0}")
+            } else {
+                format!("{y:.2}")
+            }
         };
         let chosen = self.is_chosen();
         let mut ticks: Vec<f64> = self
             .curves
             .iter()
             .flat_map(|curve| &curve.points)
-            .map(|it| it.0)
+            .map(|point| point.0)
             .collect();
         ticks.sort_by(f64::total_cmp);
         ticks.dedup();
@@ -185,7 +167,7 @@ impl Chart {
         Ok(())
     }
 
-    /// Whether somebody chose the values of x: points with deviations are, and they are few.
+    /// Whether the values of x were chosen in the matrix, as those of points with deviations are: they are few, and each is a tick.
     fn is_chosen(&self) -> bool {
         self.curves.iter().any(|curve| !curve.deviations.is_empty())
     }
@@ -193,14 +175,45 @@ impl Chart {
     fn has_marks(&self) -> bool {
         self.curves.iter().any(|curve| !curve.marks.is_empty())
     }
+}
 
-    /// The chart as a document for LaTeX.
-    pub fn tex(&self) -> String {
+const WRITES: &str = "writing to a string succeeds";
+
+impl Figure for Chart {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The points of curves, then those that are marked.
+    fn csv(&self) -> String {
+        let mut records = Records::new(["chart", "curve", "x", "y", "sd", "mark"]);
+        for curve in &self.curves {
+            for (place, (x, y)) in curve.points.iter().enumerate() {
+                let deviation = curve.deviation(place).map_or_else(String::new, |sd| format!("{sd:.4}"));
+                let [x, y] = [x.to_string(), format!("{y:.4}")];
+                records.add([&self.id, &curve.label, &x, &y, &deviation, ""]);
+            }
+            for (x, y) in &curve.marks {
+                let [x, y] = [x.to_string(), format!("{y:.4}")];
+                records.add([&self.id, &curve.label, &x, &y, "", &self.marked]);
+            }
+        }
+        records.finish()
+    }
+
+    fn svg(&self) -> String {
+        let mut text = String::new();
+        self.draw(&mut text).expect("writing to a string succeeds");
+        text
+    }
+
+    fn tex(&self) -> String {
         let ([least, most], [low, high]) = self.ends();
         let mode = if self.logarithmic { "log" } else { "linear" };
-        let ticks = match self.is_chosen() {
-            false => "",
-            true => " xtick=data, x tick label style={font=\\scriptsize},",
+        let ticks = if self.is_chosen() {
+            " xtick=data, x tick label style={font=\\scriptsize},"
+        } else {
+            ""
         };
         let mut text = format!(
             "\\begin{{tikzpicture}}\n\\begin{{axis}}[\n  title={{{}}}, xlabel={{{}}}, ylabel={{{}}},\n  \
@@ -212,14 +225,13 @@ impl Chart {
             escape(&self.y)
         );
         for (number, curve) in self.curves.iter().enumerate() {
-            let colour = tikz(COLOURS[number % COLOURS.len()]);
+            let colour = tikz::colour(COLOURS[number % COLOURS.len()]);
             let dashes = DASHES[number % DASHES.len()];
-            let bars = match curve.deviations.is_empty() {
-                true => "mark=none",
-                false => {
-                    "mark=*, mark size=1.2pt, mark options={solid}, error bars/.cd, y dir=both, y explicit, \
-                     error bar style={solid}"
-                }
+            let bars = if curve.deviations.is_empty() {
+                "mark=none"
+            } else {
+                "mark=*, mark size=1.2pt, mark options={solid}, error bars/.cd, y dir=both, y explicit, \
+                 error bar style={solid}"
             };
             writeln!(
                 text,
@@ -229,7 +241,7 @@ impl Chart {
             for (place, (x, y)) in curve.points.iter().enumerate() {
                 let deviation = curve
                     .deviation(place)
-                    .map_or_else(String::new, |it| format!(" +- (0,{it:.4})"));
+                    .map_or_else(String::new, |sd| format!(" +- (0,{sd:.4})"));
                 writeln!(text, "  ({},{y:.4}){deviation}", x.max(least)).expect(WRITES);
             }
             writeln!(text, "}};\n\\addlegendentry{{{}}}", escape(&curve.label)).expect(WRITES);
@@ -252,26 +264,6 @@ impl Chart {
             .expect(WRITES);
         }
         document(&(text + "\\end{axis}\n\\end{tikzpicture}\n"))
-    }
-}
-
-const WRITES: &str = "writing to a string succeeds";
-
-impl Figure for Chart {
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn csv(&self) -> String {
-        self.csv()
-    }
-
-    fn svg(&self) -> String {
-        self.svg()
-    }
-
-    fn tex(&self) -> String {
-        self.tex()
     }
 }
 

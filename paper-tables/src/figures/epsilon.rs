@@ -61,7 +61,9 @@ pub fn epsilon_charts(rows: &[Row]) -> Vec<Chart> {
             Some(steps) => format!("{}-{steps}", attack_name.to_uppercase()),
             None => attack_name.to_uppercase(),
         };
-        let source = source.as_ref().map_or_else(String::new, |it| format!(" from {it}"));
+        let source = source
+            .as_ref()
+            .map_or_else(String::new, |source| format!(" from {source}"));
         let norm = if norm.as_deref() == Some("l2") { "L2" } else { "Linf" };
         let (dataset, network, checkpoint) = place_of;
         charts.push(Chart {
@@ -82,6 +84,7 @@ mod tests {
     use results::Checkpoint;
 
     use super::*;
+    use crate::figures::Figure;
     use crate::fixtures;
 
     fn attacked(defense: &str, epsilon: &str, seed: u64, correct: u64) -> Row {
@@ -122,7 +125,7 @@ mod tests {
         let curves: Vec<_> = charts[0]
             .curves
             .iter()
-            .map(|it| (it.label.as_str(), it.points.clone()))
+            .map(|curve| (curve.label.as_str(), curve.points.clone()))
             .collect();
         assert_eq!(
             curves,

@@ -2,6 +2,7 @@
 
 use minijinja::context;
 
+use super::scene::Colour;
 use crate::latex::filled;
 
 /// A figure.
@@ -21,7 +22,7 @@ pub trait Figure {
 }
 
 /// Colours that the colour-blind can tell apart (Okabe and Ito 2008).
-pub(super) const COLOURS: [(u8, u8, u8); 8] = [
+pub(super) const COLOURS: [Colour; 8] = [
     (0, 114, 178),
     (213, 94, 0),
     (0, 158, 115),
@@ -35,9 +36,4 @@ pub(super) const COLOURS: [(u8, u8, u8); 8] = [
 /// A picture in TikZ as a document.
 pub(super) fn document(picture: &str) -> String {
     filled(include_str!("../../templates/figure.tex"), context! { picture }) + "\n"
-}
-
-/// A colour as TikZ takes it.
-pub(super) fn tikz((red, green, blue): (u8, u8, u8)) -> String {
-    format!("{{rgb,255:red,{red};green,{green};blue,{blue}}}")
 }

@@ -44,21 +44,21 @@ struct Quantity {
 const QUANTITIES: [Quantity; 3] = [
     Quantity {
         id: "robust",
-        title: "robust accuracy where checkpoints are chosen",
+        title: "robust accuracy on the checkpoint-selection images",
         y: "accuracy in %",
-        of: |it| Some(100.0 * it.robust?),
+        of: |epoch| Some(100.0 * epoch.robust?),
     },
     Quantity {
         id: "natural",
-        title: "natural accuracy where checkpoints are chosen",
+        title: "natural accuracy on the checkpoint-selection images",
         y: "accuracy in %",
-        of: |it| Some(100.0 * it.natural?),
+        of: |epoch| Some(100.0 * epoch.natural?),
     },
     Quantity {
         id: "loss",
-        title: "training loss, each defense's own",
+        title: "training loss (each defense's own)",
         y: "loss in nats",
-        of: |it| Some(it.loss),
+        of: |epoch| Some(epoch.loss),
     },
 ];
 
@@ -100,10 +100,10 @@ pub fn learning_charts(histories: &[History]) -> Vec<Chart> {
 
 /// The defense, and the recipe where it was trained by several.
 fn label(history: &History, all: &[History]) -> String {
-    let of = |it: &&History| {
-        (&it.dataset, &it.network, &it.defense) == (&history.dataset, &history.network, &history.defense)
+    let of = |other: &&History| {
+        (&other.dataset, &other.network, &other.defense) == (&history.dataset, &history.network, &history.defense)
     };
-    let recipes: BTreeSet<&str> = all.iter().filter(of).map(|it| it.recipe.as_str()).collect();
+    let recipes: BTreeSet<&str> = all.iter().filter(of).map(|history| history.recipe.as_str()).collect();
     match recipes.len() {
         1 => history.defense.clone(),
         _ => format!("{}, {}", history.defense, history.recipe),
@@ -136,7 +136,7 @@ fn curve(quantity: &Quantity, defense: &str, seeds: &[&History]) -> Option<Curve
 /// The epoch whose network is the best checkpoint: the first of the highest robust accuracy.
 fn best(epochs: &[Epoch]) -> Option<&Epoch> {
     let measured = epochs.iter().filter(|epoch| epoch.robust.is_some());
-    measured.reduce(|best, it| if it.robust > best.robust { it } else { best })
+    measured.reduce(|best, epoch| if epoch.robust > best.robust { epoch } else { best })
 }
 
 /// A round number above all points.
@@ -150,13 +150,14 @@ fn highest(curves: &[Curve]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::Figure;
     use crate::fixtures;
 
     fn history(defense: &str, robust: &[Option<f64>]) -> History {
         let epoch = |(number, robust): (usize, &Option<f64>)| Epoch {
             epoch: number as u64 + 1,
             loss: 2.3 / (number + 1) as f64,
-            natural: robust.map(|it| it + 0.25),
+            natural: robust.map(|accuracy| accuracy + 0.25),
             robust: *robust,
         };
         History {
@@ -176,7 +177,7 @@ mod tests {
             history("Natural", &[None, Some(0.0)]),
         ];
         let charts = learning_charts(&histories);
-        let ids: Vec<&str> = charts.iter().map(|it| it.id.as_str()).collect();
+        let ids: Vec<&str> = charts.iter().map(|chart| chart.id.as_str()).collect();
         assert_eq!(
             ids,
             [
@@ -212,7 +213,7 @@ mod tests {
             ..history("MART", &[Some(0.25), Some(0.5)])
         };
         let charts = learning_charts(&[history("MART", &[Some(0.25), Some(0.5)]), long]);
-        let labels: Vec<&str> = charts[0].curves.iter().map(|it| it.label.as_str()).collect();
+        let labels: Vec<&str> = charts[0].curves.iter().map(|curve| curve.label.as_str()).collect();
         assert_eq!(labels, ["MART, shared", "MART, long"]);
     }
 }

@@ -11,9 +11,11 @@ mod names;
 mod overfitting;
 mod pixels;
 mod queries;
+mod scene;
 mod svg;
 #[cfg(test)]
 mod tests;
+mod tikz;
 mod transfer;
 mod weight;
 

@@ -35,7 +35,7 @@ pub(super) fn number_duplicates<T>(figures: &mut [T], id: impl Fn(&mut T) -> &mu
 
 /// The place of a key in a list, at whose end it is added if it is new.
 pub(super) fn entry_or_default<K: PartialEq, V: Default>(list: &mut Vec<(K, V)>, key: K) -> &mut V {
-    let place = list.iter().position(|(it, _)| *it == key);
+    let place = list.iter().position(|(known, _)| *known == key);
     let place = place.unwrap_or_else(|| {
         list.push((key, V::default()));
         list.len() - 1

@@ -33,12 +33,16 @@ pub fn overfitting_bars(rows: &[Row]) -> Vec<Bars> {
         if groups.is_empty() {
             continue;
         }
-        let from = source.as_ref().map_or_else(String::new, |it| format!(" from {it}"));
+        let from = source
+            .as_ref()
+            .map_or_else(String::new, |source| format!(" from {source}"));
         charts.push(Bars {
             id: file_name(&["overfitting", dataset, network, attack, &from]),
             title: format!("{dataset}, {network}: {attack}{from}"),
             y: "accuracy in %".to_string(),
-            series: [Checkpoint::Best, Checkpoint::Last].map(|it| it.to_string()).to_vec(),
+            series: [Checkpoint::Best, Checkpoint::Last]
+                .map(|checkpoint| checkpoint.to_string())
+                .to_vec(),
             groups,
         });
     }

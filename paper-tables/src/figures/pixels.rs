@@ -97,9 +97,10 @@ impl Serialize for Pixels {
 fn png(bytes: &[u8], [width, height]: [usize; 2]) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, width as u32, height as u32);
-    encoder.set_color(match bytes.len() == width * height {
-        true => png::ColorType::Grayscale,
-        false => png::ColorType::Rgb,
+    encoder.set_color(if bytes.len() == width * height {
+        png::ColorType::Grayscale
+    } else {
+        png::ColorType::Rgb
     });
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::High);

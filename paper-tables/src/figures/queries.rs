@@ -29,10 +29,10 @@ pub fn query_charts<E>(
         let epsilon = row.epsilon.as_deref().unwrap_or_default();
         let defenses = attacks.entry((place(row), &row.attack, epsilon)).or_default();
         let fallen = entry_or_default(defenses, row.defense.as_str());
-        for it in outcomes(row)? {
+        for outcome in outcomes(row)? {
             fallen.images += 1;
-            fallen.after.extend(it.queries_until_success);
-            fallen.budget = fallen.budget.max(it.queries.unwrap_or(0));
+            fallen.after.extend(outcome.queries_until_success);
+            fallen.budget = fallen.budget.max(outcome.queries.unwrap_or(0));
         }
     }
     let mut charts = Vec::new();
@@ -69,7 +69,7 @@ fn stairs(after: &[u64], images: usize, budget: u64) -> Vec<Point> {
     while fallen < after.len() {
         let queries = after[fallen];
         points.push((queries as f64, share(fallen)));
-        fallen = after.partition_point(|&it| it <= queries);
+        fallen = after.partition_point(|&asked| asked <= queries);
         points.push((queries as f64, share(fallen)));
     }
     points.push((budget as f64, share(fallen)));
@@ -83,6 +83,7 @@ mod tests {
     use results::{Checkpoint, Kind};
 
     use super::*;
+    use crate::figures::Figure;
     use crate::fixtures;
 
     /// Of four images one is wrong at once, one falls after 3 queries, one after 7, one never.

@@ -27,7 +27,7 @@ pub fn transfer_maps(rows: &[Row]) -> Vec<HeatMap> {
             names.dedup();
             names
         };
-        let (sources, targets) = (names(|it| it.0.to_string()), names(|it| it.1.to_string()));
+        let (sources, targets) = (names(|pair| pair.0.to_string()), names(|pair| pair.1.to_string()));
         if sources.len() < 2 {
             continue;
         }

@@ -21,7 +21,7 @@ pub struct Weight {
 }
 
 /// Accuracy over weights: a chart for each data set, network, checkpoint and attack, with a curve for each defense that was
-/// trained with three weights at least and otherwise alike: the mean and the standard deviation over seeds. `weight`
+/// trained with at least three weights and is otherwise the same: the mean and the standard deviation over seeds. `weight`
 /// gives a row's, if its defense has one.
 pub fn weight_charts(rows: &[Row], weight: impl Fn(&Row) -> Option<Weight>) -> Vec<Chart> {
     type Values = BTreeMap<u64, Vec<f64>>;
@@ -53,7 +53,7 @@ pub fn weight_charts(rows: &[Row], weight: impl Fn(&Row) -> Option<Weight>) -> V
         }
         let symbols: BTreeSet<&str> = families.iter().map(|(weight, _)| weight.symbol.as_str()).collect();
         let symbols: Vec<&str> = symbols.into_iter().collect();
-        let from = source.map_or_else(String::new, |it| format!(" from {it}"));
+        let from = source.map_or_else(String::new, |source| format!(" from {source}"));
         charts.push(Chart {
             id: file_name(&["weight", dataset, network, checkpoint.as_str(), attack, &from]),
             title: format!("{dataset}, {network} ({checkpoint}): {attack}{from}"),
@@ -87,6 +87,7 @@ mod tests {
     use results::{Checkpoint, Kind};
 
     use super::*;
+    use crate::figures::Figure;
     use crate::fixtures;
 
     /// MART with λ of 1, 2, 5 and 0.5, the last with one seed; TRADES with two weights alone.

@@ -22,7 +22,7 @@ pub(super) fn row(cells: impl IntoIterator<Item = String>) -> String {
     cells.into_iter().collect::<Vec<_>>().join(" & ") + " \\\\"
 }
 
-/// Marks above the line. They take no room, so that numbers stand below each other.
+/// Marks above the line. They take up no space, so that numbers stay aligned.
 pub(super) fn marks(letters: &[char]) -> String {
     let raised: String = letters
         .iter()

@@ -25,7 +25,7 @@ pub(super) fn fragment(table: &Table) -> (String, bool) {
     (fragment, layout.width(table) > 6)
 }
 
-/// Where checkpoints stand.
+/// How several checkpoints are laid out.
 enum Layout {
     /// A line each.
     Lines,
@@ -96,7 +96,7 @@ impl Layout {
     }
 }
 
-/// Our numbers and, if there are any, the paper's beneath.
+/// Our numbers and, below them, the paper's if there are any.
 fn group(table: &Table, name: &str, entries: Vec<&Entry>) -> Vec<String> {
     let ours = entries
         .iter()
@@ -112,25 +112,26 @@ fn group(table: &Table, name: &str, entries: Vec<&Entry>) -> Vec<String> {
 }
 
 fn measured(table: &Table, entry: &Entry) -> String {
-    let Some(it) = entry.cell.measurement() else {
+    let Some(measured) = entry.cell.measurement() else {
         return match entry.cell {
             Cell::Failed { .. } => "\\textit{failed}".to_string(),
             _ => "---".to_string(),
         };
     };
-    // Points stand below each other, for few reach 100.
-    let room = if it.mean < 10.0 { "\\phantom{0}" } else { "" };
-    let mean = match entry.highest && table.style.bold {
-        true => format!("{room}\\textbf{{{}}}", percent(it.mean)),
-        false => format!("{room}{}", percent(it.mean)),
+    // Aligns the decimal points: hardly any number reaches 100.
+    let room = if measured.mean < 10.0 { "\\phantom{0}" } else { "" };
+    let mean = if entry.highest && table.style.bold {
+        format!("{room}\\textbf{{{}}}", percent(measured.mean))
+    } else {
+        format!("{room}{}", percent(measured.mean))
     };
-    let spread = match (table.style.spread, it.spread) {
+    let spread = match (table.style.spread, measured.spread) {
         (SpreadStyle::Plain, _) => String::new(),
         (_, Spread::Deviation(deviation)) => format!("$\\pm$ {}", percent(deviation)),
         (_, Spread::Interval { low, high }) => format!("[{low:.1}, {high:.1}]"),
     };
     let incomplete = match entry.cell {
-        Cell::Partial { planned, .. } => format!(" ({}/{planned})", it.seeds),
+        Cell::Partial { planned, .. } => format!(" ({}/{planned})", measured.seeds),
         _ => String::new(),
     };
     match spread + &incomplete {
@@ -142,11 +143,11 @@ fn measured(table: &Table, entry: &Entry) -> String {
 fn published(entry: &Entry) -> String {
     match (&entry.published, entry.difference()) {
         (None, _) => String::new(),
-        (Some(it), None) => format!("\\rampartpaper{{{}}}", percent(it.value)),
-        (Some(it), Some(difference)) => {
+        (Some(number), None) => format!("\\rampartpaper{{{}}}", percent(number.value)),
+        (Some(number), Some(difference)) => {
             format!(
                 "\\rampartpaper{{{} ({})}}",
-                percent(it.value),
+                percent(number.value),
                 signed(difference, "$-$")
             )
         }

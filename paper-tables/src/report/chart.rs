@@ -9,7 +9,7 @@ use crate::format::percent;
 #[derive(Debug, Clone, Serialize)]
 pub struct ReportChart {
     title: String,
-    /// Trusted: nobody's input stands in it unescaped.
+    /// Trusted: it contains no unescaped input.
     pub(super) svg: String,
     pub(super) heads: Vec<String>,
     pub(super) lines: Vec<Vec<String>>,
@@ -21,11 +21,11 @@ impl ReportChart {
         let mut xs: Vec<f64> = chart
             .curves
             .iter()
-            .flat_map(|it| it.points.iter().map(|at| at.0))
+            .flat_map(|curve| curve.points.iter().map(|at| at.0))
             .collect();
         xs.sort_by(f64::total_cmp);
         xs.dedup();
-        // Numbers for those who do not see curves; a curve of thousands of points has no use as a list.
+        // Numbers for readers who cannot see the curves; nobody reads a list of thousands of points.
         const LINES: usize = 60;
         let step = xs.len().div_ceil(LINES).max(1);
         let line = |x: &f64| {
@@ -41,7 +41,7 @@ impl ReportChart {
             title: chart.title.clone(),
             svg: in_page_colours(&chart.svg()),
             heads: std::iter::once(chart.x.clone())
-                .chain(chart.curves.iter().map(|it| it.label.clone()))
+                .chain(chart.curves.iter().map(|curve| curve.label.clone()))
                 .collect(),
             lines: xs.iter().step_by(step).map(line).collect(),
         }
@@ -52,7 +52,7 @@ impl ReportChart {
         let line = |(group, values): &(String, Vec<Option<Bar>>)| {
             let values = values
                 .iter()
-                .map(|it| it.map_or_else(|| "—".to_string(), |bar| percent(bar.value)));
+                .map(|bar| bar.map_or_else(|| "—".to_string(), |bar| percent(bar.value)));
             std::iter::once(group.clone()).chain(values).collect()
         };
         Self {

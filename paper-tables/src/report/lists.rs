@@ -65,7 +65,7 @@ impl Value {
         }
     }
 
-    /// Words, which stand to the left.
+    /// Words, which are aligned to the left.
     pub fn words(text: impl Into<String>) -> Self {
         Self {
             class: "words".into(),
@@ -77,7 +77,7 @@ impl Value {
     pub fn number(number: Option<f64>, show: impl Fn(f64) -> String) -> Self {
         Self {
             text: number.map_or_else(|| "—".to_string(), show),
-            key: number.map_or_else(String::new, |it| it.to_string()),
+            key: number.map_or_else(String::new, |number| number.to_string()),
             class: String::new(),
         }
     }

@@ -1,6 +1,6 @@
 "use strict";
 
-// Tables are sorted by the buttons in their heads.
+// The buttons in a table's head sort it.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
@@ -12,7 +12,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const key = row.cells[column].dataset.value, number = Number(key);
       return { row, key, number };
     });
-    // Empty ones last, whichever way.
+    // Empty values last, in either order.
     lines.sort((a, b) => {
       if (a.key === "" || b.key === "") return (a.key === "") - (b.key === "");
       const words = Number.isNaN(a.number) || Number.isNaN(b.number);
@@ -23,7 +23,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }));
 }
 
-// The list of cells shows those that hold every word and are in the state asked for.
+// The list of cells shows those that contain every word and are in the chosen state.
 const search = document.getElementById("filter"), state = document.getElementById("state");
 const rows = [...document.querySelectorAll("#cell-list tbody tr")];
 const texts = rows.map(row => row.textContent.toLowerCase());
@@ -42,7 +42,7 @@ function choose() {
 search.addEventListener("input", choose);
 state.addEventListener("change", choose);
 
-// A place inside something folded is shown when a link leads there.
+// A link to a place inside a closed section opens it.
 function unfold() {
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
@@ -50,7 +50,7 @@ function unfold() {
 }
 addEventListener("hashchange", unfold);
 
-// The part that is being read is marked among the links.
+// The navigation marks the section that is being read.
 const links = new Map([...document.querySelectorAll("nav a")].map(link => [link.hash.slice(1), link]));
 const seen = new IntersectionObserver(entries => {
   for (const entry of entries) {

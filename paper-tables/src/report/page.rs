@@ -14,18 +14,18 @@ const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// What the page shows, in its order. Empty parts are left out.
+/// What the page shows, in order. Empty parts are left out.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// The run's name.
     pub title: String,
-    /// One sentence beneath it.
+    /// One sentence below it.
     pub subtitle: String,
-    /// Numbers that come first.
+    /// The most important numbers.
     pub tiles: Vec<Item>,
     /// The tables.
     pub tables: Vec<ReportTable>,
-    /// What may be doubted, with the marks that tables show.
+    /// Reasons to doubt numbers, with the marks that tables show.
     pub flags: Vec<ReportFlag>,
     /// Accuracy by source and target, one for each attack.
     pub heats: Vec<ReportHeatMap>,
@@ -41,7 +41,7 @@ pub struct Report {
     pub cells: Vec<CellLine>,
     /// Program, data, seeds.
     pub origin: Vec<Item>,
-    /// Lists that say more of it.
+    /// Further details of the run.
     pub records: Vec<Record>,
     /// The matrix as it was written.
     pub matrix: String,
@@ -75,7 +75,7 @@ impl Report {
             .map(|(id, title, _)| Link { id, title })
             .collect();
         let page = environment.get_template("page.html")?;
-        let plain = |it: Serde<&Self>| minijinja::Value::from(it);
+        let plain = |report: Serde<&Self>| minijinja::Value::from(report);
         page.render(context! {
             sections => minijinja::Value::from(Serde(&sections)),
             marked => minijinja::Value::from(Serde(&self.marked())),

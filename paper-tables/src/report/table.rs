@@ -75,7 +75,7 @@ impl ReportTable {
         Self {
             id: table.id.clone(),
             title: table.title.clone(),
-            columns: table.columns.iter().map(|it| it.label.clone()).collect(),
+            columns: table.columns.iter().map(|column| column.label.clone()).collect(),
             blocks: table
                 .blocks
                 .iter()
@@ -86,7 +86,7 @@ impl ReportTable {
                         .lines
                         .iter()
                         .enumerate()
-                        .map(|(order, it)| line(at, order, it))
+                        .map(|(order, one)| line(at, order, one))
                         .collect(),
                 })
                 .collect(),
@@ -124,16 +124,19 @@ impl ReportTable {
 fn report_cell(entry: &Entry, mark: &impl Fn(Flag) -> String, place: &str) -> ReportCell {
     let measured = entry.cell.measurement();
     let text = match (&entry.cell, measured) {
-        (_, Some(it)) => percent(it.mean),
+        (_, Some(measured)) => percent(measured.mean),
         (Cell::Failed { .. }, None) => "failed".to_string(),
         _ => "—".to_string(),
     };
-    let spread = measured.map_or_else(String::new, |it| match it.spread {
+    let spread = measured.map_or_else(String::new, |measured| match measured.spread {
         Spread::Deviation(deviation) => format!("± {}", percent(deviation)),
         Spread::Interval { low, high } => format!("[{low:.1}, {high:.1}]"),
     });
     let incomplete = match &entry.cell {
-        Cell::Partial { planned, .. } => format!(" ({} of {planned} seeds)", measured.map_or(0, |it| it.seeds)),
+        Cell::Partial { planned, .. } => format!(
+            " ({} of {planned} seeds)",
+            measured.map_or(0, |measured| measured.seeds)
+        ),
         _ => String::new(),
     };
     // Flags have marks of their own on the page.
@@ -146,7 +149,7 @@ fn report_cell(entry: &Entry, mark: &impl Fn(Flag) -> String, place: &str) -> Re
     .collect();
     ReportCell {
         text,
-        value: measured.map_or_else(String::new, |it| it.mean.to_string()),
+        value: measured.map_or_else(String::new, |measured| measured.mean.to_string()),
         class: match &entry.cell {
             Cell::Failed { .. } => "failed",
             Cell::Missing { .. } => "missing",
@@ -167,7 +170,9 @@ fn report_cell(entry: &Entry, mark: &impl Fn(Flag) -> String, place: &str) -> Re
         published: entry
             .published
             .as_ref()
-            .map_or_else(String::new, |it| percent(it.value)),
-        difference: entry.difference().map_or_else(String::new, |it| signed(it, "−")),
+            .map_or_else(String::new, |number| percent(number.value)),
+        difference: entry
+            .difference()
+            .map_or_else(String::new, |difference| signed(difference, "−")),
     }
 }

@@ -28,7 +28,7 @@ fn what_users_wrote_is_text() {
     assert!(!page.contains("http://") && !page.contains("https://"));
 }
 
-/// Whoever reads a mark finds what it means, and whoever reads that finds the marks.
+/// A mark links to its explanation, and the explanation links to the marks.
 #[test]
 fn marks_and_explanations_lead_to_each_other() {
     let mut table = crate::fixtures::white_box();
@@ -73,7 +73,7 @@ fn marks_and_explanations_lead_to_each_other() {
 }
 
 #[test]
-fn a_gallery_says_what_became_of_every_image() {
+fn example_images_say_what_the_attack_did() {
     let outcomes = [
         AttackedImage::outcome(3, 3, 3),
         AttackedImage::outcome(3, 3, 5),

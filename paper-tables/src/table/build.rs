@@ -1,4 +1,4 @@
-//! Out of rows to a table.
+//! Fills a table from rows.
 
 use std::collections::BTreeSet;
 
@@ -95,7 +95,7 @@ impl<'e> Filler<'_, 'e> {
             checkpoint,
         };
         let seeds = self.index.seeds(place, self.row, column, &self.spec.id)?;
-        let rows = || seeds.values().filter_map(|it| *it);
+        let rows = || seeds.values().filter_map(|row| *row);
         shown.extend(rows());
         let compared = self.row.published.as_deref().zip(column.published.as_deref());
         let found = compared.and_then(|(method, attack)| {
@@ -123,10 +123,10 @@ impl<'e> Filler<'_, 'e> {
             tied: None,
             different: None,
             threat: (!threats.is_empty()).then(|| threats.into_iter().collect::<Vec<_>>().join("; ")),
-            // Where seeds differ, the choice that flatters most.
+            // If seeds differ, the selection that inflates accuracy most.
             selection: selections
                 .iter()
-                .find(|it| **it == Selection::Test)
+                .find(|selection| **selection == Selection::Test)
                 .or(selections.first())
                 .copied(),
         })
@@ -135,7 +135,7 @@ impl<'e> Filler<'_, 'e> {
 
 fn cell(seeds: &Seeds<'_>, style: SpreadStyle, index: &ResultIndex<'_>) -> Cell {
     let planned = seeds.len();
-    let rows = || seeds.values().filter_map(|it| *it);
+    let rows = || seeds.values().filter_map(|row| *row);
     let done: Vec<(&Row, f64)> = rows()
         .filter(|row| row.status == Status::Done)
         .filter_map(|row| Some((row, row.accuracy? * 100.0)))
@@ -166,7 +166,7 @@ fn cell(seeds: &Seeds<'_>, style: SpreadStyle, index: &ResultIndex<'_>) -> Cell 
     }
 }
 
-/// The mean over the seeds that are done, if any is, and how sure it is.
+/// The mean over the seeds that are done, if any, and its uncertainty.
 fn measurement(done: &[(&Row, f64)], style: SpreadStyle, index: &ResultIndex<'_>) -> Option<Measurement> {
     let values: Vec<f64> = done.iter().map(|(_, value)| *value).collect();
     let mean = results::mean(&values)?;
@@ -178,7 +178,7 @@ fn measurement(done: &[(&Row, f64)], style: SpreadStyle, index: &ResultIndex<'_>
             ((mean - half).max(0.0), (mean + half).min(100.0))
         }
         None => {
-            let end = |value: Option<f64>| value.map_or(mean, |it| it * 100.0);
+            let end = |value: Option<f64>| value.map_or(mean, |share| share * 100.0);
             (end(done[0].0.accuracy_low), end(done[0].0.accuracy_high))
         }
     };

@@ -1,4 +1,4 @@
-//! What tables are filled from, indexed once for all tables of a run.
+//! The rows, comparisons and flags of a run, indexed once for all its tables.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -9,8 +9,7 @@ use super::types::Ambiguous;
 use crate::published::Published;
 use crate::spec::{ColumnSpec, Planned, RowSpec};
 
-/// Everything that tables are filled from. Whatever a table does not show is skipped, so all of it may be that of a
-/// whole matrix.
+/// Everything that tables are filled from. It may cover a whole matrix: a table takes only what it shows.
 #[derive(Debug)]
 pub struct ResultIndex<'a> {
     planned: HashMap<Place<'a>, Vec<&'a Planned>>,
@@ -18,7 +17,7 @@ pub struct ResultIndex<'a> {
     pairs: HashMap<Group<'a>, Vec<&'a results::Comparison>>,
     flags: HashMap<String, Vec<Flag>>,
     pub(crate) published: &'a Published,
-    /// Student's 97.5 % quantiles by degrees of freedom, as far as they were asked for.
+    /// Student's 97.5 % quantiles by degrees of freedom, computed on demand.
     quantiles: RefCell<BTreeMap<usize, f64>>,
 }
 
@@ -70,22 +69,33 @@ impl<'a> ResultIndex<'a> {
             published,
             quantiles: RefCell::default(),
         };
-        for it in planned {
-            let names = [&it.dataset, &it.network, &it.defense, &it.attack];
-            let place = Place::new(names, it.kind, it.checkpoint);
-            index.planned.entry(place).or_default().push(it);
+        for evaluation in planned {
+            let names = [
+                &evaluation.dataset,
+                &evaluation.network,
+                &evaluation.defense,
+                &evaluation.attack,
+            ];
+            let place = Place::new(names, evaluation.kind, evaluation.checkpoint);
+            index.planned.entry(place).or_default().push(evaluation);
         }
-        for it in rows {
-            let names = [&it.dataset, &it.network, &it.defense, &it.attack];
-            let place = Place::new(names, it.kind, it.checkpoint);
-            index.rows.entry(place).or_default().push(it);
+        for row in rows {
+            let names = [&row.dataset, &row.network, &row.defense, &row.attack];
+            let place = Place::new(names, row.kind, row.checkpoint);
+            index.rows.entry(place).or_default().push(row);
         }
-        for it in comparisons {
-            let group = (&it.dataset[..], &it.network[..], &it.attack[..], it.kind, it.checkpoint);
-            index.pairs.entry(group).or_default().push(it);
+        for comparison in comparisons {
+            let group = (
+                &comparison.dataset[..],
+                &comparison.network[..],
+                &comparison.attack[..],
+                comparison.kind,
+                comparison.checkpoint,
+            );
+            index.pairs.entry(group).or_default().push(comparison);
         }
-        for it in results::flags(rows) {
-            index.flags.entry(it.cell).or_default().push(it.flag);
+        for raised in results::flags(rows) {
+            index.flags.entry(raised.cell).or_default().push(raised.flag);
         }
         index
     }
@@ -99,26 +109,27 @@ impl<'a> ResultIndex<'a> {
         table: &str,
     ) -> Result<Seeds<'a>, Ambiguous> {
         let admits = |recipe: &str, source: &Option<String>| {
-            row.recipe.as_deref().is_none_or(|it| it == recipe) && (column.source.is_none() || column.source == *source)
+            row.recipe.as_deref().is_none_or(|wanted| wanted == recipe)
+                && (column.source.is_none() || column.source == *source)
         };
         let mut seeds = BTreeMap::new();
-        for it in self.planned.get(&place).into_iter().flatten() {
-            if admits(&it.recipe, &it.source) {
-                seeds.insert(it.seed, None);
+        for evaluation in self.planned.get(&place).into_iter().flatten() {
+            if admits(&evaluation.recipe, &evaluation.source) {
+                seeds.insert(evaluation.seed, None);
             }
         }
-        for it in self.rows.get(&place).into_iter().flatten() {
-            if !admits(&it.recipe, &it.source) {
+        for found in self.rows.get(&place).into_iter().flatten() {
+            if !admits(&found.recipe, &found.source) {
                 continue;
             }
-            if let Some(Some(other)) = seeds.insert(it.seed, Some(*it)) {
+            if let Some(Some(other)) = seeds.insert(found.seed, Some(*found)) {
                 return Err(Ambiguous {
                     table: table.to_string(),
                     place: format!(
                         "{} under {} ({}, {}, {}, seed {})",
-                        it.defense, it.attack, it.dataset, it.network, it.checkpoint, it.seed
+                        found.defense, found.attack, found.dataset, found.network, found.checkpoint, found.seed
                     ),
-                    cells: [other.cell.clone(), it.cell.clone()],
+                    cells: [other.cell.clone(), found.cell.clone()],
                 });
             }
         }
@@ -135,7 +146,7 @@ impl<'a> ResultIndex<'a> {
         self.pairs.get(&group).map_or(&[], Vec::as_slice)
     }
 
-    /// Student's two-sided 95 % quantile for so many values. Panics at fewer than two.
+    /// Student's two-sided 95 % quantile for this number of values. Panics for fewer than two.
     pub(crate) fn quantile(&self, values: usize) -> f64 {
         let freedom = values - 1;
         let mut known = self.quantiles.borrow_mut();

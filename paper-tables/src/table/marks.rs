@@ -1,7 +1,7 @@
 //! Which numbers of a column are the highest, tied with it, or different from a chosen line.
 //!
-//! Two numbers differ by more than chance if McNemar's exact test says so for every seed that both were measured with,
-//! and always in the same direction. That is the intersection–union test (Berger 1982, Technometrics 24): its p-value is
+//! Two numbers differ significantly if McNemar's exact test says so for every seed that both were measured with, and
+//! always in the same direction. That is the intersection–union test (Berger 1982, Technometrics 24): its p-value is
 //! the largest of the seeds'. Which number is the highest is seen in the data, so those that are compared with it take the
 //! p-values that Holm's method gives for all pairs of defenses. The line that a table compares with is chosen
 //! beforehand, so there only its own pairs count.
@@ -14,7 +14,7 @@ use super::index::ResultIndex;
 use super::types::{Cell, Entry, Line};
 use crate::spec::{BlockSpec, ColumnSpec, RowSpec, TableSpec};
 
-/// Below, a difference is more than chance.
+/// Differences with a smaller p-value are significant.
 const LEVEL: f64 = 0.05;
 
 /// Marks the entries of a block.
@@ -24,7 +24,7 @@ pub(super) fn mark(lines: &mut [Line], spec: &TableSpec, block: &BlockSpec, inde
             .filter(|&at| lines[at].checkpoint == checkpoint)
             .collect();
         for (column, shown) in spec.columns.iter().enumerate() {
-            let judge = Judge {
+            let tests = ColumnTests {
                 pairs: pairs(index, block, shown, checkpoint),
                 rows: &spec.rows,
             };
@@ -33,8 +33,8 @@ pub(super) fn mark(lines: &mut [Line], spec: &TableSpec, block: &BlockSpec, inde
             let none = || vec![None; entries.len()];
             // One question for a table: two adjustments of one p-value side by side would contradict each other.
             let (tied, different) = match spec.style.against.as_deref() {
-                Some(defense) => (none(), judge.different(&entries, defense)),
-                None if spec.style.bold => (judge.tied(&entries, &highest), none()),
+                Some(defense) => (none(), tests.different(&entries, defense)),
+                None if spec.style.bold => (tests.tied(&entries, &highest), none()),
                 None => (none(), none()),
             };
             for (place, &at) in of_checkpoint.iter().enumerate() {
@@ -73,30 +73,32 @@ fn pairs<'a>(index: &ResultIndex<'a>, block: &BlockSpec, column: &ColumnSpec, ch
         checkpoint,
     );
     let mut pairs = Pairs::new();
-    for it in index.pairs(group) {
-        if column.source.is_none() || column.source == it.source {
-            let seeds = pairs.entry((&it.first[..], &it.second[..])).or_default();
-            seeds.push((it.seed, it.difference, it.p, it.p_holm));
+    for comparison in index.pairs(group) {
+        if column.source.is_none() || column.source == comparison.source {
+            let seeds = pairs
+                .entry((&comparison.first[..], &comparison.second[..]))
+                .or_default();
+            seeds.push((comparison.seed, comparison.difference, comparison.p, comparison.p_holm));
         }
     }
     pairs
 }
 
 /// Compares the entries of one column; the n-th entry is that of the n-th row.
-struct Judge<'a> {
+struct ColumnTests<'a> {
     pairs: Pairs<'a>,
     rows: &'a [RowSpec],
 }
 
-impl Judge<'_> {
+impl ColumnTests<'_> {
     /// Whether each is tied with one of the highest. `None`: it is one of them, or there is no test.
     fn tied(&self, entries: &[&Entry], highest: &[bool]) -> Vec<Option<bool>> {
         let near = |one: usize, best: usize| {
             let seeds = self.compared(entries, one, best)?;
-            Some(!differ(&seeds.iter().map(|it| (it.1, it.3)).collect::<Vec<_>>()))
+            Some(!differ(&seeds.iter().map(|pair| (pair.1, pair.3)).collect::<Vec<_>>()))
         };
         let tied = |one: usize| {
-            let best = (0..entries.len()).filter(|&it| highest[it] && !highest[one]);
+            let best = (0..entries.len()).filter(|&other| highest[other] && !highest[one]);
             // `None` is less than `Some(false)`.
             best.map(|best| near(one, best)).max().flatten()
         };
@@ -109,7 +111,7 @@ impl Judge<'_> {
         let Some(base) = self.rows.iter().position(|row| row.defense == defense) else {
             return different;
         };
-        let others = (0..entries.len()).filter(|&it| it != base);
+        let others = (0..entries.len()).filter(|&other| other != base);
         let compared: Vec<(usize, Vec<Pair>)> = others
             .filter_map(|other| Some((other, self.compared(entries, other, base)?)))
             .collect();
@@ -122,7 +124,7 @@ impl Judge<'_> {
         }
         let mut adjusted: BTreeMap<usize, Vec<(f64, f64)>> = BTreeMap::new();
         for of_seed in seeds.values() {
-            let plain: Vec<f64> = of_seed.iter().map(|it| it.2).collect();
+            let plain: Vec<f64> = of_seed.iter().map(|pair| pair.2).collect();
             for ((other, difference, _), p) in of_seed.iter().zip(results::holm(&plain)) {
                 adjusted.entry(*other).or_default().push((*difference, p));
             }
@@ -136,7 +138,7 @@ impl Judge<'_> {
     /// The comparisons of two complete entries, one for each of their seeds. `None` where one is missing.
     fn compared(&self, entries: &[&Entry], one: usize, other: usize) -> Option<Vec<Pair>> {
         let seeds = |at: usize| match &entries[at].cell {
-            Cell::Measured(it) => Some(it.seeds),
+            Cell::Measured(measured) => Some(measured.seeds),
             _ => None,
         };
         let planned = seeds(one).filter(|count| seeds(other) == Some(*count))?;
@@ -149,8 +151,8 @@ impl Judge<'_> {
             names(other).find_map(|other| {
                 let forth = self.pairs.get(&(&one[..], &other[..]));
                 let back = || self.pairs.get(&(&other[..], &one[..]));
-                let turned = |it: &Pair| (it.0, -it.1, it.2, it.3);
-                forth.cloned().or_else(|| Some(back()?.iter().map(turned).collect()))
+                let reversed = |pair: &Pair| (pair.0, -pair.1, pair.2, pair.3);
+                forth.cloned().or_else(|| Some(back()?.iter().map(reversed).collect()))
             })
         })?;
         (found.len() == planned).then_some(found)

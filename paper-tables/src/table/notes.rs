@@ -1,4 +1,4 @@
-//! Footnotes: what a reader must know to believe a table.
+//! Footnotes: what a reader must know to trust a table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ fn unverified(table: &Table) -> Option<String> {
     let names: BTreeSet<&str> = blocks.map(|block| block.dataset.as_str()).collect();
     (!names.is_empty()).then(|| {
         format!(
-            "Unverified data: the files of {} are not known to be those of the published data set.",
+            "Unverified data: the files of {} have not been verified to be the published data set.",
             list(names)
         )
     })
@@ -98,29 +98,30 @@ fn images(done: &[&&Row]) -> Option<String> {
     ))
 }
 
-/// What stands beside a mean.
+/// What is shown beside a mean.
 fn spread(table: &Table, seeds: &str) -> Vec<String> {
     let measured = || table.entries().filter_map(|entry| entry.cell.measurement());
     let of_several = match (table.style.form(), table.style.spread) {
         (Form::Long, _) => format!(
-            "sd is the sample standard deviation over {seeds}, and the interval the 95% one of their mean, by Student's t"
+            "sd is the sample standard deviation over {seeds}, and the interval is the 95% interval of their mean \
+             (Student's t)"
         ),
         (_, SpreadStyle::MeanSd) => format!("± is the sample standard deviation over {seeds}"),
-        (_, SpreadStyle::Interval) => format!("brackets are the 95% interval of the mean over {seeds}, by Student's t"),
+        (_, SpreadStyle::Interval) => format!("brackets are the 95% interval of the mean over {seeds} (Student's t)"),
         (_, SpreadStyle::Plain) => format!("means over {seeds}"),
     };
     let of_one = match (table.style.form(), table.style.spread) {
-        (Form::Long, _) => "the interval of one seed is Wilson's, 95% over images",
+        (Form::Long, _) => "for a single seed, the interval is the 95% Wilson interval over images",
         (_, SpreadStyle::MeanSd | SpreadStyle::Interval) => {
-            "brackets are the 95% Wilson interval of one seed over images"
+            "brackets are the 95% Wilson interval over images, for a single seed"
         }
         (_, SpreadStyle::Plain) => "",
     };
     let mut texts = Vec::new();
-    if measured().any(|it| it.seeds > 1) {
+    if measured().any(|measured| measured.seeds > 1) {
         texts.push(of_several);
     }
-    if measured().any(|it| it.seeds == 1) && !of_one.is_empty() {
+    if measured().any(|measured| measured.seeds == 1) && !of_one.is_empty() {
         texts.push(of_one.to_string());
     }
     texts
@@ -186,7 +187,7 @@ fn recipes(rows: &[&Row]) -> Option<String> {
     }
     let of = |(recipe, defenses): (&str, BTreeSet<&str>)| format!("“{recipe}” for {}", list(defenses));
     let recipes: Vec<String> = defenses.into_iter().map(of).collect();
-    let added = added.iter().map(|it| format!(" {it}.")).collect::<String>();
+    let added = added.iter().map(|meaning| format!(" {meaning}.")).collect::<String>();
     Some(format!("Recipes: {}.{added}", recipes.join("; ")))
 }
 
@@ -195,15 +196,15 @@ fn selection(table: &Table, rows: &[&Row]) -> Option<String> {
     if table.checkpoints.contains(&Checkpoint::Best) {
         let best = rows.iter().filter(|row| row.checkpoint == Checkpoint::Best);
         let selections: BTreeSet<Selection> = best.map(|row| row.selection).collect();
-        texts.extend(selections.into_iter().map(|it| match it {
+        texts.extend(selections.into_iter().map(|selection| match selection {
             Selection::Validation => {
                 "best is the epoch with the highest robust accuracy on validation images held out of training"
             }
             Selection::Test => {
                 "best is the epoch with the highest robust accuracy on the test images themselves, \
-                 which flatters it"
+                 which inflates its accuracy"
             }
-            Selection::None => "best was not chosen by any images",
+            Selection::None => "best was not selected on any images",
         }));
     }
     if table.checkpoints.contains(&Checkpoint::Last) {
@@ -218,9 +219,11 @@ fn cost(table: &Table) -> Option<String> {
     for (column, heading) in table.columns.iter().enumerate() {
         let lines = table.blocks.iter().flat_map(|block| &block.lines);
         let measured = lines.filter_map(|line| line.entries[column].cell.measurement());
-        let passes: Vec<(f64, f64)> = measured.filter_map(|it| Some((it.forwards?, it.backwards?))).collect();
-        let forwards: Vec<f64> = passes.iter().map(|it| it.0).collect();
-        let backwards: Vec<f64> = passes.iter().map(|it| it.1).collect();
+        let passes: Vec<(f64, f64)> = measured
+            .filter_map(|measured| Some((measured.forwards?, measured.backwards?)))
+            .collect();
+        let forwards: Vec<f64> = passes.iter().map(|pair| pair.0).collect();
+        let backwards: Vec<f64> = passes.iter().map(|pair| pair.1).collect();
         if heading.kind != Kind::Natural && !passes.is_empty() {
             texts.push(format!(
                 "{} {} + {}",
@@ -247,7 +250,7 @@ fn range(values: &[f64]) -> String {
     }
 }
 
-/// What is bold, and what is no further below it than chance may hold it.
+/// What is bold, and what is not significantly below it.
 fn highest(table: &Table) -> Vec<String> {
     if !table.style.bold || !table.entries().any(|entry| entry.highest) {
         return Vec::new();
@@ -256,12 +259,12 @@ fn highest(table: &Table) -> Vec<String> {
         0 | 1 => "its column",
         _ => "its column and checkpoint",
     };
-    let mut notes = vec![format!("Bold: the highest mean of {each} among complete cells.")];
+    let mut notes = vec![format!("Bold: the highest mean in {each}, among complete cells.")];
     if table.entries().any(|entry| entry.tied == Some(true)) {
-        let seeds = if several(table) { " for one seed at least" } else { "" };
+        let seeds = if several(table) { " for at least one seed" } else { "" };
         notes.push(format!(
-            "† lies below the highest by no more than chance may put it: McNemar's exact test on the same images has \
-             p ≥ 0.05{seeds}, adjusted by Holm for all pairs of defenses."
+            "† not significantly below the best (McNemar's exact test on the same images, Holm-adjusted over all pairs of \
+             defenses, p ≥ 0.05{seeds})."
         ));
     }
     if table.style.against.is_none() {
@@ -270,13 +273,13 @@ fn highest(table: &Table) -> Vec<String> {
     notes
 }
 
-/// What the table compares with, and what differs from it.
+/// Which defense the table compares with, and what differs significantly from it.
 fn against(table: &Table) -> Vec<String> {
     let Some(defense) = table.style.against.as_deref() else {
         return Vec::new();
     };
     let seeds = if several(table) {
-        " for every seed, always in one direction"
+        " for every seed, always in the same direction"
     } else {
         ""
     };
@@ -284,9 +287,9 @@ fn against(table: &Table) -> Vec<String> {
     if table.entries().any(|entry| entry.different.is_some()) {
         let any = table.entries().any(|entry| entry.different == Some(true));
         notes.push(format!(
-            "* differs from {defense} by more than chance: McNemar's exact test on the same images has p < 0.05{seeds}, \
-             adjusted by Holm for the lines of a column.{}",
-            if any { "" } else { " No number does." }
+            "* significantly different from {defense} (McNemar's exact test on the same images, Holm-adjusted within each \
+             column, p < 0.05{seeds}).{}",
+            if any { "" } else { " No number is." }
         ));
     }
     notes.extend(untested(table, |entry| entry.different));
@@ -302,17 +305,19 @@ fn untested(table: &Table, tested: fn(&Entry) -> Option<bool>) -> Option<String>
     };
     let columns: Vec<usize> = (0..table.columns.len()).filter(column).collect();
     let labels = columns.iter().map(|&column| table.columns[column].label.clone());
-    let of = match columns.len() {
-        0 => return None,
-        all if all == table.columns.len() => String::new(),
-        _ => format!(" for {}", labels.collect::<Vec<_>>().join("; ")),
-    };
-    Some(format!("Whether a difference is more than chance was not tested{of}."))
+    match columns.len() {
+        0 => None,
+        all if all == table.columns.len() => Some("Not tested for significance.".to_string()),
+        _ => {
+            let labels = labels.collect::<Vec<_>>().join("; ");
+            Some(format!("Not tested for significance: {labels}."))
+        }
+    }
 }
 
 fn several(table: &Table) -> bool {
     let mut measured = table.entries().filter_map(|entry| entry.cell.measurement());
-    measured.any(|it| it.seeds > 1)
+    measured.any(|measured| measured.seeds > 1)
 }
 
 fn flags(table: &Table) -> Vec<String> {
@@ -327,7 +332,7 @@ fn symbols(table: &Table) -> Vec<String> {
     let mut notes = Vec::new();
     let any = |wanted: fn(&Cell) -> bool| table.entries().any(|entry| wanted(&entry.cell));
     if any(|cell| matches!(cell, Cell::Missing { .. })) {
-        notes.push("— was not run.".to_string());
+        notes.push("— not run.".to_string());
     }
     let failures = table
         .entries()
@@ -335,8 +340,8 @@ fn symbols(table: &Table) -> Vec<String> {
     let failures: Vec<&str> = failures.filter_map(|entry| entry.cell.reason()).collect();
     if let Some(first) = failures.first() {
         let what = match failures.len() {
-            1 => "failed: no seed has a result; the error was".to_string(),
-            many => format!("failed: no seed has a result in {many} cells; the first error was"),
+            1 => "failed: no seed finished; the error was".to_string(),
+            many => format!("failed: no seed finished in {many} cells; the first error was"),
         };
         notes.push(format!("{what} “{}”.", shortened(first)));
     }
@@ -346,9 +351,9 @@ fn symbols(table: &Table) -> Vec<String> {
             .filter(|entry| matches!(entry.cell, Cell::Partial { .. }))
     };
     if partial().next().is_some() {
-        let mut text = "(k/n): only k of n seeds have a result, and the number is over those".to_string();
+        let mut text = "(k/n): only k of n seeds finished; the number is over those".to_string();
         if let Some(reason) = partial().find_map(|entry| entry.cell.reason()) {
-            text += &format!("; some of the others failed, the first with “{}”", shortened(reason));
+            text += &format!("; others failed, the first with “{}”", shortened(reason));
         }
         notes.push(text + ".");
     }
@@ -357,17 +362,17 @@ fn symbols(table: &Table) -> Vec<String> {
 
 fn comparison(table: &Table) -> Vec<String> {
     let compared = || table.entries().filter_map(|entry| entry.published.as_ref());
-    let citations: BTreeSet<&str> = compared().map(|it| it.citation.as_str()).collect();
+    let citations: BTreeSet<&str> = compared().map(|number| number.citation.as_str()).collect();
     if citations.is_empty() {
         return Vec::new();
     }
     let mut notes = vec![format!(
-        "paper: {}; in parentheses ours minus the paper's, in percentage points.",
+        "paper: {}; in parentheses, our result minus the paper's, in percentage points.",
         list(citations)
     )];
-    for it in compared() {
-        if !it.note.is_empty() && !notes.contains(&it.note) {
-            notes.push(it.note.clone());
+    for number in compared() {
+        if !number.note.is_empty() && !notes.contains(&number.note) {
+            notes.push(number.note.clone());
         }
     }
     notes
@@ -382,12 +387,12 @@ fn mixtures(rows: &[&Row]) -> Vec<String> {
         .collect();
     let datasets: BTreeSet<&str> = rows.iter().map(|row| row.dataset.as_str()).collect();
     if digests.len() > datasets.len() {
-        notes.push("Caution: rows were computed from different files of one data set.".to_string());
+        notes.push("Caution: the results come from different files of the same data set.".to_string());
     }
     let versions: BTreeSet<&str> = rows.iter().map(|row| row.code_version.as_str()).collect();
     if versions.len() > 1 {
         notes.push(format!(
-            "Rows were computed by versions {} of the program.",
+            "The results come from different versions of the program: {}.",
             list(versions)
         ));
     }

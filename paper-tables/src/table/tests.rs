@@ -362,7 +362,7 @@ fn a_chosen_line_has_its_own_adjustment() {
     let found = ["Standard", "TRADES", "MART", "Dynamic"].map(|it| different(&table, it));
     assert_eq!(found, [None, Some(true), Some(true), None]);
     assert!(table.entries().all(|entry| entry.tied.is_none()));
-    // Holm over the two pairs of Standard: the larger p stands as it is, the smaller is doubled.
+    // Holm over the two pairs of Standard: the larger p stays as it is, the smaller is doubled.
     let against = |p: [f64; 2]| {
         let pairs = [0, 1].map(|seed| {
             [
@@ -386,13 +386,13 @@ fn marks_are_explained_where_they_stand() {
             None,
             "94.10 [92.8, 95.4] †",
             "\\textsuperscript{$\\dagger$}",
-            ["Bold: the highest", "lies below the highest by no more than chance"],
+            ["Bold: the highest", "not significantly below the best"],
         ),
         (
             Some("Standard"),
             "94.10 [92.8, 95.4] \\*",
             "\\textsuperscript{*}",
-            ["Bold: the highest", "* differs from Standard by more than chance"],
+            ["Bold: the highest", "* significantly different from Standard"],
         ),
     ] {
         let table = marked(against);
@@ -401,7 +401,10 @@ fn marks_are_explained_where_they_stand() {
             (Latex::Fragment.export(&table), latex),
         ] {
             assert!(text.contains(mark), "{text}");
-            for part in parts.into_iter().chain(["was not tested for worst of PGD-20, CW."]) {
+            for part in parts
+                .into_iter()
+                .chain(["Not tested for significance: worst of PGD-20, CW."])
+            {
                 assert!(words(&text).contains(part), "{part}: {text}");
             }
         }

@@ -1,4 +1,4 @@
-//! A table before it has a format: every cell's number, or why there is none.
+//! A filled table before it has a format.
 
 use results::{Checkpoint, Flag, Kind, Selection};
 
@@ -57,9 +57,9 @@ impl Table {
     }
 }
 
-/// Marks a number that chance may put below the highest of its column.
+/// Marks a number that is not significantly below the highest of its column.
 pub(crate) const TIED: char = '†';
-/// Marks a number that differs by more than chance from that of the line with which the table compares.
+/// Marks a number that differs significantly from that of the defense with which the table compares.
 pub(crate) const DIFFERENT: char = '*';
 
 /// The head of a column.
@@ -105,7 +105,7 @@ pub struct Line {
     pub entries: Vec<Entry>,
 }
 
-/// What stands at one place of a table.
+/// One place of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// What we measured.
@@ -114,10 +114,10 @@ pub struct Entry {
     pub published: Option<PublishedNumber>,
     /// Whether ours is the highest complete accuracy of its column, block and checkpoint.
     pub highest: bool,
-    /// Whether it lies below the highest by no more than chance may put it. `None`: it is the highest, or was not tested.
+    /// Whether it is not significantly below the highest. `None`: it is the highest, or was not tested.
     pub tied: Option<bool>,
-    /// Whether it differs by more than chance from that of the line with which the table compares. `None`: it is that line,
-    /// there is none, or it was not tested.
+    /// Whether it differs significantly from the number of the defense with which the table compares. `None`: it is that
+    /// number, there is none, or it was not tested.
     pub different: Option<bool>,
     /// Why ours may be too high: the flags of any of its seeds.
     pub flags: Vec<Flag>,
@@ -217,7 +217,7 @@ impl Cell {
 pub struct Measurement {
     /// The mean over seeds.
     pub mean: f64,
-    /// How sure it is, as the table's style shows it; a plain style shows none.
+    /// The uncertainty, as the table's style shows it; the plain style shows none.
     pub spread: Spread,
     /// The sample standard deviation over seeds. `None` for one seed.
     pub deviation: Option<f64>,
@@ -235,7 +235,7 @@ pub struct Measurement {
     pub backwards: Option<f64>,
 }
 
-/// How sure an accuracy is, in percentage points.
+/// The uncertainty of an accuracy, in percentage points.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Spread {
     /// Over seeds: the sample standard deviation.

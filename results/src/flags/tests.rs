@@ -1,7 +1,8 @@
 use super::*;
 use crate::fixtures::row;
+use crate::{Checkpoint, Kind, Row};
 
-/// An attack that leaves so many of 1000 images.
+/// An attack that leaves this many of 1000 images.
 fn attack(name: &str, kind: Kind, steps: u64, correct: u64) -> Row {
     let loss = match name {
         "cw" => "cw(kappa=50)",
@@ -33,7 +34,10 @@ fn at_epsilon(row: Row, epsilon: &str) -> Row {
 
 #[track_caller]
 fn check(rows: &[Row], expected: &[(&str, Flag)]) {
-    let found: Vec<(String, Flag)> = flags(rows).into_iter().map(|it| (it.cell, it.flag)).collect();
+    let found: Vec<(String, Flag)> = flags(rows)
+        .into_iter()
+        .map(|raised| (raised.cell, raised.flag))
+        .collect();
     let expected: Vec<(String, Flag)> = expected.iter().map(|(cell, flag)| (cell.to_string(), *flag)).collect();
     assert_eq!(found, expected);
 }
@@ -71,53 +75,53 @@ fn one_row_alone() {
         };
         change(row).with_count(1000, 900)
     };
-    check(&[natural(|it| it)], &[]);
+    check(&[natural(|row| row)], &[]);
     check(
-        &[natural(|it| Row {
+        &[natural(|row| Row {
             zero_gradients: Some(11),
-            ..it
+            ..row
         })],
         &[("it", Flag::ZeroGradients)],
     );
     check(
-        &[natural(|it| Row {
+        &[natural(|row| Row {
             zero_gradients: Some(10),
-            ..it
+            ..row
         })],
         &[],
     );
     check(
-        &[natural(|it| Row {
+        &[natural(|row| Row {
             vanishing_gradients: Some(51),
-            ..it
+            ..row
         })],
         &[("it", Flag::VanishingGradients)],
     );
     check(
-        &[natural(|it| Row {
+        &[natural(|row| Row {
             random_outputs: Some(1),
-            ..it
+            ..row
         })],
         &[("it", Flag::RandomOutput)],
     );
     check(
-        &[natural(|it| Row {
+        &[natural(|row| Row {
             softmax_outputs: Some(1000),
-            ..it
+            ..row
         })],
         &[("it", Flag::SoftmaxOutput)],
     );
     check(
-        &[natural(|it| Row {
+        &[natural(|row| Row {
             softmax_outputs: Some(999),
-            ..it
+            ..row
         })],
         &[],
     );
-    let both = natural(|it| Row {
+    let both = natural(|row| Row {
         zero_gradients: Some(11),
         random_outputs: Some(2),
-        ..it
+        ..row
     });
     assert_eq!(both.flags.as_deref(), Some("zero-gradients,random-output"));
     // An attack on the margin stalls where it has won: 500 lie, 500 met zeros.
@@ -137,9 +141,9 @@ fn one_row_alone() {
         &[at_epsilon(attack("pgd", Kind::WhiteBox, 20, 11), "1")],
         &[("pgd-20@1", Flag::SurvivesUnbounded)],
     );
-    let failed = natural(|it| Row {
+    let failed = natural(|row| Row {
         zero_gradients: Some(1000),
-        ..it
+        ..row
     })
     .with_failure("full disk");
     check(&[failed], &[]);

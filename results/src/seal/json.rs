@@ -57,7 +57,7 @@ mod tests {
             for bit in 0..8 {
                 let mut bytes = good.clone().into_bytes();
                 bytes[place] ^= 1 << bit;
-                let noticed = String::from_utf8(bytes).map_or(true, |it| unseal(&it).is_none());
+                let noticed = String::from_utf8(bytes).map_or(true, |text| unseal(&text).is_none());
                 assert!(noticed, "byte {place}, bit {bit}");
             }
         }

@@ -71,14 +71,14 @@ impl<W: Write> Write for Writer<W> {
     }
 }
 
-/// Whether a file was sealed and is as it was.
+/// Whether a file was sealed and has not changed since.
 pub(crate) fn holds(bytes: &[u8]) -> bool {
     place(bytes).is_some_and(|at| {
         bytes[at..at + 8] == *MARK && bytes[at + 8..at + SEAL] == checksum_around(bytes, at).0.to_le_bytes()
     })
 }
 
-/// Seals a file anew, if it has a place for it.
+/// Recomputes a file's seal, if it has a place for one.
 pub(crate) fn renew(bytes: &mut [u8]) {
     if let Some(at) = place(bytes) {
         let checksum = checksum_around(bytes, at).0.to_le_bytes();
@@ -87,7 +87,7 @@ pub(crate) fn renew(bytes: &mut [u8]) {
     }
 }
 
-/// Where the seal lies, by the length of the footer.
+/// Where the seal is, by the length of the footer.
 fn place(bytes: &[u8]) -> Option<usize> {
     let (before_tail, tail) = bytes.split_last_chunk::<TAIL>()?;
     before_tail.len().checked_sub(footer_length(tail))?.checked_sub(SEAL)

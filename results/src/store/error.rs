@@ -13,25 +13,25 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The file system refused to write.
     #[error(
-        "cannot write `{}`: check that its folder exists, may be written to and has space left",
+        "cannot write `{}`: check that its folder exists, is writable and has space left",
         file.display()
     )]
     Write {
         /// The file.
         file: PathBuf,
-        /// What the file system said.
+        /// The file system's error.
         source: io::Error,
     },
     /// The file system refused to read.
-    #[error("cannot read `{}`: check that it exists and may be read", file.display())]
+    #[error("cannot read `{}`: check that it exists and is readable", file.display())]
     Read {
         /// The file or folder.
         file: PathBuf,
-        /// What the file system said.
+        /// The file system's error.
         source: io::Error,
     },
     /// The file is cut short, damaged, or not a table of this program.
-    #[error("`{}` is not a table of results: {reason}; delete it and run again to make it anew", file.display())]
+    #[error("`{}` is not a table of results: {reason}; delete it and run again to recreate it", file.display())]
     Damaged {
         /// The file.
         file: PathBuf,

@@ -57,7 +57,7 @@ fn texts(frame: &DataFrame) -> PolarsResult<Vec<BTreeMap<String, String>>> {
     Ok(rows)
 }
 
-/// Read whole, not mapped: a file that another process replaces or cuts must not bring this one down.
+/// Read into memory, not mapped: a file that another process replaces or truncates must not crash this one.
 fn bytes_of(file: &Path) -> Result<Vec<u8>> {
     fs::read(file).map_err(|source| Error::Read {
         file: file.to_path_buf(),
@@ -83,8 +83,8 @@ fn parse<T: Table + DeserializeOwned>(bytes: Vec<u8>) -> Result<Vec<T>, String> 
 
 /// The table in the bytes of a Parquet file, or what is wrong with them.
 ///
-/// The seal comes first, so the Parquet reader sees only what this program wrote, unless somebody has computed
-/// the seal anew. That reader then panics at some lengths; a panic must not bring a whole run down.
+/// The seal comes first, so the Parquet reader sees only what this program wrote, unless a forger
+/// recomputed the seal. That reader then panics at some lengths; a panic must not stop a whole run.
 fn parse_frame(bytes: Vec<u8>) -> Result<DataFrame, String> {
     if !seal::parquet::holds(&bytes) {
         return Err("it is cut short, damaged or from another program".into());
@@ -109,8 +109,8 @@ pub fn parse_rows(bytes: Vec<u8>) -> Result<Vec<Row>, String> {
     parse(bytes)
 }
 
-/// Computes the checksum of a Parquet file's bytes anew, as a forger would: for tests of what lies behind it.
-/// Leaves alone what has no place for one.
+/// Recomputes the checksum of a Parquet file's bytes, as a forger would: for tests of what the seal protects.
+/// Leaves bytes without a place for one unchanged.
 #[doc(hidden)]
 pub fn reseal(bytes: &mut [u8]) {
     seal::parquet::renew(bytes);

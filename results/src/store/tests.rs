@@ -91,7 +91,7 @@ fn the_order_of_cells_does_not_show() {
     assert_eq!(rows.len(), 3);
     let outcomes = read_outcomes(&here.path().join("per_example.parquet")).unwrap();
     assert_eq!(outcomes.len(), 600);
-    assert!(outcomes.is_sorted_by_key(|it| (it.cell.clone(), it.example)));
+    assert!(outcomes.is_sorted_by_key(|outcome| (outcome.cell.clone(), outcome.example)));
 }
 
 #[test]
@@ -164,11 +164,11 @@ fn a_foreign_table_is_refused() {
     };
     insta::assert_snapshot!(
         refused(OUTCOMES_FILE),
-        @"`cell/outcomes.parquet` is not a table of results: it has no column `run`; delete it and run again to make it anew"
+        @"`cell/outcomes.parquet` is not a table of results: it has no column `run`; delete it and run again to recreate it"
     );
     insta::assert_snapshot!(
         refused(TIMINGS_FILE),
-        @"`cell/timings.json` is not a table of results: unknown variant `evaluate`, expected one of `natural`, `white-box`, `query`, `transfer` at line 5 column 24; delete it and run again to make it anew"
+        @"`cell/timings.json` is not a table of results: unknown variant `evaluate`, expected one of `natural`, `white-box`, `query`, `transfer` at line 5 column 24; delete it and run again to recreate it"
     );
     let mut wrong = Timing::to_frame(&[timing("a")]).unwrap();
     wrong.with_column(Column::new("kind".into(), vec![7u32])).unwrap();
