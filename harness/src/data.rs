@@ -10,11 +10,10 @@ use candle_core::{Device, Tensor};
 use datasets::{Augment, Crop, Dataset, Padding, Split, Verify};
 use defenses::Augmentation;
 use kernels::resident::Cut;
-use plan::matrix::{DatasetEntry, SelectionSplit, Unlabeled};
+use plan::matrix::{DatasetEntry, Limit, SelectionSplit, Unlabeled};
 use random::{Purpose, Stream};
 
 use crate::exit::Stop;
-use crate::lessons::Lessons;
 
 /// Index of the draw of labeled examples among those of [`Purpose::Subset`], after the limits of both splits.
 const LABELED: u64 = 2;
@@ -110,11 +109,28 @@ impl Data {
         })
     }
 
-    /// Examples of the training split with the labels of a lesson, augmented with draws from `random`.
+    /// Reads a data set of which only test images are needed, at most `limit` of them. With `verify`, its checksums must be
+    /// the official ones.
+    pub(crate) fn load_test(name: &str, limit: Option<usize>, verify: bool, root: &Path) -> Result<Self> {
+        let entry = DatasetEntry {
+            name: name.to_string(),
+            validation: 0,
+            labeled: None,
+            extra: None,
+            limit: Limit {
+                train: None,
+                test: limit,
+            },
+            verify,
+        };
+        Self::load(&entry, root)
+    }
+
+    /// Examples of the training split with these labels, augmented with draws from `random`.
     pub(crate) fn training_batch(
         &self,
-        lessons: &Lessons,
         indices: &[usize],
+        labels: Vec<u32>,
         augment: &[Augmentation],
         random: &Stream,
         device: &Device,
@@ -125,14 +141,14 @@ impl Data {
         if let Some(Resident(bytes)) = resident
             && let Some(images) = cut_on_card(bytes, split, &augmenter(augment), random, &ids)?
         {
-            let labels = Tensor::from_vec(lessons.labels(indices), indices.len(), device)?;
+            let labels = Tensor::from_vec(labels, indices.len(), device)?;
             return Ok(Batch { images, labels, ids });
         }
         let mut pixels = Vec::new();
         split.fill(indices, &mut pixels);
         let mut augmented = vec![0.0; pixels.len()];
         augmenter(augment).apply_all(random, &ids, split.image(), &pixels, &mut augmented);
-        batch(split, indices, augmented, lessons.labels(indices), device)
+        batch(split, indices, augmented, labels, device)
     }
 
     /// Examples as they are, of the split on which checkpoints are chosen.

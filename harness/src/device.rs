@@ -43,6 +43,15 @@ pub(crate) fn configure(precision: Precision, deterministic: bool) {
     });
 }
 
+/// Sets how many threads this process has, for its whole life; unless given, one per core.
+pub(crate) fn set_threads(threads: Option<usize>) -> Result<()> {
+    if let Some(threads) = threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        pool.map_err(|error| Stop::usage(format!("--threads {threads}: {error}")))?;
+    }
+    Ok(())
+}
+
 /// The N of `cuda:N`; `cuda` is `cuda:0`.
 fn ordinal(text: &str) -> Option<usize> {
     match text.strip_prefix("cuda")? {

@@ -1,5 +1,6 @@
 //! How a cell ends if it does not finish.
 
+use crate::exit::{Exit, Stop};
 use crate::folder::FailedCell;
 
 /// Why a cell did not finish.
@@ -44,6 +45,19 @@ impl Failure {
             _ => None,
         };
         lost.map_or(self, Self::Lost)
+    }
+
+    /// The error that ends the program, with its exit code.
+    pub(crate) fn into_stop(self) -> anyhow::Error {
+        let exit = match &self {
+            Self::Integrity(_) => Exit::Integrity,
+            _ => Exit::Unexpected,
+        };
+        Stop {
+            exit,
+            message: self.to_string(),
+        }
+        .into()
     }
 
     /// What to record of it. `None`: nothing, the cell is only unfinished.

@@ -6,7 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use plan::Plan;
 use plan::matrix::{Matrix, Source};
 
-use crate::{checkpoint, compare, files, folder, tables, training};
+use crate::publish::compare;
+use crate::{checkpoint, files, folder, table_specs, training};
 
 /// What a matrix can name.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ pub fn status(folder: &Path, key: &str) -> bool {
 
 /// Reads what a run's tables show. Returns every file that it names, as a path from the run's folder.
 pub fn tables(run: &Path) -> Result<Vec<PathBuf>, String> {
-    tables::named_files(run).map_err(|error| format!("{error:#}"))
+    table_specs::named_files(run).map_err(|error| format!("{error:#}"))
 }
 
 /// Reads a baseline, and writes it as one.
@@ -93,7 +94,7 @@ pub fn finish(folder: &Path, key: &str, names: &[&str]) {
 
 /// Writes what the tables of a matrix show into a run's folder.
 pub fn write_tables(text: &str, methods: &Methods, run: &Path) -> Result<(), String> {
-    tables::write_spec(run, &resolve(text, methods)?).map_err(|error| format!("{error:#}"))
+    table_specs::write(run, &resolve(text, methods)?).map_err(|error| format!("{error:#}"))
 }
 
 fn resolve(text: &str, methods: &Methods) -> Result<Plan, String> {

@@ -65,6 +65,6 @@ impl Harness {
 
     /// Reads the command line and does what it says. Results go to stdout, everything else to stderr.
     pub fn main(self) -> ExitCode {
-        crate::main(&self.methods)
+        crate::cli::main(&self.methods)
     }
 }

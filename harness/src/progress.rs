@@ -19,6 +19,15 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// As long as a cell's folder's name shows of it.
 const NAME: usize = 100;
 
+/// A flag that the first Ctrl-C or request to terminate sets.
+pub(crate) fn stop_on_signal() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    // Only the first handler counts; tests in one process may come here twice.
+    let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
+    stop
+}
+
 /// Progress of a whole run.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {

@@ -183,7 +183,8 @@ pub(crate) fn train(
             let indices = &order[start..(start + recipe.batch).min(examples)];
             let augmentation = lessons.augmentation(&root, at.epoch, at.step_in_epoch);
             let augment = &recipe.augment;
-            let batch = data.training_batch(lessons, indices, augment, &augmentation, device, resident.as_ref())?;
+            let labels = lessons.labels(indices);
+            let batch = data.training_batch(indices, labels, augment, &augmentation, device, resident.as_ref())?;
 
             let random = root.of(Purpose::Training).at(at.step);
             let made = learner.step(
@@ -308,7 +309,8 @@ pub(crate) fn batch_that_fits(cell: &Training, data: &Data, lessons: &Lessons, d
     halve_until_it_fits(cell.recipe.batch, |batch| {
         let indices = lessons.some(batch);
         let random = Stream::new(cell.seed);
-        let images = data.training_batch(lessons, indices, &cell.recipe.augment, &random, device, None)?;
+        let labels = lessons.labels(indices);
+        let images = data.training_batch(indices, labels, &cell.recipe.augment, &random, device, None)?;
         let mut learner = Learner::new(cell, data.dataset.train.len(), device)?;
         // An epoch in which everything the recipe asks for happens.
         let epoch = cell.recipe.awp.map_or(0, |awp| awp.warmup);

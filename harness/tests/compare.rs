@@ -150,7 +150,7 @@ fn files_are_compared_and_reports_written() {
     assert!(place.expect(0, &better).0.contains("1 improved"));
     place.expect(5, &[&better[..], &["--strict"]].concat());
     for (tolerance, part) in [
-        ("x", "no number of points"),
+        ("x", "not a number of points"),
         ("PGD-2=1", "did you mean `pgd-20`"),
         ("-1", "-1"),
     ] {
@@ -216,4 +216,26 @@ fn what_is_no_result_is_refused() {
     }
     let (_, err) = place.expect(2, &["compare", ".", "good.csv"]);
     assert!(err.contains("no results.parquet"), "{err}");
+}
+
+/// A reader that closes early, such as `| head`, changes neither the exit code nor the files.
+#[test]
+fn a_regression_stays_one_when_nobody_reads_it() {
+    let place = Place::new("");
+    let write = |name: &str, text: &str| std::fs::write(place.path(name), text).unwrap();
+    write("before.csv", &stored(|_, _, _| Some(400)));
+    write("worse.csv", &stored(|_, _, _| Some(100)));
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("harness"))
+        .current_dir(place.path(""))
+        .args(["compare", "worse.csv", "before.csv", "--junit", "junit.xml"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    assert!(
+        std::fs::read_to_string(place.path("junit.xml"))
+            .unwrap()
+            .contains("<failure")
+    );
 }

@@ -183,7 +183,7 @@ fn interrupted(matrix: &str, signal: &str, cell: &str) -> Option<Place> {
     let out = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(130), "{out}");
     assert!(
-        out.contains("interrupted; run the same command again to go on"),
+        out.contains("interrupted; run the same command again to continue"),
         "{out}"
     );
     Some(place)

@@ -116,7 +116,7 @@ fn what_does_not_follow_from_the_matrix_is_noticed() {
     let place = Place::new(SMALL);
     place.expect(0, &["m.yaml", "--filter", "attack=natural"]);
     let (out, _) = place.expect(6, &["check", "runs/small"]);
-    assert!(out.contains("complete: ") && out.contains("was not begun"), "{out}");
+    assert!(out.contains("complete: ") && out.contains("was not started"), "{out}");
     place.expect(0, &["m.yaml"]);
     // The outcomes of one evaluation as those of another, with its own rows.
     let cells = place.cells("small", "natural-s0-best-fgsm");
@@ -146,7 +146,7 @@ fn what_does_not_follow_from_the_matrix_is_noticed() {
     ];
     let (out, _) = place.expect(6, &verify);
     assert!(
-        out.contains("outcomes.parquet differs: 1 of 40 images are classified otherwise"),
+        out.contains("outcomes.parquet differs: 1 of 40 images have a different class"),
         "{out}"
     );
     // Whoever makes the cell anew is right again.

@@ -150,7 +150,7 @@ fn whoever_throws_cells_away_works_alone() {
 fn a_status_says_what_is_done_at_work_failed_and_left() {
     let place = Place::new(SMALL);
     let (_, err) = place.expect(2, &["status", "m.yaml"]);
-    assert!(err.contains("nothing of m.yaml has been run yet"), "{err}");
+    assert!(err.contains("m.yaml has not been run yet"), "{err}");
     place.expect(0, &["m.yaml", "--filter", "attack=fgsm"]);
     let hot = "defenses[1].recipe.optimizer.rate=1e30";
     place.expect(3, &["m.yaml", "--set", hot, "--filter", "attack=fgsm"]);

@@ -219,7 +219,7 @@ fn mistakes_are_named() {
         2,
         &["run", "m.yaml", "--cells", list, "--line", "0", "--set", "seeds=[5]"],
     );
-    assert!(err.contains("another") || err.contains("is not what it was"), "{err}");
+    assert!(err.contains("another") || err.contains("has changed since"), "{err}");
 }
 
 /// A Slurm of two nodes on this machine, that ends with the value.

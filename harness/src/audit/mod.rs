@@ -1,0 +1,11 @@
+//! Is a run complete, unmodified and consistent, and do its bytes come out again?
+
+mod check;
+mod examples;
+mod recompute;
+mod rules;
+mod run;
+
+pub(crate) use self::check::Audit;
+pub(crate) use self::examples::{ExamplesRequest, check_saved, verify_examples};
+pub(crate) use self::recompute::{RecomputeRequest, recompute};

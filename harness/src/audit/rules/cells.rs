@@ -1,0 +1,72 @@
+//! Files, plan and cells: is the run complete and unmodified?
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use crate::audit::run::{AuditedRun, Findings};
+use crate::folder::{self, FileMark, State};
+use crate::manifest::{self, PlanFacts};
+
+pub(super) fn files(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
+    let there: BTreeSet<String> = manifest::walk(&run.root)?.into_iter().collect();
+    for (path, mark) in &run.manifest.files {
+        let file = run.root.join(path);
+        match FileMark::of(&file) {
+            Ok(now) if now == *mark => {}
+            Ok(_) => findings.breach(format!("{path} has changed since it was written")),
+            Err(_) if !file.exists() => findings.breach(format!("{path} is missing")),
+            Err(error) => findings.breach(format!("{path}: {error:#}")),
+        }
+    }
+    for path in there.iter().filter(|path| *path != manifest::FILE) {
+        if !run.manifest.files.contains_key(path) {
+            findings.breach(format!("{path} is no file of this run"));
+        }
+        // The manifest repeats what a cell records; so the record itself must hold.
+        if let Some(cell) = path.strip_suffix(folder::STATUS).filter(|it| it.starts_with("cells/")) {
+            match folder::status(&run.root.join(cell)) {
+                Err(error) => findings.breach(format!("{path}: {error:#}")),
+                Ok(status) => {
+                    for (name, mark) in status.map(|it| it.files).unwrap_or_default() {
+                        if run.manifest.files.get(&format!("{cell}{name}")) != Some(&mark) {
+                            findings.breach(format!("{path} and the manifest disagree about {name}"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn plan(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
+    let text = std::fs::read_to_string(run.root.join(manifest::MATRIX));
+    if text.ok().as_ref() != Some(&run.manifest.matrix.text) {
+        findings.breach(format!("{} is not the matrix of the manifest", manifest::MATRIX));
+    }
+    match &run.plan {
+        Err(error) => findings.breach(error.clone()),
+        Ok(plan) if PlanFacts::of(plan) != run.manifest.plan => findings.breach(
+            "the cells have other keys than those that were run: a method's version or a default has changed since; \
+             check the run with the program that made it",
+        ),
+        Ok(_) => {}
+    }
+    Ok(())
+}
+
+pub(super) fn complete(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
+    let plan = run.plan()?;
+    for cell in plan.cells() {
+        let slug = plan.identity(cell).1;
+        match folder::cell_state(plan, &run.root, cell) {
+            State::Done => {}
+            State::New => findings.breach(format!("{slug} was not started")),
+            State::Begun => findings.breach(format!("{slug} is not finished")),
+            State::Failed(failed) => findings.breach(format!("{slug} failed: {}", failed.error)),
+            State::Damaged(reason) => findings.breach(format!("{slug}: {reason}")),
+        }
+    }
+    Ok(())
+}

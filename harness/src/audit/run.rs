@@ -1,0 +1,106 @@
+//! A run as the rules see it: its folder, its manifest and its plan.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use results::{Outcome, Row};
+
+use crate::folder;
+use crate::manifest::{self, Manifest};
+use crate::run::data_key;
+use crate::schedule::MatrixRequest;
+use plan::Cell;
+use plan::{Digests, Evaluation, Methods, Plan};
+
+/// A run with its manifest.
+pub(super) struct AuditedRun {
+    pub(super) root: PathBuf,
+    pub(super) manifest: Manifest,
+    /// `Err`: why the matrix does not resolve.
+    pub(super) plan: Result<Plan, String>,
+}
+
+/// What a rule finds.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) breaches: Vec<String>,
+    /// What a reader should know although no rule is broken.
+    pub(super) notes: Vec<String>,
+}
+
+impl Findings {
+    pub(super) fn breach(&mut self, text: impl Into<String>) {
+        self.breaches.push(text.into());
+    }
+}
+
+impl AuditedRun {
+    pub(super) fn new(root: &Path, manifest: Manifest, methods: &Methods) -> Self {
+        Self {
+            plan: resolve(root, &manifest, methods).map_err(|error| format!("{error:#}")),
+            root: root.to_path_buf(),
+            manifest,
+        }
+    }
+
+    pub(super) fn plan(&self) -> Result<&Plan> {
+        let plan = self.plan.as_ref();
+        plan.map_err(|_| anyhow::anyhow!("cannot be checked, because the plan is unknown"))
+    }
+
+    /// The evaluations whose status says finished, with their folders, and rows and outcomes of each, or why they cannot
+    /// be read.
+    pub(super) fn evaluations(&self) -> Result<impl Iterator<Item = (&Evaluation, PathBuf, Found)>> {
+        let plan = self.plan()?;
+        let done = plan.evaluations.iter().enumerate().filter_map(move |(i, evaluation)| {
+            let folder = plan.folder(&self.root, Cell::Evaluation(i));
+            let done = folder::status(&folder).is_ok_and(|it| it.is_some_and(|it| it.failed.is_none()));
+            done.then_some((evaluation, folder))
+        });
+        Ok(done.map(|(evaluation, folder)| {
+            let found = read_cell(&folder);
+            (evaluation, folder, found)
+        }))
+    }
+
+    /// A path from the run's folder.
+    pub(super) fn relative(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
+    }
+}
+
+/// The request that an invocation on record made.
+pub(super) fn request(root: &Path, manifest: &Manifest) -> MatrixRequest {
+    let recorded = &manifest.matrix;
+    MatrixRequest {
+        file: root.join(manifest::MATRIX),
+        set: recorded.set.clone(),
+        limit: recorded.limit,
+        seed: recorded.seed,
+    }
+}
+
+/// The plan of the stored matrix, with the data's digests taken from the manifest.
+fn resolve(root: &Path, manifest: &Manifest, methods: &Methods) -> Result<Plan> {
+    let request = request(root, manifest);
+    let matrix = request.read()?;
+    let mut digests = Digests::new();
+    for entry in plan::resolve(&matrix, methods, request.seed, None)?.datasets() {
+        let facts = manifest.datasets.get(&data_key(entry));
+        let facts = facts.with_context(|| format!("the manifest has no data set {}", entry.name))?;
+        digests.insert(entry.clone(), facts.digest.clone());
+    }
+    Ok(plan::resolve(&matrix, methods, request.seed, Some(&digests))?)
+}
+
+/// The row and the outcomes of an evaluation, or why they cannot be read.
+pub(super) type Found = Result<(Row, Vec<Outcome>)>;
+
+fn read_cell(folder: &Path) -> Found {
+    let mut rows = results::read_rows(&folder.join(results::ROWS_FILE))?;
+    anyhow::ensure!(rows.len() == 1, "{} rows instead of one", rows.len());
+    Ok((
+        rows.remove(0),
+        results::read_outcomes(&folder.join(results::OUTCOMES_FILE))?,
+    ))
+}

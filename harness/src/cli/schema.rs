@@ -1,0 +1,13 @@
+use std::io::Write;
+
+use anyhow::Result;
+
+use crate::catalogue;
+use crate::exit::Exit;
+use plan::Methods;
+
+/// Prints the JSON Schema of matrices.
+pub(super) fn main(methods: &Methods, out: &mut dyn Write) -> Result<Exit> {
+    writeln!(out, "{}", serde_json::to_string_pretty(&catalogue::schema(methods))?)?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,61 @@
+//! Gathers the finished cells of a run and typesets them, one process at a time.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::run::Changes;
+use super::tables::write;
+use crate::claims::{self, Claim};
+use crate::files;
+use crate::folder::{self, RunFolder, State};
+use crate::manifest;
+use crate::progress::Progress;
+use crate::run::tidy_temporary;
+use crate::table_specs;
+
+use plan::Cell;
+use plan::Plan;
+use plan::matrix::Matrix;
+
+/// What a process claims while it stores and typesets.
+pub(crate) const TABLES: &str = "tables";
+
+/// Removes the temporary files of killed processes from a run's folder.
+pub(crate) fn tidy_folders(root: &Path) -> Result<()> {
+    for folder in ["", table_specs::FOLDER, manifest::INVOCATIONS] {
+        tidy_temporary(&root.join(folder))?;
+    }
+    Ok(())
+}
+
+/// Writes the matrix and what its tables show to the run's folder.
+pub(crate) fn begin(root: &Path, matrix: &Matrix, plan: &Plan) -> Result<()> {
+    files::write(&root.join(manifest::MATRIX), matrix.source.text.as_bytes())?;
+    table_specs::write(root, plan)
+}
+
+/// Waits until no other process typesets this run, so that the last one has seen every cell. `None`: interrupted.
+pub(crate) fn wait_for_turn(run_folder: &RunFolder, progress: &Progress) -> Result<Option<Claim>> {
+    run_folder.process().wait_for(TABLES, &|| progress.interrupted())
+}
+
+/// Stores and typesets every finished cell. Returns the tables in Markdown.
+pub(crate) fn typeset(plan: &Plan, run_folder: &RunFolder) -> Result<String> {
+    tidy(plan, run_folder)?;
+    write(run_folder.root(), &Changes::default()).context("the cells are stored, but the tables could not be written")
+}
+
+/// Removes what killed processes left of cells that have finished since.
+fn tidy(plan: &Plan, run_folder: &RunFolder) -> Result<()> {
+    if run_folder.process().others()?.is_empty() {
+        let known: HashMap<&str, Cell> = plan.cells().map(|cell| (plan.identity(cell).0, cell)).collect();
+        let done = |key: &str| {
+            let cell = known.get(key);
+            cell.is_some_and(|cell| folder::cell_state(plan, run_folder.root(), *cell) == State::Done)
+        };
+        claims::tidy(run_folder.process(), &done)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! The list of every evaluation that a matrix asks for.
+
+use std::collections::HashMap;
+
+use paper_tables::{CellLine, Planned, Value};
+use results::{Row, Status, Timing};
+
+use super::warnings::Warnings;
+use crate::publish::run::FinishedRun;
+use plan::KEY_DIGITS;
+
+/// The columns.
+pub(super) const HEADS: [&str; 15] = [
+    "defense",
+    "attack",
+    "accuracy %",
+    "95 % interval",
+    "flags",
+    "data",
+    "network",
+    "seed",
+    "checkpoint",
+    "kind",
+    "made on",
+    "images",
+    "passes / image",
+    "largest change",
+    "seconds",
+];
+
+/// Every evaluation: with its numbers, failed with the reason, or missing.
+pub(super) fn list(run: &FinishedRun, rows: &[Row], timings: &[Timing], warnings: &Warnings) -> Vec<CellLine> {
+    let seconds: HashMap<&str, f64> = timings.iter().map(|it| (it.cell.as_str(), it.seconds)).collect();
+    let by_key: HashMap<&str, &Row> = rows
+        .iter()
+        .filter_map(|row| Some((row.cell.get(..KEY_DIGITS)?, row)))
+        .collect();
+    let marks = warnings.by_cell();
+    let line = |(planned, folder): (&Planned, &str)| {
+        let row = folder.get(..KEY_DIGITS).and_then(|key| by_key.get(key));
+        let Some(row) = row else { return missing(planned) };
+        let marks = marks.get(row.cell.as_str()).cloned().unwrap_or_default();
+        there(row, seconds.get(row.cell.as_str()).copied(), marks)
+    };
+    run.planned().map(line).collect()
+}
+
+fn missing(planned: &Planned) -> CellLine {
+    let mut values = vec![
+        Value::text(planned.defense.as_str()),
+        Value::words(planned.attack.as_str()),
+        Value {
+            text: "missing".into(),
+            key: String::new(),
+            class: "missing".into(),
+        },
+        Value::number(None, |_| String::new()),
+        flags(&[]),
+        Value::words(planned.dataset.as_str()),
+        Value::words(planned.network.as_str()),
+        Value::number(Some(planned.seed as f64), |it| format!("{it:.0}")),
+        Value::words(planned.checkpoint.to_string()),
+        Value::words(planned.kind.to_string()),
+        Value::words(planned.source.clone().unwrap_or_default()),
+    ];
+    values.resize(HEADS.len(), Value::number(None, |_| String::new()));
+    CellLine {
+        state: "missing",
+        values,
+        marks: Vec::new(),
+    }
+}
+
+fn there(row: &Row, seconds: Option<f64>, marks: Vec<String>) -> CellLine {
+    let percent = |value: Option<f64>| value.map(|it| 100.0 * it);
+    let two = |value: f64| format!("{value:.2}");
+    let failed = row.status == Status::Failed;
+    let accuracy = match failed {
+        true => Value {
+            text: format!("failed: {}", row.error.as_deref().unwrap_or_default()),
+            key: String::new(),
+            class: "failed text".into(),
+        },
+        false => Value::number(percent(row.accuracy), two),
+    };
+    let interval = match (percent(row.accuracy_low), percent(row.accuracy_high)) {
+        (Some(low), Some(high)) => format!("{low:.1} to {high:.1}"),
+        _ => "—".into(),
+    };
+    let per_image = |passes: Option<u64>| Some(passes? as f64 / row.n.filter(|n| *n > 0)? as f64);
+    let passes = per_image(row.forwards).zip(per_image(row.backwards));
+    let shown = |(forward, backward): (f64, f64)| format!("{forward:.1} + {backward:.1}");
+    let values = vec![
+        Value::text(row.defense.as_str()),
+        Value::words(row.attack.as_str()),
+        accuracy,
+        Value {
+            key: row.accuracy_low.map_or_else(String::new, |it| it.to_string()),
+            ..Value::text(interval)
+        },
+        flags(&marks),
+        Value::words(row.dataset.as_str()),
+        Value::words(row.network.as_str()),
+        Value::number(Some(row.seed as f64), |it| format!("{it:.0}")),
+        Value::words(row.checkpoint.to_string()),
+        Value::words(row.kind.to_string()),
+        Value::words(row.source.clone().unwrap_or_default()),
+        Value::number(row.n.map(|it| it as f64), |it| format!("{it:.0}")),
+        Value {
+            key: passes.map_or_else(String::new, |(forward, backward)| (forward + backward).to_string()),
+            ..Value::text(passes.map_or_else(|| "—".to_string(), shown))
+        },
+        Value::number(row.max_delta, |it| format!("{it:.4}")),
+        Value::number(seconds, two),
+    ];
+    CellLine {
+        state: if failed { "failed" } else { "done" },
+        values,
+        marks,
+    }
+}
+
+/// Sorted by how many there are; the page itself shows the marks.
+fn flags(marks: &[String]) -> Value {
+    Value {
+        text: String::new(),
+        key: marks.len().to_string(),
+        class: "marks".into(),
+    }
+}

@@ -1,0 +1,68 @@
+//! The tables of a run in every format, and everything else that follows from its cells.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use paper_tables::{Csv, Exporter, Latex, Markdown};
+use results::PerExample;
+
+use super::figures;
+use super::run::{Changes, FinishedRun};
+use crate::files;
+use crate::table_specs::{self, FOLDER};
+
+/// Combines the rows of all finished cells, writes every table in every format, flags, comparisons and figures, and
+/// returns the tables in Markdown.
+pub(crate) fn write(root: &Path, changes: &Changes) -> Result<String> {
+    derive(root, root, changes)
+}
+
+/// As [`write`], but with everything that follows from the cells of `root` written to the folder `into`.
+pub(crate) fn derive(root: &Path, into: &Path, changes: &Changes) -> Result<String> {
+    let mut run = FinishedRun::read(root)?;
+    let before = run.spec.clone();
+    run.change(changes)?;
+    let mut rows = results::combine(into, &run.folders, PerExample::Combine)?;
+    run.order(&mut rows);
+    let folder = into.join(FOLDER);
+    files::make_folder(&folder)?;
+    results::write_flags(&folder.join("flags.csv"), &results::flags(&rows))?;
+    let comparisons = run.comparisons(&rows)?;
+    results::write_comparisons(&folder.join("significance.csv"), &comparisons)?;
+    files::write_part(
+        &folder.join("significance.md"),
+        paper_tables::significance(&comparisons).as_bytes(),
+    )?;
+    for figure in figures::all(&run, &rows)? {
+        for (extension, text) in [("csv", figure.csv()), ("svg", figure.svg()), ("tex", figure.tex())] {
+            let name = format!("{}.{extension}", figure.id());
+            files::write_part(&folder.join(name), text.as_bytes())?;
+        }
+    }
+    let mut texts = Vec::new();
+    for table in run.tables(&rows, &comparisons)? {
+        let exporters: [&dyn Exporter; 3] = [&Csv, &Latex::Document, &Markdown::default()];
+        for exporter in exporters {
+            let file = folder.join(&table.id).with_extension(exporter.extension());
+            files::write_part(&file, exporter.export(&table).as_bytes())?;
+        }
+        texts.push(Markdown::default().export(&table));
+    }
+    files::force(&folder)?;
+    // So that deriving them again gives the same.
+    if run.spec != before {
+        table_specs::rewrite(into, &run.spec)?;
+    }
+    Ok(texts.join("\n"))
+}
+
+/// The tables of a run in one written format, one after the other.
+pub(crate) fn read(root: &Path, extension: &str) -> Result<String> {
+    let mut text = String::new();
+    for table in table_specs::read(root)?.tables {
+        let file = root.join(FOLDER).join(&table.id).with_extension(extension);
+        text += &std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        text.push('\n');
+    }
+    Ok(text)
+}

@@ -1,0 +1,62 @@
+//! What the tables of a run show, in its folder, so that they can be typeset again.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use plan::Plan;
+use plan::tables::RunTables;
+
+use crate::exit::Stop;
+use crate::files;
+
+const SPEC: &str = "tables.json";
+/// The folder of typeset tables, in a run's folder.
+pub(crate) const FOLDER: &str = "tables";
+
+/// Writes what a plan's tables show to the run's folder.
+pub(crate) fn write(root: &Path, plan: &Plan) -> Result<()> {
+    files::write_sealed(&root.join(SPEC), &RunTables::of(plan))
+}
+
+/// The names of a run's cells, trainings first, and how many of them are trainings.
+pub(crate) fn cells(root: &Path) -> Result<(Vec<String>, usize)> {
+    let spec = read(root)?;
+    let trainings = spec.count_trainings();
+    Ok((spec.cells, trainings))
+}
+
+/// The file in a run's folder, which may come from anywhere: what it names must be in that folder.
+pub(crate) fn read(root: &Path) -> Result<RunTables> {
+    let file = root.join(SPEC);
+    let spec: Option<RunTables> = files::read_sealed(&file)?;
+    if let Some(spec) = &spec {
+        let cells = spec.cells.iter().map(|cell| &cell[..]);
+        let mut names = cells.chain(spec.tables.iter().map(|table| &table.id[..]));
+        if let Some(name) = names.find(|name| !files::is_plain(name)) {
+            return Err(Stop::usage(format!(
+                "{} names `{}`, which is not in that folder",
+                file.display(),
+                name.escape_debug()
+            )));
+        }
+    }
+    spec.ok_or_else(|| {
+        Stop::usage(format!(
+            "{} is not the folder of a run; runs are in `runs/` unless --out says otherwise",
+            root.display()
+        ))
+    })
+}
+
+/// Writes it again, with changes.
+pub(crate) fn rewrite(root: &Path, spec: &RunTables) -> Result<()> {
+    files::write_sealed(&root.join(SPEC), spec)
+}
+
+/// Every file that the spec in a run's folder names, from that folder.
+pub(crate) fn named_files(root: &Path) -> Result<Vec<PathBuf>> {
+    let spec = read(root)?;
+    let cells = spec.cells.iter().map(|cell| Path::new("cells").join(cell));
+    let tables = spec.tables.iter().map(|table| Path::new(FOLDER).join(&table.id));
+    Ok(cells.chain(tables).collect())
+}

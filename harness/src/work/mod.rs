@@ -1,0 +1,6 @@
+//! Computes one cell.
+
+pub(crate) mod external;
+pub(crate) mod recount;
+pub(crate) mod row;
+pub(crate) mod stopwatch;
