@@ -88,7 +88,7 @@ impl Frame {
         self.fill_channels(images, all, channels, frames);
     }
 
-    /// Writes images `[N, C, H, W]` into frames whose border is there already.
+    /// Writes images `[N, C, H, W]` into frames whose border is already zero.
     pub(crate) fn fill<T: Element>(&self, images: &[T], frames: &mut [T]) {
         self.fill_channels(images, self.channels, 0..self.channels, frames);
     }

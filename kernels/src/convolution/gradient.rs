@@ -149,7 +149,7 @@ impl Operands<f32> for Pixels<'_> {
         let images = &self.images[images.start * g.input_len()..images.end * g.input_len()];
         let frame = g.input_frame();
         if frame.len() == frame.bare_len() {
-            // A copy all the same, for the numbers that the last tile may read past the end.
+            // Copied anyway, because of the numbers that the last tile may read past the end.
             room.clear();
             room.extend_from_slice(images);
             room.resize(images.len() + SLACK, 0.0);

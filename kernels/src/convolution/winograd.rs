@@ -96,7 +96,7 @@ impl Winograd {
         })
     }
 
-    /// For the gradient to its images, likewise: the kernels rotated by 180°.
+    /// The same for the gradient to its images: kernels rotated by 180°.
     pub(crate) fn backward(g: &Geometry, weights: &[f32], frame: &Frame) -> Option<Self> {
         let least = g.gradient_frame().before;
         let suits = g.padding < 3 && Self::suits(g, [g.height, g.width]);

@@ -27,7 +27,7 @@ pub(crate) struct Offer<A> {
 /// What may be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wish {
-    /// Bytes of workspace that are there.
+    /// Bytes of workspace available.
     pub(crate) workspace: usize,
     pub(crate) deterministic: bool,
     /// Whether f32 must stay f32.

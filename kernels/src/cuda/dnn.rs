@@ -246,7 +246,7 @@ impl Dnn {
                 };
                 // Where measuring fails, the rules may still know an algorithm.
                 if !measured {
-                    // SAFETY: likewise.
+                    // SAFETY: as above.
                     unsafe { $rank(h, $($descriptor),*, $most as c_int, &mut count, offers.as_mut_ptr()) }?;
                 }
                 let offers = offers[..count as usize].iter().map(|offer| Offer {

@@ -99,7 +99,7 @@ pub(crate) fn check_capability(name: &str, capability: (i32, i32), built_for: Op
     Ok(())
 }
 
-/// Whether there is a GPU of this number among so many.
+/// Whether there is a GPU with this number.
 pub(crate) fn check_ordinal(ordinal: usize, count: usize) -> Result<()> {
     match count {
         0 => bail!("{}", driver(code::NO_DEVICE, "")),

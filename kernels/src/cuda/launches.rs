@@ -12,7 +12,7 @@ use super::machine::{Address, Arg, Convolve, Grid, Machine, Pass};
 /// A region of memory, by number.
 pub(crate) type Region = usize;
 
-/// A region takes so many bits of offsets: more than any card has memory.
+/// Bits of an offset in a region: more than any card has memory.
 const OFFSET_BITS: u32 = 44;
 
 /// The place `offset` bytes behind the start of a region.

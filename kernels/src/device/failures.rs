@@ -36,7 +36,8 @@ pub fn lost(error: &dyn std::fmt::Debug) -> Option<&'static str> {
     )
 }
 
-/// Driver, cuBLAS and cuDNN each have an error type of their own, and Candle wraps them all; only the name of the code is always there.
+/// Driver, cuBLAS and cuDNN each have an error type of their own, and Candle wraps them all: only the name of the code
+/// is always found.
 fn find_name(error: &dyn std::fmt::Debug, codes: &[&'static str]) -> Option<&'static str> {
     let text = format!("{error:?}");
     codes.iter().copied().find(|code| text.contains(code))

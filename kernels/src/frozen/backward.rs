@@ -35,8 +35,8 @@ impl Plan {
                     }
                     convolution.backward(&gradient, count, frame, is_first, to_frame, &mut to_input, work);
                     if let Some(residual) = convolution.residual {
-                        // The gradient's own buffer goes on, unless there is one already. Both have the
-                        // same frame.
+                        // Without an earlier gradient this one's buffer becomes the residual's. Both have the same
+                        // frame.
                         match &mut gradients[residual] {
                             Some(sum) => add(sum, &gradient),
                             none => *none = Some(std::mem::take(&mut gradient)),
@@ -111,7 +111,11 @@ wide! {
         let channels = scale.len();
         for (to, from) in to.chunks_exact_mut(channels).zip(from.chunks_exact(channels)) {
             let pairs = to.iter_mut().zip(from).zip(scale);
-            if is_first { pairs.for_each(|((to, &g), &scale)| *to = g * scale) } else { pairs.for_each(|((to, &g), &scale)| *to += g * scale) }
+            if is_first {
+                pairs.for_each(|((to, &g), &scale)| *to = g * scale);
+            } else {
+                pairs.for_each(|((to, &g), &scale)| *to += g * scale);
+            }
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) enum Layer {
     MeanPerChannel,
 }
 
-/// relu(w ∗ x + bias + residual), the last two and the ReLU if there are any.
+/// relu(w ∗ x + bias + residual), with residual and ReLU only if the layer has them.
 pub(super) struct Convolution {
     pub(super) forward: Method,
     pub(super) backward: Method,

@@ -11,8 +11,8 @@ pub struct Value(pub(crate) usize);
 
 /// Takes the layers of a network in their order.
 pub trait Layers {
-    /// A convolution of `input`, then in this order, as far as they are there: bias, batch
-    /// normalisation, sum with `residual`, activation. `shape` is stride and padding.
+    /// A convolution of `input`, then in this order, each if it is given: bias, batch normalisation, sum with
+    /// `residual`, activation. `shape` is stride and padding.
     #[allow(clippy::too_many_arguments)]
     fn convolution(
         &mut self,

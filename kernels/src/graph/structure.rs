@@ -30,7 +30,7 @@ pub(crate) enum Layer {
     Convolution(Convolution),
     /// Batch normalisation, then ReLU.
     NormRelu(Norm),
-    /// The maximum of every window of so many rows and columns.
+    /// The maximum of every square window of this size.
     MaxPool(usize),
     /// The mean of every channel.
     MeanPerChannel,
@@ -38,8 +38,8 @@ pub(crate) enum Layer {
     Dropout(u64),
 }
 
-/// A convolution, or a fully connected layer as one whose kernel is as large as the image. Then in this order, as far
-/// as they are there: bias, batch normalisation, sum with a residual, activation.
+/// A convolution, or a fully connected layer as one whose kernel is as large as the image. Then in this
+/// order, each if it is given: bias, batch normalisation, sum with a residual, activation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Convolution {
     /// Of one image.

@@ -25,7 +25,7 @@ use gradients::Gradients;
 use pass::Pass;
 pub use pool::Pool;
 
-/// Factors of one dropout: of a layer, so many for each example of the batch.
+/// Factors of one dropout, given its layer and how many numbers each example has.
 pub type Factors<'a> = &'a dyn Fn(u64, usize) -> Vec<f32>;
 
 /// The logits `[B, K]` of f32 `images` `[B, C, H, W]`, those of the last layer, with the batch's own

@@ -18,7 +18,7 @@ pub(super) struct Moments {
 /// Numbers of one task of a pass over all pixels. By it, not by threads, sums are cut.
 const TASK: usize = 1 << 15;
 
-/// Pixels that are summed in single precision before the sum goes on in double precision.
+/// Pixels that are summed in single precision; their sums are added in double precision.
 const RUN: usize = 32;
 
 /// The statistics of `pixels` `[N, C]`; the running ones move towards them if asked.
@@ -56,7 +56,7 @@ pub(super) fn moments(
     Ok(Moments { mean, scale })
 }
 
-/// y = (x − mean) · scale · weight + bias, plus the residual, then the ReLU, if they are there.
+/// y = (x − mean) · scale · weight + bias, plus the residual if given, then the ReLU if asked.
 pub(super) fn normalise(
     norm: &Norm,
     parameters: &[&[f32]],

@@ -73,7 +73,7 @@ impl Extent {
     /// Runs into which a channel's numbers are cut for a sum. By size alone, so that sums are the same bits
     /// on every card.
     pub(crate) fn slices(&self, form: Form) -> u32 {
-        // With channels last a block has 32 of them to add up, and there are as many fewer blocks.
+        // With channels last a block has 32 of them to add up, so there are fewer blocks.
         let (per_slice, most) = if form.last { (512, 256) } else { (16_384, 64) };
         self.per_channel().div_ceil(per_slice).clamp(1, most)
     }

@@ -7,7 +7,7 @@ use super::argument::{Address, flag};
 use super::form::{Extent, Form, typed};
 use super::launch::{Grid, Machine, WARP, each};
 
-/// Σ g of every channel. `partial`: as many bytes as [`Extent::partial_bytes`] says.
+/// Σ g of every channel. `partial`: [`Extent::partial_bytes`] bytes.
 pub(crate) fn channel_sums(
     machine: &impl Machine,
     form: Form,
@@ -68,7 +68,7 @@ pub(crate) struct Moments {
 pub(crate) enum Source {
     /// Running mean and variance.
     Running([Address; 2]),
-    /// The batch's own, with room for partial sums; running ones move, if they are there.
+    /// The batch's own, with room for partial sums; running ones move if given.
     Batch {
         partial: Address,
         running: Option<[Address; 2]>,
@@ -130,7 +130,7 @@ pub(crate) fn moments(
     }
 }
 
-/// (x − mean) · factor + bias, plus `other` if it is somewhere, then perhaps ReLU.
+/// (x − mean) · factor + bias, plus `other` unless it is nowhere, then ReLU if asked.
 pub(crate) fn normalise(
     machine: &impl Machine,
     form: Form,
@@ -211,7 +211,7 @@ pub(crate) fn norm_gradient_sums(
 pub(crate) struct Target {
     /// The place; it may be that of the gradient that is read.
     pub(crate) at: Address,
-    /// Whether to add to what is there.
+    /// Whether to add to the numbers at that place.
     pub(crate) accumulate: bool,
 }
 

@@ -8,7 +8,7 @@ use crate::ascent::Loss;
 use crate::cuda::arena::Arena;
 use crate::cuda::machine::{self, Address, Machine};
 
-/// What an attack step reads beside the network.
+/// What an attack step reads besides the network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct AttackStep {
     pub(crate) labels: Address,

@@ -49,7 +49,7 @@ impl Writer<'_> {
                     if let Some(residual) = convolution.residual {
                         match gradients[residual] {
                             Some(sum) => machine::add(&self.launches, form, at(sum), at(g), n, true)?,
-                            // The gradient's own buffer goes on.
+                            // This gradient's buffer becomes the residual's.
                             None => gradients[residual] = free.take(),
                         }
                     }

@@ -128,7 +128,7 @@ impl Writer<'_> {
         Ok(at(to))
     }
 
-    /// A batch normalisation of x, with the other summand and perhaps ReLU; returns where its moments are kept.
+    /// A batch normalisation of x, with the other summand, and ReLU if asked; returns where its moments are kept.
     fn normalise(
         &mut self,
         norm: Norm,

@@ -8,7 +8,7 @@ use crate::cuda::launches::Recorder;
 use crate::cuda::machine::{Address, Extent, Form, Machine, Moments, Pass};
 use crate::cuda::program::batch::Batch;
 
-/// What a program depends on beside the graph.
+/// What a program depends on besides the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Variant {
     pub(crate) form: Form,
