@@ -17,12 +17,15 @@
 //!
 //! Deviations: the draws follow the example; the clean images are classified once, not once per attack.
 
+mod schedule;
+
 use candle_core::{Result, Tensor};
 use models::Classifier;
 use random::{Purpose, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::schedule::Schedule;
 use crate::ball::{Ball, Length, l2_norms, per_image};
 use crate::host::placed;
 use crate::survivors::{Draws, Examples, Survivors, choose, each, numbers, wrong};
@@ -35,16 +38,16 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Apgd {
     /// N, gradient steps of one restart; 100.
-    #[serde(default = "hundred")]
+    #[serde(default = "default_steps")]
     pub steps: u64,
     /// Independent tries; 1.
-    #[serde(default = "one")]
+    #[serde(default = "default_restarts")]
     pub restarts: u64,
     /// The loss ascended: `cross-entropy` for APGD-CE, `dlr` for APGD-DLR.
     #[serde(default)]
     pub loss: Loss,
     /// ρ, the share of steps that must raise the loss for the step to stay as long as it is; 0.75.
-    #[serde(default = "three_quarters")]
+    #[serde(default = "default_rho")]
     pub rho: f64,
     /// Which points are returned.
     #[serde(default)]
@@ -70,25 +73,25 @@ const MOMENTUM: f64 = 0.75;
 /// Keeps quotients of norms finite.
 const TINY: f64 = 1e-12;
 
-pub(crate) fn hundred() -> u64 {
+fn default_steps() -> u64 {
     100
 }
 
-pub(crate) fn one() -> u64 {
+fn default_restarts() -> u64 {
     1
 }
 
-pub(crate) fn three_quarters() -> f64 {
+fn default_rho() -> f64 {
     0.75
 }
 
 impl Default for Apgd {
     fn default() -> Self {
         Self {
-            steps: hundred(),
-            restarts: one(),
+            steps: default_steps(),
+            restarts: default_restarts(),
             loss: Loss::default(),
-            rho: three_quarters(),
+            rho: default_rho(),
             keep: Keep::default(),
         }
     }
@@ -228,14 +231,14 @@ impl Apgd {
         observe: Observe<'_>,
     ) -> Result<Climb> {
         let Examples { batch, clean_logits } = examples;
-        let look = |probe: &mut Probe<'_>, points: &Tensor| {
+        let slope_at = |probe: &mut Probe<'_>, points: &Tensor| {
             probe.slope(points, |logits| {
                 loss.per_example(logits, &batch.labels, Some(clean_logits))
             })
         };
         let ball = Ball::new(threat, &batch.images)?;
         let mut points = boundary(&ball, &batch.ids, run, draws)?;
-        let mut slope = look(probe, &points)?;
+        let mut slope = slope_at(probe, &points)?;
         let mut schedule = Schedule::new(
             self.steps,
             self.rho,
@@ -257,7 +260,7 @@ impl Apgd {
             let lengths = each(&schedule.step_sizes, &points)?;
             let next = advance(&ball, &points, &slope.gradient, lengths, &change, share)?;
             before = std::mem::replace(&mut points, next);
-            slope = look(probe, &points)?;
+            slope = slope_at(probe, &points)?;
             observe(&points, &schedule.step_sizes)?;
 
             let fooled = wrong(&slope.logits, &batch.labels)?;
@@ -342,81 +345,6 @@ impl Climb {
     }
 }
 
-/// The step sizes of all examples and what decides about them.
-struct Schedule {
-    rho: f64,
-    step_sizes: Vec<f64>,
-    best: Vec<f64>,
-    /// The loss after each step, for each example: `[N][B]`, zeros where none has been taken.
-    history: Vec<Vec<f64>>,
-    /// Steps between two checkpoints, and since the last one.
-    interval: usize,
-    since: usize,
-    shrink: usize,
-    least: usize,
-    halved: Vec<bool>,
-    best_at_last: Vec<f64>,
-}
-
-impl Schedule {
-    fn new(steps: u64, rho: f64, step_size: f64, losses: Vec<f64>) -> Self {
-        let share = |part: f64| ((part * steps as f64) as usize).max(1);
-        let examples = losses.len();
-        Self {
-            rho,
-            step_sizes: vec![step_size; examples],
-            best_at_last: losses.clone(),
-            best: losses,
-            history: vec![vec![0.0; examples]; steps as usize],
-            interval: share(0.22),
-            since: 0,
-            shrink: share(0.03),
-            least: share(0.06),
-            halved: vec![true; examples],
-        }
-    }
-
-    /// Takes the losses after a step, counted from 0. Tells which examples have a new best point, and which go
-    /// back to it with half the step.
-    fn note(&mut self, step: usize, losses: &[f64]) -> (Vec<bool>, Vec<bool>) {
-        let better: Vec<bool> = losses.iter().zip(&self.best).map(|(loss, best)| loss > best).collect();
-        for (row, &better) in better.iter().enumerate() {
-            if better {
-                self.best[row] = losses[row];
-            }
-        }
-        self.history[step].copy_from_slice(losses);
-        self.since += 1;
-        if self.since < self.interval {
-            return (better, vec![false; losses.len()]);
-        }
-        for row in 0..losses.len() {
-            let oscillates = self.rises(step, row) as f64 <= self.interval as f64 * self.rho;
-            let stuck = !self.halved[row] && self.best_at_last[row] >= self.best[row];
-            self.halved[row] = oscillates || stuck;
-            if self.halved[row] {
-                self.step_sizes[row] /= 2.0;
-            }
-        }
-        self.best_at_last.clone_from(&self.best);
-        self.since = 0;
-        self.interval = self.interval.saturating_sub(self.shrink).max(self.least);
-        (better, self.halved.clone())
-    }
-
-    /// In how many of the steps since the last checkpoint the loss rose.
-    fn rises(&self, step: usize, row: usize) -> usize {
-        let last = self.history.len() - 1;
-        let rose = |back: usize| {
-            let now = step - back;
-            // Before the first loss the authors' index wraps around, to a 0 unless N is that short.
-            let before = now.checked_sub(1).unwrap_or(last);
-            self.history[now][row] > self.history[before][row]
-        };
-        (0..self.interval).filter(|&back| rose(back)).count()
-    }
-}
-
 /// x + ε·t/‖t‖, cut to `[0, 1]`.
 fn boundary(ball: &Ball, ids: &[u64], run: u64, draws: &dyn Draws) -> Result<Tensor> {
     let images = ball.centre();
@@ -473,53 +401,7 @@ fn shrink(ball: &Ball, points: &Tensor) -> Result<Tensor> {
 mod tests {
     use super::*;
     use crate::Family;
-    use crate::testing::setting;
-
-    #[test]
-    fn checkpoints_are_those_of_the_paper() {
-        // 22 steps of 100, then 3 fewer each time, at least 6.
-        let mut schedule = Schedule::new(100, 0.75, 1.0, vec![0.0]);
-        // Always rising: never halved.
-        let mut checked = Vec::new();
-        for step in 0..100 {
-            schedule.note(step, &[1.0 + step as f64]);
-            if schedule.since == 0 {
-                checked.push(step + 1);
-            }
-        }
-        assert_eq!(checked, [22, 41, 57, 70, 80, 87, 93, 99]);
-        assert_eq!(schedule.step_sizes, [1.0]);
-    }
-
-    #[test]
-    fn steps_are_halved_where_the_loss_does_not_rise() {
-        // Four steps to the first checkpoint, one less to the next.
-        let run = |losses: &[f64]| {
-            let mut schedule = Schedule::new(20, 0.75, 8.0, vec![0.5]);
-            let mut halved = Vec::new();
-            for (step, loss) in losses.iter().enumerate() {
-                if schedule.note(step, &[*loss]).1[0] {
-                    halved.push(step + 1);
-                }
-            }
-            (halved, schedule.step_sizes[0])
-        };
-        // The first of four counts as a rise from the 0 before it, so three rises are three quarters: halved.
-        assert_eq!(run(&[1.0, 2.0, 3.0, 2.5]), (vec![4], 4.0));
-        assert_eq!(run(&[1.0, 2.0, 3.0, 4.0]), (vec![], 8.0));
-        // A negative loss is no rise from 0.
-        assert_eq!(run(&[-4.0, -3.0, -2.0, -1.0]), (vec![4], 4.0));
-        // Rises from far below do not help if the best loss stays.
-        assert_eq!(run(&[1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0]), (vec![7], 4.0));
-        assert_eq!(run(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]), (vec![], 8.0));
-    }
-
-    #[test]
-    fn one_step_is_its_own_history() {
-        // The authors' index finds the loss itself before it: no rise.
-        let mut schedule = Schedule::new(1, 0.75, 1.0, vec![0.0]);
-        assert_eq!(schedule.note(0, &[1.0]), (vec![true], vec![true]));
-    }
+    use crate::fixtures::setting;
 
     #[test]
     fn values_that_cannot_be_are_refused() {

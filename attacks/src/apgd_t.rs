@@ -14,8 +14,9 @@ use random::{Purpose, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::apgd::{check_rho, hundred, one, three_quarters};
+use crate::apgd::check_rho;
 use crate::survivors::{Examples, Survivors};
+use crate::targets::resolve_targets;
 use crate::{
     Apgd, Attack, Batch, BatchNorm, Cost, Description, Invalid, Loss, Method, Perturbed, Probe, Setting, Start, Threat,
 };
@@ -25,26 +26,38 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct ApgdT {
     /// Gradient steps towards one class; 100.
-    #[serde(default = "hundred")]
+    #[serde(default = "default_steps")]
     pub steps: u64,
     /// Classes tried, the most probable ones first; 9, or all wrong ones if there are fewer.
     #[serde(default)]
     pub targets: Option<u64>,
     /// Independent tries for each class; 1.
-    #[serde(default = "one")]
+    #[serde(default = "default_restarts")]
     pub restarts: u64,
     /// ρ of [`Apgd`]; 0.75.
-    #[serde(default = "three_quarters")]
+    #[serde(default = "default_rho")]
     pub rho: f64,
+}
+
+fn default_steps() -> u64 {
+    100
+}
+
+fn default_restarts() -> u64 {
+    1
+}
+
+fn default_rho() -> f64 {
+    0.75
 }
 
 impl Default for ApgdT {
     fn default() -> Self {
         Self {
-            steps: hundred(),
+            steps: default_steps(),
             targets: None,
-            restarts: one(),
-            rho: three_quarters(),
+            restarts: default_restarts(),
+            rho: default_rho(),
         }
     }
 }
@@ -63,20 +76,6 @@ impl Method for ApgdT {
         resolve_targets(&mut self.targets, setting.classes)?;
         Loss::DlrTargeted { rank: 1 }.check(setting.classes)
     }
-}
-
-/// Fills the number of target classes: 9, or as many as there are wrong ones.
-pub(crate) fn resolve_targets(targets: &mut Option<u64>, classes: usize) -> std::result::Result<(), Invalid> {
-    let most = classes.saturating_sub(1) as u64;
-    let targets = *targets.get_or_insert(most.min(9));
-    crate::positive("targets", targets)?;
-    if targets > most {
-        return Err(Invalid::new(
-            "targets",
-            format!("targets is {targets}, but of {classes} classes only {most} are wrong"),
-        ));
-    }
-    Ok(())
 }
 
 impl Attack for ApgdT {
@@ -156,7 +155,7 @@ impl ApgdT {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::setting;
+    use crate::fixtures::setting;
     use crate::{Family, Norm};
 
     #[test]

@@ -14,22 +14,20 @@
 //! in the authors' code 7,857 and 1,910, and 7 more in checks of the network. The difference: clean images are classified
 //! once, not again by each attack, and images that an attack found are not classified again.
 //!
-//! [`Progress`] is where an evaluation stands between two attacks: a plain value that can be stored and gone on from.
+//! [`Progress`] holds an evaluation's state between two attacks: a plain value that can be stored and resumed.
 //! Deviations: those of the four attacks. The authors' `rand` version, for networks that answer at random, is absent.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use models::Classifier;
 use random::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::apgd::hundred;
-use crate::apgd_t::resolve_targets;
-use crate::square::five_thousand;
-use crate::survivors::{Examples, Survivors};
+use crate::survivors::Examples;
+use crate::targets::resolve_targets;
 use crate::{
     Aim, Apgd, ApgdT, Attack, Batch, BatchNorm, Cost, Description, Fab, Invalid, Loss, Method, Perturbed, Probe,
-    Queries, Setting, Square, Threat,
+    Progress, Queries, Sequence, Setting, Square, Threat,
 };
 
 /// AutoAttack.
@@ -43,7 +41,7 @@ pub struct AutoAttack {
     #[serde(default)]
     pub attacks: Option<Vec<Member>>,
     /// Steps of APGD and FAB; 100.
-    #[serde(default = "hundred")]
+    #[serde(default = "default_steps")]
     pub steps: u64,
     /// Restarts of the attacks without targets, APGD-CE, APGD-DLR and FAB; 1, for `plus` 5.
     #[serde(default)]
@@ -52,7 +50,7 @@ pub struct AutoAttack {
     #[serde(default)]
     pub targets: Option<u64>,
     /// Queries of Square; 5000.
-    #[serde(default = "five_thousand")]
+    #[serde(default = "default_queries")]
     pub queries: u64,
 }
 
@@ -130,15 +128,23 @@ impl Version {
     }
 }
 
+fn default_steps() -> u64 {
+    100
+}
+
+fn default_queries() -> u64 {
+    5000
+}
+
 impl Default for AutoAttack {
     fn default() -> Self {
         Self {
             version: Version::default(),
             attacks: None,
-            steps: hundred(),
+            steps: default_steps(),
             restarts: None,
             targets: None,
-            queries: five_thousand(),
+            queries: default_queries(),
         }
     }
 }
@@ -173,10 +179,10 @@ impl Method for AutoAttack {
         if version != Version::Custom {
             let targets = self.targets.unwrap_or(all);
             let numbers = [
-                ("steps", self.steps, hundred()),
+                ("steps", self.steps, default_steps()),
                 ("restarts", restarts, version.restarts()),
                 ("targets", targets, all),
-                ("queries", self.queries, five_thousand()),
+                ("queries", self.queries, default_queries()),
             ];
             for (field, written, own) in numbers {
                 if written != own {
@@ -248,7 +254,7 @@ impl Attack for AutoAttack {
         }
     }
 
-    fn in_parts(&self) -> Option<&AutoAttack> {
+    fn in_parts(&self) -> Option<&dyn Sequence> {
         Some(self)
     }
 
@@ -274,37 +280,8 @@ impl Attack for AutoAttack {
     }
 }
 
-/// Where AutoAttack stands between two of its attacks: all that the next one needs beside the batch.
-#[derive(Debug, Clone)]
-pub struct Progress {
-    /// How many attacks of the list are done.
-    pub done: usize,
-    /// What they have left.
-    pub survivors: Survivors,
-    /// For each example which attack of the list broke it, from 0; `None` if none did, be it that the example stands
-    /// or that the network is wrong about the clean image.
-    pub broken_by: Vec<Option<usize>>,
-    /// `[B, K]`
-    pub clean_logits: Tensor,
-}
-
-impl Progress {
-    /// Before the first attack: the clean images are classified.
-    pub fn begin(probe: &mut Probe<'_>, batch: &Batch) -> Result<Self> {
-        let examples = Examples::new(probe, batch)?;
-        let survivors = Survivors::new(&examples)?;
-        Ok(Self {
-            done: 0,
-            broken_by: vec![None; survivors.broken.len()],
-            survivors,
-            clean_logits: examples.clean_logits,
-        })
-    }
-}
-
-impl AutoAttack {
-    /// Runs the next attack of the list on the survivors. False if there was none left to run, or nobody to attack.
-    pub fn advance(
+impl Sequence for AutoAttack {
+    fn advance(
         &self,
         probe: &mut Probe<'_>,
         batch: &Batch,
@@ -357,7 +334,9 @@ impl AutoAttack {
         progress.done += 1;
         Ok(true)
     }
+}
 
+impl AutoAttack {
     fn apgd(&self, loss: Loss) -> Apgd {
         Apgd {
             steps: self.steps,

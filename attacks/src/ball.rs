@@ -138,8 +138,8 @@ impl Threat {
 mod tests {
     use super::*;
     use crate::Pixels;
-    use crate::testing::{assert_near, tensor};
     use proptest::prelude::*;
+    use testing::{assert_near, tensor};
 
     fn threat(norm: Norm, thousandths: u64) -> Threat {
         Threat {

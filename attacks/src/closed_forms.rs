@@ -11,9 +11,10 @@ use random::Stream;
 use reference::doubles;
 use serde_json::{Value, json};
 
+use crate::fixtures::setting;
 use crate::losses::prediction;
-use crate::testing::{Linear, assert_near, setting, tensor};
 use crate::{Apgd, Attack, Batch, Family, Keep, Loss, Norm, Pixels, Square, Threat};
+use testing::{Linear, assert_near, tensor};
 
 const CLASSES: usize = 10;
 /// One channel; the last row and column, which Square never touches, have no weight.

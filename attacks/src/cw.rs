@@ -22,13 +22,13 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Cw {
     /// Gradient steps; 30.
-    #[serde(default = "thirty")]
+    #[serde(default = "default_steps")]
     pub steps: u64,
     /// The length of a step.
     #[serde(default)]
     pub step_size: Option<Pixels>,
     /// κ, in logits: by how much an example should be wrong; 50.
-    #[serde(default = "fifty")]
+    #[serde(default = "default_kappa")]
     pub kappa: f64,
     /// Which code's loss.
     #[serde(default)]
@@ -40,7 +40,7 @@ pub struct Cw {
     #[serde(default)]
     pub clip_start: bool,
     /// Independent tries, of which the worst for the network counts.
-    #[serde(default = "one")]
+    #[serde(default = "default_restarts")]
     pub restarts: u64,
     /// The batch-norm mode in which the network is attacked.
     #[serde(default)]
@@ -60,28 +60,28 @@ pub enum Variant {
     BatchSum,
 }
 
-fn thirty() -> u64 {
+fn default_steps() -> u64 {
     30
 }
 
-fn fifty() -> f64 {
+fn default_kappa() -> f64 {
     50.0
 }
 
-fn one() -> u64 {
+fn default_restarts() -> u64 {
     1
 }
 
 impl Default for Cw {
     fn default() -> Self {
         Self {
-            steps: thirty(),
+            steps: default_steps(),
             step_size: None,
-            kappa: fifty(),
+            kappa: default_kappa(),
             variant: Variant::default(),
             start: Start::default(),
             clip_start: false,
-            restarts: one(),
+            restarts: default_restarts(),
             batch_norm: BatchNorm::default(),
         }
     }

@@ -16,6 +16,8 @@
 //! Deviations: the draws follow the example; the clean images are classified once, not once per class; the image found
 //! is not classified again.
 
+mod projection;
+
 use candle_core::{DType, Result, Tensor};
 use models::Classifier;
 use random::{Purpose, Stream};
@@ -23,11 +25,12 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::apgd::{hundred, one};
-use crate::apgd_t::resolve_targets;
+use self::projection::length;
+pub(crate) use self::projection::to_plane;
 use crate::host::{doubles, placed};
 use crate::losses::at;
 use crate::survivors::{Draws, Examples, Survivors, numbers, wrong};
+use crate::targets::resolve_targets;
 use crate::{Attack, Batch, BatchNorm, Cost, Description, Invalid, Method, Norm, Perturbed, Probe, Setting, Threat};
 
 /// The fast adaptive boundary attack.
@@ -35,22 +38,22 @@ use crate::{Attack, Batch, BatchNorm, Cost, Description, Invalid, Method, Norm, 
 #[serde(deny_unknown_fields)]
 pub struct Fab {
     /// Steps of one try; 100.
-    #[serde(default = "hundred")]
+    #[serde(default = "default_steps")]
     pub steps: u64,
     /// Which boundary is approached; that to each of 9 classes, or of all wrong ones if there are fewer.
     #[serde(default)]
     pub aim: Option<Aim>,
     /// Independent tries, for each class if it is targeted; 1.
-    #[serde(default = "one")]
+    #[serde(default = "default_restarts")]
     pub restarts: u64,
     /// α_max, the most weight that the path from the image has; 0.1.
-    #[serde(default = "tenth")]
+    #[serde(default = "default_alpha_max")]
     pub alpha_max: f64,
     /// β, what is left of the change after a success; 0.9.
-    #[serde(default = "nine_tenths")]
+    #[serde(default = "default_beta")]
     pub beta: f64,
     /// η, how far past the plane a step goes; 1.05.
-    #[serde(default = "past")]
+    #[serde(default = "default_eta")]
     pub eta: f64,
 }
 
@@ -68,30 +71,36 @@ pub enum Aim {
 const SHORTEST: f64 = 1e-8;
 /// Pixels that are not worth another thread.
 const SMALL_WORK: usize = 1 << 14;
-/// Weights of a plane that count as 0 under L2.
-const FLAT: f64 = 1e-8;
 
-fn tenth() -> f64 {
+fn default_steps() -> u64 {
+    100
+}
+
+fn default_restarts() -> u64 {
+    1
+}
+
+fn default_alpha_max() -> f64 {
     0.1
 }
 
-fn nine_tenths() -> f64 {
+fn default_beta() -> f64 {
     0.9
 }
 
-fn past() -> f64 {
+fn default_eta() -> f64 {
     1.05
 }
 
 impl Default for Fab {
     fn default() -> Self {
         Self {
-            steps: hundred(),
+            steps: default_steps(),
             aim: None,
-            restarts: one(),
-            alpha_max: tenth(),
-            beta: nine_tenths(),
-            eta: past(),
+            restarts: default_restarts(),
+            alpha_max: default_alpha_max(),
+            beta: default_beta(),
+            eta: default_eta(),
         }
     }
 }
@@ -349,74 +358,6 @@ fn nearest_plane(probe: &mut Probe<'_>, points: &Tensor, labels: &Tensor, norm: 
     Ok(planes)
 }
 
-/// The smallest change d with ⟨w, d⟩ = −`value` that keeps `point` in `[0, 1]`. Where no change reaches the plane, the
-/// corner of `[0, 1]` nearest to it; pixels without weight stay.
-///
-/// Each pixel moves against the sign of `value`·w until it meets the edge of `[0, 1]`: L∞ all by the same λ, L2 in
-/// proportion λ to |w|. λ solves Σ |w|·moved = |`value`|, which is piecewise linear in λ; the pieces end where pixels
-/// meet the edge.
-pub(crate) fn to_plane(norm: Norm, point: &[f64], normal: &[f64], value: f64) -> Vec<f64> {
-    // Towards smaller ⟨w, q⟩ if the value is positive.
-    let sign = if value >= 0.0 { 1.0 } else { -1.0 };
-    let need = value.abs();
-    let flat = if norm == Norm::L2 { FLAT } else { 0.0 };
-    // (λ at which the pixel meets the edge, its share of the slope), for each pixel with weight.
-    let mut edges = Vec::with_capacity(point.len());
-    let mut slope = 0.0;
-    for (&pixel, &weight) in point.iter().zip(normal) {
-        if weight.abs() <= flat {
-            continue;
-        }
-        let room = room(pixel, sign * weight);
-        let (edge, share) = match norm {
-            Norm::Linf => (room, weight.abs()),
-            Norm::L2 => (room / weight.abs(), weight * weight),
-        };
-        slope += share;
-        edges.push((edge, share));
-    }
-    edges.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut lambda, mut gained) = (0.0, 0.0);
-    let mut reached = need == 0.0;
-    for (edge, share) in edges {
-        let next = gained + slope * (edge - lambda);
-        if next >= need && slope > 0.0 {
-            lambda += (need - gained) / slope;
-            reached = true;
-            break;
-        }
-        (lambda, gained) = (edge, next);
-        slope -= share;
-    }
-    if !reached {
-        lambda = f64::INFINITY;
-    }
-    let moved = point.iter().zip(normal).map(|(&pixel, &weight)| {
-        if weight.abs() <= flat {
-            return 0.0;
-        }
-        let wish = match norm {
-            Norm::Linf => lambda,
-            Norm::L2 => lambda * weight.abs(),
-        };
-        -(sign * weight).signum() * wish.min(room(pixel, sign * weight))
-    });
-    moved.collect()
-}
-
-/// How far a pixel can move against the sign of `weight`.
-fn room(pixel: f64, weight: f64) -> f64 {
-    let room = if weight > 0.0 { pixel } else { 1.0 - pixel };
-    room.max(0.0)
-}
-
-fn length(norm: Norm, values: impl Iterator<Item = f64>) -> f64 {
-    match norm {
-        Norm::Linf => values.fold(0.0, |largest, value| largest.max(value.abs())),
-        Norm::L2 => values.map(|value| value * value).sum::<f64>().sqrt(),
-    }
-}
-
 /// x + ½ε·t/‖t‖, t uniform in `[−1, 1)` (L2: normal), cut to `[0, 1]`.
 fn sphere(threat: &Threat, batch: &Batch, run: u64, draws: &dyn Draws) -> Result<Tensor> {
     let mut points = doubles(&batch.images)?;
@@ -443,62 +384,8 @@ fn sphere(threat: &Threat, batch: &Batch, run: u64, draws: &dyn Draws) -> Result
 mod tests {
     use super::*;
     use crate::Family;
-    use crate::testing::{assert_near, setting, tensor as doubles_of, waves};
-    use proptest::prelude::*;
-
-    #[test]
-    fn projections_worked_by_hand() {
-        let check = |norm, value: f64, expected: &[f64]| {
-            let change = to_plane(norm, &[0.5, 0.9, 0.1, 0.3], &[1.0, -2.0, 2.0, 0.0], value);
-            assert_near(
-                &format!("{norm} {value}"),
-                &doubles_of(&change, &[4]),
-                &doubles_of(expected, &[4]),
-                1e-12,
-            );
-        };
-        // Slope 5 until the second and third pixel meet the edge, both after 0.1.
-        check(Norm::Linf, 0.25, &[-0.05, 0.05, -0.05, 0.0]);
-        check(Norm::Linf, 0.7, &[-0.3, 0.1, -0.1, 0.0]);
-        // The corner: 0.5 + 0.2 + 0.2.
-        check(Norm::Linf, 2.0, &[-0.5, 0.1, -0.1, 0.0]);
-        check(Norm::Linf, -0.5, &[0.1, -0.1, 0.1, 0.0]);
-        check(Norm::Linf, 0.0, &[0.0; 4]);
-        // λ·(1 + 4 + 4) until λ·2 = 0.1.
-        check(Norm::L2, 0.27, &[-0.03, 0.06, -0.06, 0.0]);
-        check(Norm::L2, 0.6, &[-0.2, 0.1, -0.1, 0.0]);
-        check(Norm::L2, 2.0, &[-0.5, 0.1, -0.1, 0.0]);
-    }
-
-    proptest! {
-        #[test]
-        fn a_projection_reaches_the_plane_inside_the_box_and_no_random_change_is_shorter(
-            point in prop::collection::vec(0f64..=1.0, 7), normal in prop::collection::vec(-2f64..2.0, 7),
-            value in -6f64..6.0, l2: bool, seed: u64,
-        ) {
-            let norm = if l2 { Norm::L2 } else { Norm::Linf };
-            let change = to_plane(norm, &point, &normal, value);
-            prop_assert!(point.iter().zip(&change).all(|(x, d)| (-1e-12..=1.0 + 1e-12).contains(&(x + d))));
-            let gained = |change: &[f64]| normal.iter().zip(change).map(|(w, d)| w * d).sum::<f64>();
-            let left = value + gained(&change);
-            let most: f64 = point.iter().zip(&normal).map(|(&x, &w)| w.abs() * room(x, w * value.signum())).sum();
-            if most < value.abs() {
-                prop_assert!((left.abs() - (value.abs() - most)).abs() < 1e-9, "not the corner: {} left", left);
-                return Ok(());
-            }
-            prop_assert!(left.abs() < 1e-9, "{} from the plane", left);
-            // Changes within the plane, cut to the box, that still lie on it are at least as long.
-            let length_of = |change: &[f64]| length(norm, change.iter().copied());
-            let draws = Stream::new(seed).normal(&[0], 7);
-            let square = normal.iter().map(|w| w * w).sum::<f64>().max(1e-12);
-            let draws: Vec<f64> = draws.iter().map(|&draw| f64::from(draw)).collect();
-            let away = gained(&draws) / square;
-            let other: Vec<f64> = (0..7).map(|i| change[i] + 0.01 * (draws[i] - away * normal[i])).collect();
-            if point.iter().zip(&other).all(|(x, d)| (0.0..=1.0).contains(&(x + d))) {
-                prop_assert!(length_of(&other) >= length_of(&change) - 1e-9);
-            }
-        }
-    }
+    use crate::fixtures::{setting, waves};
+    use testing::{assert_near, tensor as doubles_of};
 
     #[test]
     fn other_tries_start_at_half_the_radius() {

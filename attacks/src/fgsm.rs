@@ -21,7 +21,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Fgsm {
     /// Where the one gradient is taken.
-    #[serde(default = "image")]
+    #[serde(default = "default_start")]
     pub start: Start,
     /// Whether the start is brought into the ball and `[0, 1]` before the gradient.
     #[serde(default)]
@@ -34,14 +34,14 @@ pub struct Fgsm {
     pub batch_norm: BatchNorm,
 }
 
-fn image() -> Start {
+fn default_start() -> Start {
     Start::None
 }
 
 impl Default for Fgsm {
     fn default() -> Self {
         Self {
-            start: image(),
+            start: default_start(),
             clip_start: false,
             loss: Loss::default(),
             batch_norm: BatchNorm::default(),

@@ -116,8 +116,8 @@ fn without(logits: &Tensor, index: &Tensor) -> Result<Tensor> {
 mod tests {
     use super::*;
     use crate::Loss;
-    use crate::testing::{assert_gradient, assert_near, tensor};
     use candle_core::Device;
+    use testing::{assert_gradient, assert_near, tensor};
 
     /// Right, wrong, and nearly tied; labels 0, 1, 2.
     fn example() -> (Tensor, Tensor, Tensor) {

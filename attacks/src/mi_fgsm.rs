@@ -11,24 +11,21 @@ use random::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ball::{Ball, Length, l1_norms};
-use crate::di_fgsm::Diversity;
-use crate::{
-    Attack, Batch, BatchNorm, Description, Invalid, Loss, Method, Perturbed, Pixels, Probe, Setting, Start, Threat,
-};
+use crate::momentum::{Momentum, Variation};
+use crate::{Attack, Batch, BatchNorm, Description, Invalid, Loss, Method, Perturbed, Pixels, Setting, Threat};
 
 /// The momentum iterative method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MiFgsm {
     /// Gradient steps; 10.
-    #[serde(default = "ten")]
+    #[serde(default = "default_steps")]
     pub steps: u64,
     /// The length of a step.
     #[serde(default)]
     pub step_size: Option<Pixels>,
     /// μ, how much of the gathered direction is kept; 1.
-    #[serde(default = "whole")]
+    #[serde(default = "default_decay")]
     pub decay: f64,
     /// The loss ascended.
     #[serde(default)]
@@ -38,22 +35,34 @@ pub struct MiFgsm {
     pub batch_norm: BatchNorm,
 }
 
-pub(crate) fn ten() -> u64 {
+fn default_steps() -> u64 {
     10
 }
 
-pub(crate) fn whole() -> f64 {
+fn default_decay() -> f64 {
     1.0
 }
 
 impl Default for MiFgsm {
     fn default() -> Self {
         Self {
-            steps: ten(),
+            steps: default_steps(),
             step_size: None,
-            decay: whole(),
+            decay: default_decay(),
             loss: Loss::default(),
             batch_norm: BatchNorm::default(),
+        }
+    }
+}
+
+impl MiFgsm {
+    fn as_momentum(&self) -> Momentum {
+        Momentum {
+            steps: self.steps,
+            step_size: self.step_size,
+            decay: self.decay,
+            loss: self.loss,
+            batch_norm: self.batch_norm,
         }
     }
 }
@@ -66,24 +75,10 @@ impl Method for MiFgsm {
     const EXAMPLE: &'static str = r#"{"steps": 10, "decay": 1.0}"#;
 
     fn resolve(&mut self, setting: &Setting) -> std::result::Result<(), Invalid> {
-        crate::positive("steps", self.steps)?;
-        if self.step_size.is_none() {
-            self.step_size = Some(setting.step_size(self.steps)?);
-        }
-        crate::check_step_size(self.step_size, setting)?;
-        if !(self.decay.is_finite() && self.decay >= 0.0) {
-            return Err(Invalid::new(
-                "decay",
-                format!("decay is {}; it must be 0 or more, usually 1", self.decay),
-            ));
-        }
-        if self.loss == Loss::Kl {
-            return Err(Invalid::new(
-                "loss",
-                "at the image itself the kl loss has gradient 0; use pgd with a random start",
-            ));
-        }
-        self.loss.check(setting.classes)
+        let mut momentum = self.as_momentum();
+        momentum.resolve(setting)?;
+        self.step_size = momentum.step_size;
+        Ok(())
     }
 }
 
@@ -99,14 +94,7 @@ impl Attack for MiFgsm {
     }
 
     fn describe(&self) -> Description {
-        Description {
-            steps: Some(self.steps),
-            step_size: self.step_size,
-            restarts: Some(1),
-            loss: Some(self.loss.to_string()),
-            start: Some(Start::None.to_string()),
-            batch_norm: Some(self.batch_norm.to_string()),
-        }
+        self.as_momentum().describe()
     }
 }
 
@@ -120,58 +108,11 @@ impl MiFgsm {
         _: &Stream,
         observe: &mut dyn FnMut(u64, &Tensor) -> Result<()>,
     ) -> Result<Perturbed> {
-        let momentum = Momentum {
-            attack: self,
-            seen: &mut |_, _| Ok(None),
+        let variation = Variation {
+            transform: &mut |_, _| Ok(None),
             smooth: &|gradient| Ok(gradient.clone()),
             observe,
         };
-        momentum.climb(classifier, batch, threat)
-    }
-}
-
-/// MI-FGSM with the places open at which its variants differ.
-pub(crate) struct Momentum<'a> {
-    pub(crate) attack: &'a MiFgsm,
-    /// The change that the network sees in a step (from 1) on images, if any.
-    pub(crate) seen: &'a mut dyn FnMut(u64, &Tensor) -> Result<Option<Diversity>>,
-    /// What is done to a gradient before it is gathered.
-    pub(crate) smooth: &'a dyn Fn(&Tensor) -> Result<Tensor>,
-    /// Sees the images after each step, counted from 1.
-    pub(crate) observe: &'a mut dyn FnMut(u64, &Tensor) -> Result<()>,
-}
-
-impl Momentum<'_> {
-    pub(crate) fn climb(self, classifier: &dyn Classifier, batch: &Batch, threat: &Threat) -> Result<Perturbed> {
-        let attack = self.attack;
-        let Some(step_size) = attack.step_size else {
-            candle_core::bail!("mi-fgsm: step_size is open; resolve the configuration first");
-        };
-        let mut probe = Probe::new(classifier, attack.batch_norm)?;
-        let clean_logits = probe.clean_logits(&attack.loss, &batch.images)?;
-        let ball = Ball::new(threat, &batch.images)?;
-        let length = Length::Same(step_size.value());
-        let mut images = batch.images.detach();
-        let mut direction = images.zeros_like()?;
-        for step in 1..=attack.steps {
-            let change = (self.seen)(step, &images)?;
-            let shown = match &change {
-                Some(change) => change.apply(&images)?,
-                None => images.clone(),
-            };
-            let slope = probe.slope(&shown, |logits| {
-                attack.loss.per_example(logits, &batch.labels, clean_logits.as_ref())
-            })?;
-            let gradient = match &change {
-                Some(change) => change.pull_back(&slope.gradient)?,
-                None => slope.gradient,
-            };
-            let gradient = (self.smooth)(&gradient)?;
-            let scaled = gradient.broadcast_div(&l1_norms(&gradient)?.maximum(1e-6)?)?;
-            direction = ((direction * attack.decay)? + scaled)?;
-            images = ball.ascend(&images, &direction, &length)?;
-            (self.observe)(step, &images)?;
-        }
-        probe.finish(images)
+        self.as_momentum().ascend(classifier, batch, threat, variation)
     }
 }

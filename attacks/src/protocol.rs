@@ -97,7 +97,7 @@ pub fn check_step_size(step_size: Option<Pixels>, setting: &Setting) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::setting;
+    use crate::fixtures::setting;
 
     #[test]
     fn defaults_are_those_of_the_literature() {

@@ -1,19 +1,6 @@
-//! Some rows of a batch.
+//! Selecting and replacing the rows of a tensor.
 
 use candle_core::{Result, Tensor};
-
-use crate::Batch;
-
-impl Batch {
-    /// The examples at these places.
-    pub fn select(&self, rows: &[usize]) -> Result<Self> {
-        Ok(Self {
-            images: select_rows(&self.images, rows)?,
-            labels: select_rows(&self.labels, rows)?,
-            ids: rows.iter().map(|&row| self.ids[row]).collect(),
-        })
-    }
-}
 
 /// The rows of a tensor at these places.
 pub fn select_rows(tensor: &Tensor, rows: &[usize]) -> Result<Tensor> {

@@ -16,7 +16,6 @@ use random::{Purpose, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::apgd::hundred;
 use crate::ball::{Ball, per_image};
 use crate::host::placed;
 use crate::losses::margin;
@@ -32,16 +31,16 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Spsa {
     /// Steps of Adam; 100.
-    #[serde(default = "hundred")]
+    #[serde(default = "default_steps")]
     pub steps: u64,
     /// Queries for one estimate of the gradient, two for each direction; 128.
-    #[serde(default = "samples")]
+    #[serde(default = "default_samples")]
     pub samples: u64,
     /// δ, how far the probing points lie from the image in every pixel; 0.01.
-    #[serde(default = "hundredth")]
+    #[serde(default = "default_delta")]
     pub delta: Pixels,
     /// Adam's rate: about how far a pixel moves in a step; 0.01.
-    #[serde(default = "hundredth")]
+    #[serde(default = "default_step_size")]
     pub step_size: Pixels,
 }
 
@@ -49,21 +48,29 @@ pub struct Spsa {
 const DECAYS: (f64, f64) = (0.9, 0.999);
 const FLOOR: f64 = 1e-8;
 
-fn samples() -> u64 {
+fn default_steps() -> u64 {
+    100
+}
+
+fn default_samples() -> u64 {
     128
 }
 
-fn hundredth() -> Pixels {
+fn default_delta() -> Pixels {
+    Pixels::new(1, 100)
+}
+
+fn default_step_size() -> Pixels {
     Pixels::new(1, 100)
 }
 
 impl Default for Spsa {
     fn default() -> Self {
         Self {
-            steps: hundred(),
-            samples: samples(),
-            delta: hundredth(),
-            step_size: hundredth(),
+            steps: default_steps(),
+            samples: default_samples(),
+            delta: default_delta(),
+            step_size: default_step_size(),
         }
     }
 }
@@ -107,9 +114,10 @@ impl Attack for Spsa {
         let mut queries = Queries::start(batch.ids.len());
         let mut stay = Vec::new();
         for (row, wrong) in wrong(&examples.clean_logits, &batch.labels)?.into_iter().enumerate() {
-            match wrong {
-                true => queries[row].until_success = Some(0),
-                false => stay.push(row),
+            if wrong {
+                queries[row].until_success = Some(0);
+            } else {
+                stay.push(row);
             }
         }
         let mut images = examples.batch.images.clone();
@@ -247,8 +255,9 @@ impl Descent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Linear, assert_near, setting, tensor};
+    use crate::fixtures::setting;
     use crate::{Family, Norm};
+    use testing::{Linear, assert_near, tensor};
 
     #[test]
     fn the_estimate_tends_to_the_gradient() {

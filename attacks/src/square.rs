@@ -16,18 +16,19 @@
 //! As in the authors' code, a window never touches the last row or column unless it fills the image. Deviation: every
 //! example draws its own squares, where the authors' batch shares one, so that results do not depend on the batch.
 
+mod pattern;
+
 use candle_core::{Result, Tensor};
 use models::Classifier;
 use random::{Purpose, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::apgd::one;
+use self::pattern::{Window, hills};
 use crate::ball::{Ball, l2_norms};
 use crate::host::placed;
 use crate::losses::margin;
 use crate::rows::select_rows;
-use crate::square_pattern::{Window, hills};
 use crate::survivors::{Draws, Examples, Survivors, choose, numbers, wrong};
 use crate::{
     Attack, Batch, BatchNorm, Cost, Description, Invalid, Method, Norm, Perturbed, Probe, Queries, Setting, Threat,
@@ -38,13 +39,13 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Square {
     /// Proposals of one try, each a query; 5000.
-    #[serde(default = "five_thousand")]
+    #[serde(default = "default_queries")]
     pub queries: u64,
     /// Independent tries; 1.
-    #[serde(default = "one")]
+    #[serde(default = "default_restarts")]
     pub restarts: u64,
     /// p at first, the share of the image that a square covers; 0.8.
-    #[serde(default = "four_fifths")]
+    #[serde(default = "default_p_init")]
     pub p_init: f64,
     /// Whether the schedule of p, made for 10,000 queries, is stretched to the number there are.
     #[serde(default)]
@@ -58,20 +59,24 @@ const SCHEDULE: f64 = 10_000.0;
 /// Keeps quotients of norms finite.
 const TINY: f64 = 1e-12;
 
-pub(crate) fn five_thousand() -> u64 {
+fn default_queries() -> u64 {
     5000
 }
 
-fn four_fifths() -> f64 {
+fn default_restarts() -> u64 {
+    1
+}
+
+fn default_p_init() -> f64 {
     0.8
 }
 
 impl Default for Square {
     fn default() -> Self {
         Self {
-            queries: five_thousand(),
-            restarts: one(),
-            p_init: four_fifths(),
+            queries: default_queries(),
+            restarts: default_restarts(),
+            p_init: default_p_init(),
             rescale_schedule: false,
         }
     }
@@ -429,9 +434,10 @@ fn sign(draw: f32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_near, setting, tensor, waves};
+    use crate::fixtures::{setting, waves};
     use crate::{Family, Pixels};
     use reference::doubles;
+    use testing::{assert_near, tensor};
 
     #[test]
     fn an_l2_move_worked_by_hand() {

@@ -14,31 +14,31 @@ use random::{Purpose, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::di_fgsm::{Diversity, check_diversity, nine_tenths};
-use crate::mi_fgsm::{Momentum, ten, whole};
-use crate::{Attack, Batch, BatchNorm, Description, Invalid, Loss, Method, MiFgsm, Perturbed, Pixels, Setting, Threat};
+use crate::diversity::{self, Diversity};
+use crate::momentum::{Momentum, Variation};
+use crate::{Attack, Batch, BatchNorm, Description, Invalid, Loss, Method, Perturbed, Pixels, Setting, Threat};
 
 /// MI-FGSM with gradients smoothed over shifts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TiFgsm {
     /// Gradient steps; 10.
-    #[serde(default = "ten")]
+    #[serde(default = "default_steps")]
     pub steps: u64,
     /// The length of a step.
     #[serde(default)]
     pub step_size: Option<Pixels>,
     /// μ, how much of the gathered direction is kept; 1.
-    #[serde(default = "whole")]
+    #[serde(default = "default_decay")]
     pub decay: f64,
     /// Height and width of W in pixels, odd; 5.
-    #[serde(default = "five")]
+    #[serde(default = "default_kernel")]
     pub kernel: u64,
     /// How often an image is changed before the network sees it, as in `di-fgsm`; 0.
     #[serde(default)]
     pub probability: f64,
     /// The smallest height that it is shrunk to, as a share; 0.9.
-    #[serde(default = "nine_tenths")]
+    #[serde(default = "default_rate")]
     pub rate: f64,
     /// The loss ascended.
     #[serde(default)]
@@ -48,19 +48,31 @@ pub struct TiFgsm {
     pub batch_norm: BatchNorm,
 }
 
-fn five() -> u64 {
+fn default_steps() -> u64 {
+    10
+}
+
+fn default_decay() -> f64 {
+    1.0
+}
+
+fn default_kernel() -> u64 {
     5
+}
+
+fn default_rate() -> f64 {
+    0.9
 }
 
 impl Default for TiFgsm {
     fn default() -> Self {
         Self {
-            steps: ten(),
+            steps: default_steps(),
             step_size: None,
-            decay: whole(),
-            kernel: five(),
+            decay: default_decay(),
+            kernel: default_kernel(),
             probability: 0.0,
-            rate: nine_tenths(),
+            rate: default_rate(),
             loss: Loss::default(),
             batch_norm: BatchNorm::default(),
         }
@@ -68,8 +80,8 @@ impl Default for TiFgsm {
 }
 
 impl TiFgsm {
-    fn as_mi_fgsm(&self) -> MiFgsm {
-        MiFgsm {
+    fn as_momentum(&self) -> Momentum {
+        Momentum {
             steps: self.steps,
             step_size: self.step_size,
             decay: self.decay,
@@ -87,9 +99,9 @@ impl Method for TiFgsm {
     const EXAMPLE: &'static str = r#"{"steps": 10, "kernel": 5}"#;
 
     fn resolve(&mut self, setting: &Setting) -> std::result::Result<(), Invalid> {
-        let mut plain = self.as_mi_fgsm();
-        plain.resolve(setting)?;
-        self.step_size = plain.step_size;
+        let mut momentum = self.as_momentum();
+        momentum.resolve(setting)?;
+        self.step_size = momentum.step_size;
         if self.kernel.is_multiple_of(2) {
             let message = format!(
                 "kernel is {}; it must be odd, so that it has a middle, such as 5",
@@ -97,7 +109,7 @@ impl Method for TiFgsm {
             );
             return Err(Invalid::new("kernel", message));
         }
-        check_diversity(self.probability, self.rate)
+        diversity::check(self.probability, self.rate)
     }
 }
 
@@ -111,9 +123,8 @@ impl Attack for TiFgsm {
     ) -> Result<Perturbed> {
         let moves = random.of(Purpose::AttackMove);
         let kernel = gaussian(self.kernel as usize);
-        let momentum = Momentum {
-            attack: &self.as_mi_fgsm(),
-            seen: &mut |step, images| {
+        let variation = Variation {
+            transform: &mut |step, images| {
                 if self.probability == 0.0 {
                     return Ok(None);
                 }
@@ -122,11 +133,11 @@ impl Attack for TiFgsm {
             smooth: &|gradient| smooth(gradient, &kernel),
             observe: &mut |_, _| Ok(()),
         };
-        momentum.climb(classifier, batch, threat)
+        self.as_momentum().ascend(classifier, batch, threat, variation)
     }
 
     fn describe(&self) -> Description {
-        self.as_mi_fgsm().describe()
+        self.as_momentum().describe()
     }
 }
 
@@ -156,8 +167,9 @@ fn smooth(gradient: &Tensor, kernel: &[f64]) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Linear, Wave, assert_near, setting, tensor, waves};
-    use crate::{Family, Norm, Start, Stream};
+    use crate::fixtures::{setting, waves};
+    use crate::{Family, MiFgsm, Norm, Start};
+    use testing::{Linear, Wave, assert_near, tensor};
 
     #[test]
     fn the_kernel_of_the_paper() {

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use attacks::{
-    Attack, AutoAttack, Batch, BatchNorm, Cw, Family, Method, Norm, Pgd, Probe, Progress, Setting, Threat, Version,
+    Attack, AutoAttack, Batch, BatchNorm, Cw, Family, Method, Norm, Pgd, Probe, Progress, Sequence, Setting, Threat,
+    Version,
 };
 use candle_core::{D, DType, Device, Tensor};
 use models::{Checkpoint, Classifier, Mode, Network};

@@ -346,7 +346,7 @@ mod tests {
     fn reference_augment() {
         reference::run("augment", &[], |case| {
             if case.kind() != "augment" {
-                return false;
+                return Err(case.unknown_kind());
             }
             let [height, pad] = ["hw", "pad"].map(|name| case.hyper(name) as usize);
             let shape = [case.hyper("C") as usize, height, height];
@@ -375,7 +375,7 @@ mod tests {
                 }
                 assert_eq!(out, floats(name), "{name}");
             }
-            true
+            Ok(())
         });
     }
 

@@ -1,7 +1,9 @@
+//! Images with their labels, in memory.
+
 use sha2::{Digest, Sha256};
 
 use crate::DataError;
-use crate::verify::hex;
+use crate::checksum::hex;
 
 /// Images with a class each. Invariant: `pixels` is `[len, C, H, W]` for `labels` of length `len`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The readers of single files, out of bytes: for those who check them.
+//! The readers of single files, for checks of their robustness.
 
 use crate::verify::Record;
 use crate::{cifar, idx};
@@ -9,9 +9,10 @@ use crate::{cifar, idx};
 /// # Errors
 /// What is wrong, and where.
 pub fn idx(content: &[u8], item: &[usize], most: usize, packed: bool) -> Result<Vec<u8>, String> {
-    let elements = match packed {
-        true => idx::parse_packed(content, item, most),
-        false => idx::parse(&mut &content[..], item, most),
+    let elements = if packed {
+        idx::parse_packed(content, item, most)
+    } else {
+        idx::parse(&mut &content[..], item, most)
     };
     elements.map_err(|(place, problem)| format!("{place}: {problem}"))
 }

@@ -82,7 +82,7 @@ type Problem = (String, String);
 
 pub(crate) fn parse_packed(content: &[u8], item: &[usize], most: usize) -> Result<Vec<u8>, Problem> {
     if !content.starts_with(&[0x1f, 0x8b]) {
-        return Err(("its start".into(), "it is no gzip file".into()));
+        return Err(("its start".into(), "it is not a gzip file".into()));
     }
     let mut decoder = GzDecoder::new(content);
     let elements = parse(&mut decoder, item, most)?;
@@ -250,7 +250,7 @@ pub(crate) mod tests {
         let mut checksum = good.clone();
         *checksum.last_mut().unwrap() ^= 1;
         assert!(parse_packed(&checksum, &[], 9).is_err());
-        assert!(parse_packed(b"<html>", &[], 9).unwrap_err().1.contains("no gzip"));
+        assert!(parse_packed(b"<html>", &[], 9).unwrap_err().1.contains("not a gzip"));
     }
 
     proptest! {

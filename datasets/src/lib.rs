@@ -15,30 +15,44 @@
 //! [`fetch`] uses the network. A data set whose files are not the official ones is refused unless the
 //! caller asks for it ([`Verify::No`]); then [`Dataset::verified`] is false.
 //!
-//! A data set is one file with its [`Entry`] and one line in [`entries`].
+//! A data set is one file with its [`Entry`] and one line in `catalogue.rs`.
+
+mod error;
+mod root;
+
+mod checksum;
+mod dataset;
+mod split;
 
 mod augment;
-mod cifar;
+
+mod entry;
+
 mod cifar10;
 mod cifar100;
-mod dataset;
 mod digits;
-mod entry;
-mod error;
 mod fashion_mnist;
-mod fetch;
-pub mod formats;
-mod idx;
 mod mnist;
-mod root;
-mod split;
+
+mod catalogue;
 mod verify;
 
+mod cifar;
+mod idx;
+
+mod read;
+
+mod fetch;
+
+pub mod formats;
+
 pub use augment::{Augment, Crop, Draw, Padding, crop, flip};
+pub use catalogue::{entries, entry};
 pub use dataset::{Dataset, Split};
-pub use entry::{Entry, Family, entries, entry, load};
+pub use entry::{Entry, Family};
 pub use error::DataError;
 pub use fetch::{Mirrors, Progress, fetch};
+pub use read::load;
 pub use root::root;
 pub use split::{HoldOut, hold_out, limit};
 pub use verify::Verify;

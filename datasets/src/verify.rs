@@ -1,13 +1,13 @@
+//! Whether the files of a data set are the official ones.
+
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
-use crate::{DataError, entry};
+use crate::checksum::{hex, md5_hex};
+use crate::{DataError, catalogue};
 
 /// Whether files must be proven to be the official ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,7 +15,7 @@ pub enum Verify {
     /// Anything else is an error.
     #[default]
     Yes,
-    /// Anything well-formed will do; [`crate::Dataset::verified`] tells whether it is official.
+    /// Any well-formed file is read; [`crate::Dataset::verified`] says whether it is official.
     No,
 }
 
@@ -25,7 +25,7 @@ impl From<bool> for Verify {
     }
 }
 
-/// The name of a [`Record`] beside the files it vouches for.
+/// The name of a [`Record`], beside the files that it is about.
 pub(crate) const RECORD: &str = "rampart-verified.json";
 
 /// What was unpacked from an archive whose checksum was official.
@@ -41,14 +41,14 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The record in a folder; none if it is absent, unreadable or about another archive.
+    /// The record in a folder; `None` if it is absent, unreadable or about another archive.
     pub(crate) fn read(folder: &Path, archive_md5: &str) -> Option<Self> {
         let text = std::fs::read(folder.join(RECORD)).ok()?;
         let record: Self = serde_json::from_slice(&text).ok()?;
         (record.md5 == archive_md5).then_some(record)
     }
 
-    /// Whether it vouches for this content of this file.
+    /// Whether the record has the checksum of this content of this file.
     pub(crate) fn covers(&self, file: &str, content: &[u8]) -> bool {
         self.files
             .get(file)
@@ -72,10 +72,10 @@ pub(crate) fn check(
     let reason = match official {
         Some(official) if found == official => return Ok(true),
         Some(official) => format!("its md5 is {found} instead of {official}"),
-        None => "no official checksum is known for it as it lies here".to_string(),
+        None => "no official checksum is known for it in this form".to_string(),
     };
     // MNIST and its successors share their file names, so one is easily taken for another.
-    if let Some(owner) = entry::owner(&found).filter(|owner| *owner != name) {
+    if let Some(owner) = catalogue::owner(&found).filter(|owner| *owner != name) {
         return Err(DataError::Format {
             name,
             file: file.to_path_buf(),
@@ -91,27 +91,6 @@ pub(crate) fn check(
             reason,
         }),
     }
-}
-
-pub(crate) fn md5_hex(content: &[u8]) -> String {
-    hex(&Md5::digest(content))
-}
-
-/// The MD5 of a file too large to hold.
-pub(crate) fn md5_of_file(file: &Path) -> std::io::Result<String> {
-    let mut reader = File::open(file)?;
-    let mut hash = Md5::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match reader.read(&mut buffer)? {
-            0 => return Ok(hex(&hash.finalize())),
-            n => hash.update(&buffer[..n]),
-        }
-    }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

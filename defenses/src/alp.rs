@@ -55,7 +55,7 @@ impl Method for Alp {
             AlpForm::Probabilities => 1.0,
             AlpForm::Logits => 0.5,
         };
-        crate::check_weight("lambda", *self.lambda.get_or_insert(usual))?;
+        crate::fields::check_weight("lambda", *self.lambda.get_or_insert(usual))?;
         self.attack
             .resolve(setting, small_gaussian(), Loss::CrossEntropy)
             .map_err(|invalid| invalid.within("attack"))
@@ -65,7 +65,7 @@ impl Method for Alp {
 impl Alp {
     /// One value per example `[B]`.
     pub fn loss(&self, clean: &Tensor, robust: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let lambda = crate::resolved("lambda", self.lambda)?;
+        let lambda = crate::fields::resolved("lambda", self.lambda)?;
         let robust_loss = cross_entropy(robust, labels)?;
         match self.form {
             AlpForm::Probabilities => robust_loss + (probability_distance(clean, robust)? * lambda)?,

@@ -20,14 +20,14 @@ use attacks::Invalid;
 #[serde(deny_unknown_fields)]
 pub struct Averaging {
     /// τ, the share of the old average in the new one; 0.995.
-    #[serde(default = "usual_decay")]
+    #[serde(default = "default_decay")]
     pub decay: f64,
     /// The epoch, counted from 0, in which averaging begins; 0.
     #[serde(default)]
     pub start: u64,
 }
 
-fn usual_decay() -> f64 {
+fn default_decay() -> f64 {
     0.995
 }
 

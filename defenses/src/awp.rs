@@ -8,7 +8,7 @@
 //! that its weight decay sees them, and v is taken away afterwards; ‖·‖ is the Euclidean norm of one parameter. Their
 //! d is the step of a copy of the network under plain gradient descent, whose rate cancels: ours is the gradient itself.
 //! Batch norm's running statistics see the second evaluation only, as the copy keeps those of the first to itself.
-//! Dropout is drawn anew.
+//! Dropout is drawn again.
 //!
 //! Cost: one more forward and backward pass of the objective. The authors take γ = 0.01 for adversarial training from
 //! the first epoch on (`train_cifar10.py`), and for TRADES γ = 0.005 after 9 epochs (`train_trades_cifar.py`).
@@ -21,21 +21,21 @@ use models::{Network, Parameter};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Defense, Step};
+use crate::Step;
 
 /// Adversarial weight perturbation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Awp {
     /// γ, how far weights move, as a share of their norm; 0.005.
-    #[serde(default = "usual_gamma")]
+    #[serde(default = "default_gamma")]
     pub gamma: f64,
     /// Epochs at the beginning in which nothing moves; 0.
     #[serde(default)]
     pub warmup: u64,
 }
 
-fn usual_gamma() -> f64 {
+fn default_gamma() -> f64 {
     0.005
 }
 
@@ -57,24 +57,29 @@ impl Awp {
         epoch >= self.warmup
     }
 
-    /// The objective of a step at moved weights. They stay moved until [`Moved::back`], which comes after the
+    /// The objective of a step at moved weights. They stay moved until [`Moved::back`], which is called after the
     /// optimizer's step.
-    pub fn objective(&self, defense: &dyn Defense, step: &mut Step<'_>, network: &Network) -> Result<(Tensor, Moved)> {
+    pub fn objective(
+        &self,
+        mut objective: impl FnMut(&mut Step<'_>) -> Result<Tensor>,
+        step: &mut Step<'_>,
+        network: &Network,
+    ) -> Result<(Tensor, Moved)> {
         let moved = {
             let before = network.state()?;
-            let gradients = defense.objective(step)?.backward()?;
+            let gradients = objective(step)?.backward()?;
             step.cost.backwards += step.batch.ids.len() as u64;
             network.load_state(&before).map_err(candle_core::Error::wrap)?;
             self.ascend(network.parameters(), &gradients)?
         };
         step.again();
-        Ok((defense.objective(step)?, moved))
+        Ok((objective(step)?, moved))
     }
 
     /// Moves every parameter with more than one dimension by v.
     pub fn ascend(&self, parameters: &[Parameter], gradients: &GradStore) -> Result<Moved> {
         let mut moved = Moved(Vec::new());
-        for Parameter { var, .. } in parameters.iter().filter(|it| it.var.rank() > 1) {
+        for Parameter { var, .. } in parameters.iter().filter(|parameter| parameter.var.rank() > 1) {
             let Some(gradient) = gradients.get(var) else { continue };
             let gradient = gradient.detach();
             let scale = self.gamma * norm(var.as_tensor())? / (norm(&gradient)? + 1e-20);
@@ -112,12 +117,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::testing::{assert_near, settings, tensor, waves};
     use crate::{Memory, Optimizer, builtin};
     use attacks::{Batch, Threat};
     use candle_core::Device;
     use models::{Classifier, Mode, Role};
     use random::Stream;
+    use testing::{assert_near, settings, tensor, waves};
 
     const AWP: Awp = Awp { gamma: 0.1, warmup: 0 };
 
@@ -185,12 +190,12 @@ mod tests {
             }
             gradient
         };
-        let length = |v: &[f64; K * P]| v.iter().map(|it| it * it).sum::<f64>().sqrt();
+        let length = |v: &[f64; K * P]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
         let mut expected = start;
         let mut buffer: Option<[f64; K * P]> = None;
         for _ in 0..3 {
             let d = gradient(&expected);
-            let v = d.map(|it| 0.1 * length(&expected) / length(&d) * it);
+            let v = d.map(|x| 0.1 * length(&expected) / length(&d) * x);
             let moved: [f64; K * P] = std::array::from_fn(|i| expected[i] + v[i]);
             let g = gradient(&moved);
             let g: [f64; K * P] = std::array::from_fn(|i| g[i] + decay * moved[i]);
@@ -201,7 +206,7 @@ mod tests {
 
         let parameters = [parameter("w", &start, &[K, P])];
         let x = tensor(&images.concat(), &[3, P]);
-        let y = Tensor::new(labels.map(|it| it as u32).as_slice(), &Device::Cpu).unwrap();
+        let y = Tensor::new(labels.map(|label| label as u32).as_slice(), &Device::Cpu).unwrap();
         let loss = || {
             let logits = x.matmul(&parameters[0].var.t().unwrap()).unwrap();
             attacks::losses::cross_entropy(&logits, &y).unwrap().mean_all().unwrap()
@@ -247,12 +252,14 @@ mod tests {
             let gradients = first.backward().unwrap();
             network.load_state(&fresh).unwrap();
 
-            let mut it = step(&network, &batch, &setting.threat, &mut memory);
-            let (objective, moved) = AWP.objective(defense.as_ref(), &mut it, &network).unwrap();
+            let mut moved_step = step(&network, &batch, &setting.threat, &mut memory);
+            let (objective, moved) = AWP
+                .objective(|step| defense.objective(step), &mut moved_step, &network)
+                .unwrap();
             let what = entry.name;
-            let (again, total) = (it.perturbed.take(), it.cost);
+            let (again, total) = (moved_step.perturbed.take(), moved_step.cost);
             assert_eq!(images.map(numbers), again.map(numbers), "{what}: the same images");
-            assert_eq!(*it.memory, plain_memory, "{what}: remembered once");
+            assert_eq!(*moved_step.memory, plain_memory, "{what}: remembered once");
             assert_eq!(total.backwards, cost.backwards + 6, "{what}");
             assert!(total.forwards > cost.forwards, "{what}");
 

@@ -59,7 +59,7 @@ impl Method for Clp {
             ClpForm::Probabilities => 1.0,
             ClpForm::Logits | ClpForm::Pair => 0.5,
         };
-        crate::check_weight("lambda", *self.lambda.get_or_insert(usual))?;
+        crate::fields::check_weight("lambda", *self.lambda.get_or_insert(usual))?;
         if self.form == ClpForm::Pair && self.attack != InnerAttack::default() {
             return Err(Invalid::new(
                 "attack",
@@ -83,7 +83,7 @@ impl Clp {
             ClpForm::Logits => logit_distance(clean, robust),
             ClpForm::Pair => candle_core::bail!("the form `pair` has no adversary"),
         };
-        cross_entropy(clean, labels)? + (distance? * crate::resolved("lambda", self.lambda)?)?
+        cross_entropy(clean, labels)? + (distance? * crate::fields::resolved("lambda", self.lambda)?)?
     }
 
     /// The scalar of the form `pair`, from the mean of the cross entropy.
@@ -93,7 +93,7 @@ impl Clp {
             return Ok(natural);
         }
         let distance = logit_distance(&clean.narrow(0, 0, half)?, &clean.narrow(0, half, half)?)?;
-        natural + (distance.mean_all()? * crate::resolved("lambda", self.lambda)?)?
+        natural + (distance.mean_all()? * crate::fields::resolved("lambda", self.lambda)?)?
     }
 }
 

@@ -24,10 +24,10 @@ use crate::{Augmentation, Decay, Defense, InnerAttack, Length, Optimizer, Recipe
 #[serde(deny_unknown_fields)]
 pub struct Dynamic {
     /// The first threshold of FOSC; 0.5.
-    #[serde(default = "half")]
+    #[serde(default = "default_c_max")]
     pub c_max: f64,
     /// T′, the epoch at which the threshold reaches 0; 100, of the authors' 120.
-    #[serde(default = "hundred")]
+    #[serde(default = "default_until")]
     pub until: u64,
     /// The point from which FOSC measures; `image`, as in the paper.
     #[serde(default)]
@@ -40,19 +40,19 @@ pub struct Dynamic {
     pub attack: InnerAttack,
 }
 
-fn half() -> f64 {
+fn default_c_max() -> f64 {
     0.5
 }
 
-fn hundred() -> u64 {
+fn default_until() -> u64 {
     100
 }
 
 impl Default for Dynamic {
     fn default() -> Self {
         Self {
-            c_max: half(),
-            until: hundred(),
+            c_max: default_c_max(),
+            until: default_until(),
             origin: Origin::default(),
             weighted_by_loss: false,
             attack: InnerAttack::default(),
@@ -68,7 +68,7 @@ impl Method for Dynamic {
     const EXAMPLE: &'static str = r#"{"c_max": 0.5, "until": 100}"#;
 
     fn resolve(&mut self, setting: &Setting) -> std::result::Result<(), Invalid> {
-        crate::check_weight("c_max", self.c_max)?;
+        crate::fields::check_weight("c_max", self.c_max)?;
         attacks::positive("until", self.until)?;
         self.attack
             .resolve(setting, Start::Uniform, Loss::CrossEntropy)
@@ -96,12 +96,12 @@ impl Dynamic {
 impl Defense for Dynamic {
     fn objective(&self, step: &mut Step<'_>) -> Result<Tensor> {
         let attack = FoscPgd {
-            steps: crate::resolved("attack.steps", self.attack.steps)?,
-            step_size: crate::resolved("attack.step_size", self.attack.step_size)?,
-            start: crate::resolved("attack.start", self.attack.start)?,
+            steps: crate::fields::resolved("attack.steps", self.attack.steps)?,
+            step_size: crate::fields::resolved("attack.step_size", self.attack.step_size)?,
+            start: crate::fields::resolved("attack.start", self.attack.start)?,
             origin: self.origin,
             threshold: self.threshold(step.epoch),
-            batch_norm: crate::resolved("attack.batch_norm", self.attack.batch_norm)?,
+            batch_norm: crate::fields::resolved("attack.batch_norm", self.attack.batch_norm)?,
         };
         let threat = self.attack.threat(step.threat);
         let adversarial = step.attack(&attack, &threat)?;

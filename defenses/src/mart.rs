@@ -42,10 +42,10 @@ pub struct Mart {
     #[serde(default)]
     pub boost: Boost,
     /// Whether the KL term is weighted by 1 − p_y(x).
-    #[serde(default = "yes")]
+    #[serde(default = "default_weighted")]
     pub weighted: bool,
     /// The share of the training examples that the KL term sees, the same ones at every step; 1.
-    #[serde(default = "all")]
+    #[serde(default = "default_share")]
     pub share: f64,
     /// The inner attack; from normal noise of 0.001, on cross entropy.
     #[serde(default)]
@@ -65,11 +65,11 @@ pub enum Boost {
     None,
 }
 
-fn yes() -> bool {
+fn default_weighted() -> bool {
     true
 }
 
-fn all() -> f64 {
+fn default_share() -> f64 {
     1.0
 }
 
@@ -78,8 +78,8 @@ impl Default for Mart {
         Self {
             lambda: None,
             boost: Boost::default(),
-            weighted: yes(),
-            share: all(),
+            weighted: default_weighted(),
+            share: default_share(),
             attack: InnerAttack::default(),
         }
     }
@@ -94,7 +94,7 @@ impl Method for Mart {
 
     fn resolve(&mut self, setting: &Setting) -> std::result::Result<(), Invalid> {
         let usual = if is_wide(&setting.network) { 6.0 } else { 5.0 };
-        crate::check_weight("lambda", *self.lambda.get_or_insert(usual))?;
+        crate::fields::check_weight("lambda", *self.lambda.get_or_insert(usual))?;
         if !(0.0..=1.0).contains(&self.share) {
             return Err(Invalid::new(
                 "share",
@@ -119,7 +119,7 @@ impl Mart {
         if self.weighted {
             divergence = (divergence * (probability_of_others(clean, labels)? + (WEIGHT_ONE - 1.0))?)?;
         }
-        first + (divergence * crate::resolved("lambda", self.lambda)?)?
+        first + (divergence * crate::fields::resolved("lambda", self.lambda)?)?
     }
 
     /// 1 for the examples that the KL term sees, else 0: `[B]`. A matter of the example alone.
@@ -186,7 +186,7 @@ fn is_wide(network: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_gradient, assert_near, tensor};
+    use testing::{assert_gradient, assert_near, tensor};
 
     fn example() -> (Tensor, Tensor, Tensor) {
         let clean = tensor(&[2.0, 0.5, -1.0, 0.1, 0.3, -0.2], &[2, 3]);

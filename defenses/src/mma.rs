@@ -40,28 +40,28 @@ pub struct Mma {
     #[serde(default)]
     pub steps: Option<u64>,
     /// All gradient steps together, in radii; 2.5.
-    #[serde(default = "reach")]
+    #[serde(default = "default_reach")]
     pub reach: f64,
     /// Bisections of the search; 10.
-    #[serde(default = "ten")]
+    #[serde(default = "default_search_steps")]
     pub search_steps: u64,
     /// c, the weight of the clean term; ⅓.
-    #[serde(default = "third")]
+    #[serde(default = "default_clean_weight")]
     pub clean_weight: f64,
     /// The batch-norm mode of AN-PGD's gradient steps.
     #[serde(default)]
     pub batch_norm: BatchNorm,
 }
 
-fn reach() -> f64 {
+fn default_reach() -> f64 {
     2.5
 }
 
-fn ten() -> u64 {
+fn default_search_steps() -> u64 {
     10
 }
 
-fn third() -> f64 {
+fn default_clean_weight() -> f64 {
     1.0 / 3.0
 }
 
@@ -71,9 +71,9 @@ impl Default for Mma {
             d_max: None,
             min_radius: None,
             steps: None,
-            reach: reach(),
-            search_steps: ten(),
-            clean_weight: third(),
+            reach: default_reach(),
+            search_steps: default_search_steps(),
+            clean_weight: default_clean_weight(),
             batch_norm: BatchNorm::default(),
         }
     }
@@ -151,7 +151,7 @@ impl Mma {
         radii: &[f64],
         mut mean: impl FnMut(&Tensor) -> Result<Tensor>,
     ) -> Result<MmaLoss> {
-        let d_max = crate::resolved("d_max", self.d_max)?.value();
+        let d_max = crate::fields::resolved("d_max", self.d_max)?.value();
         let kept = correct
             .iter()
             .zip(radii)
@@ -165,7 +165,7 @@ impl Mma {
 
     fn attack(&self) -> Result<AnPgd> {
         Ok(AnPgd {
-            steps: crate::resolved("steps", self.steps)?,
+            steps: crate::fields::resolved("steps", self.steps)?,
             reach: self.reach,
             search_steps: self.search_steps,
             batch_norm: self.batch_norm,
@@ -183,13 +183,13 @@ impl Mma {
         if !rows.is_empty() {
             let part = batch.select(&rows)?;
             let remembered = step.memory.columns.get(RADIUS);
-            let smallest = crate::resolved("min_radius", self.min_radius)?.value();
+            let smallest = crate::fields::resolved("min_radius", self.min_radius)?.value();
             let first = part.ids.iter().map(|&id| {
                 let last = remembered.map_or(0.0, |column| f64::from(column[id as usize]));
                 last.max(smallest)
             });
             let first = Tensor::new(first.collect::<Vec<_>>(), images.device())?.to_dtype(images.dtype())?;
-            let largest = 1.05 * crate::resolved("d_max", self.d_max)?.value();
+            let largest = 1.05 * crate::fields::resolved("d_max", self.d_max)?.value();
             let (model, norm, random) = (step.model, step.threat.norm, step.random.clone());
             let found = self
                 .attack()?
@@ -285,9 +285,9 @@ pub(crate) fn is_correct(logits: &Tensor, labels: &Tensor) -> Result<Vec<bool>> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Linear, tensor};
     use attacks::{Batch, Threat};
     use random::Stream;
+    use testing::{Linear, tensor};
 
     #[test]
     fn radii_are_the_distances_to_the_boundary_and_are_remembered() {

@@ -4,7 +4,7 @@ use attacks::{Family, Invalid, Setting};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Averaging, Awp, Schedule};
+use crate::{Averaging, Awp, Decay, Length, Optimizer, Schedule};
 
 /// A training recipe, complete.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,85 +32,6 @@ pub struct Recipe {
     pub averaging: Option<Averaging>,
 }
 
-/// How long to train.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Length {
-    /// Passes over the training examples.
-    Epochs(u64),
-    /// Optimizer steps.
-    Steps(u64),
-}
-
-/// The optimizer, with its learning rate before any schedule.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Optimizer {
-    /// Stochastic gradient descent as in PyTorch: g ← g + decay·θ; b ← momentum·b + g; θ ← θ − rate·b
-    /// (Nesterov: θ ← θ − rate·(g + momentum·b)). The first step takes b = g.
-    Sgd {
-        /// Learning rate.
-        rate: f64,
-        /// Momentum.
-        #[serde(default)]
-        momentum: f64,
-        /// Nesterov's form of it.
-        #[serde(default)]
-        nesterov: bool,
-        /// Weight decay. Running statistics are never decayed.
-        #[serde(default)]
-        weight_decay: f64,
-        /// What weight decay applies to.
-        #[serde(default)]
-        decay: Decay,
-    },
-    /// Adam: Kingma and Ba 2015, arXiv:1412.6980, with PyTorch's defaults.
-    Adam {
-        /// Learning rate.
-        rate: f64,
-        /// β₁ and β₂.
-        #[serde(default = "default_betas")]
-        betas: [f64; 2],
-        /// ε in the denominator.
-        #[serde(default = "default_adam_epsilon")]
-        epsilon: f64,
-        /// L2 penalty added to the gradient.
-        #[serde(default)]
-        weight_decay: f64,
-    },
-}
-
-impl Optimizer {
-    /// Adam with PyTorch's defaults.
-    pub fn adam(rate: f64) -> Self {
-        Self::Adam {
-            rate,
-            betas: default_betas(),
-            epsilon: default_adam_epsilon(),
-            weight_decay: 0.0,
-        }
-    }
-}
-
-fn default_betas() -> [f64; 2] {
-    [0.9, 0.999]
-}
-
-fn default_adam_epsilon() -> f64 {
-    1e-8
-}
-
-/// What weight decay applies to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Decay {
-    /// Every parameter, as `torch.optim` does.
-    #[default]
-    All,
-    /// Convolution and linear weights only: neither batch norm nor biases.
-    Weights,
-}
-
 impl Recipe {
     /// Refuses values with which nothing can be trained.
     pub fn check(&self) -> Result<(), Invalid> {
@@ -136,56 +57,6 @@ impl Recipe {
         self.schedule.check()?;
         self.awp.as_ref().map_or(Ok(()), Awp::check)?;
         self.averaging.as_ref().map_or(Ok(()), Averaging::check)
-    }
-}
-
-impl Optimizer {
-    fn check(&self) -> Result<(), Invalid> {
-        let within = |field: &str, value: f64, ok: bool, right: &str| {
-            if ok {
-                Ok(())
-            } else {
-                Err(Invalid::new(
-                    format!("optimizer.{field}"),
-                    format!("{field} is {value}; {right}"),
-                ))
-            }
-        };
-        let fraction = |value: f64| (0.0..1.0).contains(&value);
-        let rate = self.rate();
-        within(
-            "rate",
-            rate,
-            rate.is_finite() && rate > 0.0,
-            "the learning rate must be above 0",
-        )?;
-        let (Self::Sgd { weight_decay, .. } | Self::Adam { weight_decay, .. }) = *self;
-        within(
-            "weight_decay",
-            weight_decay,
-            weight_decay.is_finite() && weight_decay >= 0.0,
-            "it must be 0 or more",
-        )?;
-        match *self {
-            Self::Sgd { momentum, nesterov, .. } => {
-                within("momentum", momentum, fraction(momentum), "it must lie in [0, 1)")?;
-                if nesterov && momentum == 0.0 {
-                    return Err(Invalid::new("optimizer.nesterov", "Nesterov's form needs momentum"));
-                }
-            }
-            Self::Adam { betas, epsilon, .. } => {
-                for beta in betas {
-                    within("betas", beta, fraction(beta), "both must lie in [0, 1)")?;
-                }
-                within(
-                    "epsilon",
-                    epsilon,
-                    epsilon.is_finite() && epsilon > 0.0,
-                    "it must be above 0",
-                )?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -248,7 +119,7 @@ mod tests {
 
     #[test]
     fn recipes_that_train_nothing_are_refused() {
-        let good = shared_recipe(&crate::testing::setting(Family::Cifar, attacks::Norm::Linf));
+        let good = shared_recipe(&testing::setting(Family::Cifar, attacks::Norm::Linf));
         assert_eq!(good.check(), Ok(()));
         let check = |change: &dyn Fn(&mut Recipe), field: &str| {
             let mut recipe = good.clone();
@@ -317,7 +188,7 @@ mod tests {
     /// Keys of cells are hashes of this text.
     #[test]
     fn options_that_are_not_used_do_not_show() {
-        let setting = crate::testing::setting(Family::Mnist, attacks::Norm::Linf);
+        let setting = testing::setting(Family::Mnist, attacks::Norm::Linf);
         let text = serde_json::to_string(&shared_recipe(&setting)).unwrap();
         assert_eq!(
             text,

@@ -21,7 +21,7 @@ use candle_core::{Result, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::taught::flags;
+use crate::teacher::flags;
 use crate::{Augmentation, Decay, Defense, Group, InnerAttack, Length, Optimizer, Recipe, Schedule, Step};
 
 /// Standard adversarial training.
@@ -81,7 +81,9 @@ impl Method for Standard {
 impl Treat {
     fn resolve(&mut self) -> std::result::Result<(), Invalid> {
         match (self.how, self.lambda) {
-            (Treatment::Kl, lambda) => crate::check_weight("lambda", *self.lambda.insert(lambda.unwrap_or(5.0))),
+            (Treatment::Kl, lambda) => {
+                crate::fields::check_weight("lambda", *self.lambda.insert(lambda.unwrap_or(5.0)))
+            }
             (_, None) => Ok(()),
             (_, Some(_)) => Err(Invalid::new("lambda", "only `how: kl` has a lambda; leave it out")),
         }
@@ -90,7 +92,7 @@ impl Treat {
     /// One value per example `[B]`, of the treatment `kl`. `treated` `[B]` holds 1 in T, else 0.
     pub fn loss(&self, clean: &Tensor, robust: &Tensor, labels: &Tensor, treated: &Tensor) -> Result<Tensor> {
         let divergence = (kl(clean, robust)? * treated)?;
-        cross_entropy(robust, labels)? + (divergence * crate::resolved("treat.lambda", self.lambda)?)?
+        cross_entropy(robust, labels)? + (divergence * crate::fields::resolved("treat.lambda", self.lambda)?)?
     }
 }
 
@@ -103,7 +105,7 @@ impl Standard {
             Some(treat) if treat.how != Treatment::Kl => (treat.examples, treat.how),
             _ => return Ok(attacked),
         };
-        let members = step.taught.members(group)?;
+        let members = step.teacher.members(group)?;
         let rows: Vec<usize> = (0..members.len()).filter(|&row| members[row]).collect();
         if rows.is_empty() {
             return Ok(attacked);
@@ -111,8 +113,8 @@ impl Standard {
         let otherwise = match how {
             Treatment::Fgsm => {
                 let fgsm = Fgsm {
-                    loss: crate::resolved("attack.loss", self.attack.loss)?,
-                    batch_norm: crate::resolved("attack.batch_norm", self.attack.batch_norm)?,
+                    loss: crate::fields::resolved("attack.loss", self.attack.loss)?,
+                    batch_norm: crate::fields::resolved("attack.batch_norm", self.attack.batch_norm)?,
                     ..Fgsm::default()
                 };
                 let threat = self.attack.threat(step.threat);
@@ -134,7 +136,7 @@ impl Defense for Standard {
             Some(treat) if treat.how == Treatment::Kl => {
                 let clean_logits = step.train_logits(&step.batch.images)?;
                 let robust_logits = step.train_logits(&adversarial)?;
-                let treated = flags(&step.taught.members(treat.examples)?, &clean_logits)?;
+                let treated = flags(&step.teacher.members(treat.examples)?, &clean_logits)?;
                 treat.loss(&clean_logits, &robust_logits, labels, &treated)?
             }
             _ => cross_entropy(&step.train_logits(&adversarial)?, labels)?,
@@ -186,13 +188,13 @@ impl Defense for Standard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Net, assert_gradient, assert_near, setting, tensor, waves};
-    use crate::{Memory, Taught};
+    use crate::{Memory, TeacherPredictions};
     use attacks::{Batch, Cost};
     use candle_core::{DType, Device};
     use random::Stream;
     use reference::Case;
     use serde_json::json;
+    use testing::{Net, assert_gradient, assert_near, setting, tensor, waves};
 
     fn kl_on(examples: Group) -> Treat {
         let mut treat = Treat {
@@ -232,8 +234,7 @@ mod tests {
 
     /// What a step of the defense does to six examples, of which 1 and 4 are S⁻ and 2 is S⁺.
     fn step_of(config: serde_json::Value) -> (Vec<f64>, Vec<f64>, Cost) {
-        let case = reference::root().join("attacks/net_conv.safetensors");
-        let net = Net::read(&Case::read(&case), "", DType::F64);
+        let net = Net::small();
         let batch = Batch {
             ids: (0..6).collect(),
             ..waves(6, [3, 8, 8], 10)
@@ -246,7 +247,7 @@ mod tests {
         groups[1] = Some(Group::Misclassified);
         groups[4] = Some(Group::Misclassified);
         groups[2] = Some(Group::Correct);
-        step.taught = Taught {
+        step.teacher = TeacherPredictions {
             weights: None,
             groups: Some(groups),
         };

@@ -45,7 +45,7 @@ impl Method for Trades {
             Family::Cifar => 6.0,
             Family::Mnist => 1.0,
         };
-        crate::check_weight("beta", *self.beta.get_or_insert(usual))?;
+        crate::fields::check_weight("beta", *self.beta.get_or_insert(usual))?;
         let within = |invalid: Invalid| invalid.within("attack");
         if setting.threat.norm == Norm::L2 && self.attack.step_size.is_none() {
             let steps = *self.attack.steps.get_or_insert(setting.training_steps());
@@ -60,7 +60,7 @@ impl Method for Trades {
 impl Trades {
     /// One value per example `[B]`. `again_logits` are those of the second clean pass.
     pub fn loss(&self, clean: &Tensor, robust: &Tensor, again: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let beta = crate::resolved("beta", self.beta)?;
+        let beta = crate::fields::resolved("beta", self.beta)?;
         cross_entropy(clean, labels)? + (kl(again, robust)? * beta)?
     }
 }
@@ -72,10 +72,10 @@ impl Trades {
             return self.attack.perturb(step);
         }
         let attack = TradesL2 {
-            steps: crate::resolved("attack.steps", self.attack.steps)?,
+            steps: crate::fields::resolved("attack.steps", self.attack.steps)?,
             step_size: self.attack.step_size,
-            start: crate::resolved("attack.start", self.attack.start)?,
-            batch_norm: crate::resolved("attack.batch_norm", self.attack.batch_norm)?,
+            start: crate::fields::resolved("attack.start", self.attack.start)?,
+            batch_norm: crate::fields::resolved("attack.batch_norm", self.attack.batch_norm)?,
         };
         let threat = self.attack.threat(step.threat);
         step.attack(&attack, &threat)

@@ -1,13 +1,16 @@
-//! Compares a GPU with the CPU and with the reference vectors, looks for growth and for unrepeatable bits, and times
-//! it: everything to know of a card before trusting it, in minutes, with nothing but this program and the vectors.
+//! Compares a GPU with the CPU and with the reference vectors, looks for memory leaks and for results that cannot be
+//! repeated bit by bit, and measures its speed, in minutes and with this program and the vectors alone.
 //!
 //! With `--device cpu` both sides are the CPU: a check of the checks that needs no GPU.
 
-mod methods;
+mod context;
+mod report;
+
 mod networks;
+
+mod methods;
 mod operations;
 mod repeat;
-mod report;
 mod speed;
 
 use std::path::PathBuf;
@@ -17,8 +20,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use candle_core::Device;
 use clap::Parser;
-use kernels::device::{self, Precision, Settings};
+use kernels::device;
 
+use context::Context;
 use report::Report;
 
 /// Compares a GPU with the CPU and the reference vectors, and times it.
@@ -33,7 +37,7 @@ struct Args {
     /// Also write everything to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Begin nothing new after this many seconds.
+    /// Start no check after this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 300.0)]
     budget: f64,
     /// Only checks whose group or name contains this.
@@ -44,43 +48,13 @@ struct Args {
     quick: bool,
 }
 
-/// What every check gets.
-pub(crate) struct Context {
-    pub(crate) device: Device,
-    pub(crate) reference: PathBuf,
-    pub(crate) quick: bool,
-}
-
-impl Context {
-    /// The precisions to check, with their names.
-    pub(crate) fn precisions(&self) -> &'static [(Precision, &'static str)] {
-        match self.device.is_cpu() {
-            true => &[(Precision::F32, "f32")],
-            false => &[
-                (Precision::F32, "f32"),
-                (Precision::Tf32, "tf32"),
-                (Precision::Bf16, "bf16"),
-            ],
-        }
-    }
-}
-
-/// Sets the precision, repeatable.
-pub(crate) fn precise(precision: Precision) {
-    device::configure(Settings {
-        precision,
-        deterministic: true,
-        ..Settings::default()
-    });
-}
-
 fn main() -> ExitCode {
     kernels::keep_candle_on_one_thread();
     match run(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            // The first line alone: Candle's errors carry a trace, which tells a user nothing.
+            // The first line alone: the rest of a Candle error is a trace.
             let text = format!("{error:#}");
             eprintln!("error: {}", text.lines().next().unwrap_or_default());
             ExitCode::from(2)

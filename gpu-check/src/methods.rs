@@ -12,9 +12,9 @@ use models::{Classifier, Mode, Parameter, Role};
 use random::Stream;
 use reference::Case;
 
+use crate::context::{Context, precise};
 use crate::networks::{batch, network};
 use crate::report::{Found, Report, deviation, distance, doubles};
-use crate::{Context, precise};
 
 /// The convolutional network of the vectors, out of our operations.
 struct Net {

@@ -10,10 +10,10 @@ use models::{Classifier, Mode, Network};
 use random::Stream;
 use reference::Case;
 
+use crate::context::{Context, precise};
 use crate::report::{Found, Report, deviation, differing, distance, doubles};
-use crate::{Context, precise};
 
-/// A network of random parameters on a device, the same everywhere.
+/// A network of random parameters, the same on every device.
 pub(crate) fn network(name: &str, device: &Device) -> Result<Network> {
     Ok(models::build_on(device, name, image(name), 10, &Stream::new(7))?)
 }
@@ -26,7 +26,7 @@ pub(crate) fn image(name: &str) -> [usize; 3] {
     }
 }
 
-/// Images and labels, the same everywhere.
+/// Images and labels, the same on every device.
 pub(crate) fn batch(name: &str, examples: usize, device: &Device) -> Result<Batch> {
     let [c, h, w] = image(name);
     let ids: Vec<u64> = (0..examples as u64).collect();
@@ -40,7 +40,7 @@ pub(crate) fn batch(name: &str, examples: usize, device: &Device) -> Result<Batc
 }
 
 /// Logits, and the gradient of the summed cross entropy to the images.
-fn look(classifier: &dyn Classifier, batch: &Batch, mode: Mode<'_>) -> Result<(Tensor, Tensor)> {
+fn pass(classifier: &dyn Classifier, batch: &Batch, mode: Mode<'_>) -> Result<(Tensor, Tensor)> {
     let images = Var::from_tensor(&batch.images)?;
     let logits = classifier.logits(&images, mode)?;
     let gradient = kernels::cross_entropy(&logits, &batch.labels)?.sum_all()?.backward()?;
@@ -59,17 +59,15 @@ fn allowed(precision: Precision) -> [f64; 2] {
 }
 
 pub(crate) fn check(context: &Context, report: &mut Report) {
-    let names: &[&str] = match context.quick {
-        true => &["tiny-cnn", "small-cnn"],
-        false => &[
-            "tiny-cnn",
-            "small-cnn",
-            "lenet5",
-            "resnet18",
-            "wrn-10-2",
-            "mma-wrn-10-2",
-        ],
-    };
+    let names = [
+        "tiny-cnn",
+        "small-cnn",
+        "lenet5",
+        "resnet18",
+        "wrn-10-2",
+        "mma-wrn-10-2",
+    ];
+    let names = &names[..if context.quick { 2 } else { names.len() }];
     for &(precision, shown) in context.precisions() {
         let [for_logits, for_gradients] = allowed(precision);
         for name in names {
@@ -78,9 +76,10 @@ pub(crate) fn check(context: &Context, report: &mut Report) {
                     precise(precision);
                     let on = |device: &Device| -> Result<(Tensor, Tensor)> {
                         let (network, batch) = (network(name, device)?, batch(name, 8, device)?);
-                        match frozen {
-                            true => look(network.freeze()?.context("no frozen form")?.as_ref(), &batch, mode),
-                            false => look(&network, &batch, mode),
+                        if frozen {
+                            pass(network.freeze()?.context("no frozen form")?.as_ref(), &batch, mode)
+                        } else {
+                            pass(&network, &batch, mode)
                         }
                     };
                     let (ours, theirs) = (on(&context.device)?, on(&Device::Cpu)?);
@@ -147,7 +146,7 @@ fn trained(context: &Context, name: &str, precision: Precision, channels_last: b
     Ok(Found::Deviation { is, allowed: 1.0 })
 }
 
-/// PGD in one go: graph and no graph, channels last and first must agree; and with the CPU up to signs that rounding turns.
+/// PGD in one go: graph and no graph, channels last and first must agree; and with the CPU except for signs that rounding flips.
 fn ascents(context: &Context, report: &mut Report, name: &str) {
     let pgd = |loss| Pgd {
         steps: Some(5),
@@ -199,18 +198,18 @@ fn ascents(context: &Context, report: &mut Report, name: &str) {
     }
     report.add(
         "networks",
-        format!("{name}, pgd-5 captured and told, bit by bit"),
+        format!("{name}, pgd-5 captured and recorded, bit by bit"),
         || {
             let before = kernels::ascent::replayed_steps();
             let captured = attack(&context.device, Loss::CrossEntropy, true, true)?;
             let replayed = kernels::ascent::replayed_steps() - before;
-            let told = attack(&context.device, Loss::CrossEntropy, false, true)?;
+            let recorded = attack(&context.device, Loss::CrossEntropy, false, true)?;
             anyhow::ensure!(
                 context.device.is_cpu() || name.starts_with("mma") || replayed > 0,
                 "no step was replayed: the capture failed"
             );
             Ok(Found::Deviation {
-                is: differing(&captured, &told)?,
+                is: differing(&captured, &recorded)?,
                 allowed: 0.0,
             })
         },
@@ -228,7 +227,7 @@ fn vectors(context: &Context, report: &mut Report) {
             return;
         }
     };
-    files.retain(|file| file.extension().is_some_and(|it| it == "safetensors"));
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "safetensors"));
     files.sort();
     for file in files {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -242,16 +241,18 @@ fn vectors(context: &Context, report: &mut Report) {
                 precise(Precision::F32);
                 let case = Case::read(&file);
                 let [c, h, w] = reference::networks::image(&case);
-                let built = reference::networks::name(&case);
-                let network = models::build_on(&context.device, &built, [c, h, w], 10, &Stream::new(0))?;
+                let Some(built) = reference::networks::name(&case) else {
+                    return Ok(Found::Nothing(format!("not built: {}", case.meta["arch"])));
+                };
+                let classes = reference::networks::classes(&case);
+                let network = models::build_on(&context.device, &built, [c, h, w], classes, &Stream::new(0))?;
                 network.load_state(&reference::networks::state(&case))?;
                 let images = reference::networks::images(&case, DType::F32).to_device(&context.device)?;
-                let logits = match frozen {
-                    true => network
-                        .freeze()?
-                        .context("no frozen form")?
-                        .logits(&images, Mode::Eval)?,
-                    false => network.logits(&images, Mode::Eval)?,
+                let logits = if frozen {
+                    let frozen = network.freeze()?.context("no frozen form")?;
+                    frozen.logits(&images, Mode::Eval)?
+                } else {
+                    network.logits(&images, Mode::Eval)?
                 };
                 // The vectors' tolerance for f32 is 5e-6; sums in another order double it, folding rounds once more.
                 Ok(Found::Deviation {

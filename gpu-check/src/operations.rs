@@ -10,8 +10,8 @@ use kernels::{Activation, BatchNorm, Statistics};
 use models::{Parameter, Role};
 use random::{Purpose, Stream};
 
+use crate::context::{Context, precise};
 use crate::report::{Found, Report, deviation, differing};
-use crate::{Context, precise};
 
 /// Rounding of f32 sums of a few thousand terms.
 const ROUNDING: f64 = 2e-5;
@@ -155,7 +155,25 @@ fn convolutions(context: &Context, report: &mut Report) {
 
 /// What only a GPU has, against the way the CPU does the same.
 fn resident_operations(context: &Context, report: &mut Report) {
-    let none = || Found::Nothing("the CPU has no such kernel".into());
+    draws(context, report);
+    report.add("operations", "sign step, bit by bit", || sign_step(context));
+    for padding in [Padding::Zero, Padding::Reflect] {
+        report.add("operations", format!("crop and flip {padding:?}, bit by bit"), || {
+            crop_and_flip(context, padding)
+        });
+    }
+    report.add("operations", "gradient descent, three steps", || descent(context));
+    report.add("operations", "f64 on a GPU is refused by name", || {
+        double_precision(context)
+    });
+}
+
+/// Where a check needs a kernel of a GPU.
+fn no_kernel() -> Found {
+    Found::Nothing("the CPU has no such kernel".into())
+}
+
+fn draws(context: &Context, report: &mut Report) {
     for normal in [false, true] {
         let what = if normal { "normal" } else { "uniform" };
         report.add("operations", format!("{what} draws, bit by bit"), || {
@@ -164,7 +182,7 @@ fn resident_operations(context: &Context, report: &mut Report) {
             let like = Tensor::zeros((64, 3, 32, 32), candle_core::DType::F32, &context.device)?;
             let key = stream.key().unwrap_or_default();
             let Some(draws) = resident::draws(&like, key, &ids, normal)? else {
-                return Ok(none());
+                return Ok(no_kernel());
             };
             let expected = if normal {
                 stream.normal(&ids, 3072)
@@ -178,98 +196,100 @@ fn resident_operations(context: &Context, report: &mut Report) {
             })
         });
     }
-    report.add("operations", "sign step, bit by bit", || {
-        let on = |device: &Device| -> Result<Tensor> {
-            let [v, g] = [1, 2].map(|seed| numbers(seed, &[10, 3, 8, 8]).to_device(device));
-            let (v, g) = (v?, g?);
-            let (lower, upper) = ((&v - 0.1)?, (&v + 0.1)?);
-            Ok(attacks::ball::sign_step(&v, &g, 0.07, &lower, &upper)?)
-        };
-        Ok(Found::Deviation {
-            is: differing(&on(&context.device)?, &on(&Device::Cpu)?)?,
-            allowed: 0.0,
+}
+
+fn sign_step(context: &Context) -> Result<Found> {
+    let on = |device: &Device| -> Result<Tensor> {
+        let [v, g] = [1, 2].map(|seed| numbers(seed, &[10, 3, 8, 8]).to_device(device));
+        let (v, g) = (v?, g?);
+        let (lower, upper) = ((&v - 0.1)?, (&v + 0.1)?);
+        Ok(attacks::ball::sign_step(&v, &g, 0.07, &lower, &upper)?)
+    };
+    Ok(Found::Deviation {
+        is: differing(&on(&context.device)?, &on(&Device::Cpu)?)?,
+        allowed: 0.0,
+    })
+}
+
+fn crop_and_flip(context: &Context, padding: Padding) -> Result<Found> {
+    let bytes: Vec<u8> = (0..20 * 3072).map(|i| (i * 7 % 256) as u8).collect();
+    let images = Tensor::from_slice(&bytes, (20, 3, 32, 32), &context.device)?;
+    let augment = Augment {
+        crop: Some(Crop { pad: 4, padding }),
+        flip: true,
+    };
+    let random = Stream::new(3).of(Purpose::Augmentation);
+    let ids: Vec<u64> = (0..20).rev().collect();
+    let rows: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
+    let draws: Vec<[u32; 3]> = ids
+        .iter()
+        .map(|&id| {
+            let draw = augment.draw(&random, id);
+            [draw.top as u32, draw.left as u32, u32::from(draw.flip)]
         })
-    });
-    for padding in [Padding::Zero, Padding::Reflect] {
-        report.add("operations", format!("crop and flip {padding:?}, bit by bit"), || {
-            let bytes: Vec<u8> = (0..20 * 3072).map(|i| (i * 7 % 256) as u8).collect();
-            let images = Tensor::from_slice(&bytes, (20, 3, 32, 32), &context.device)?;
-            let augment = Augment {
-                crop: Some(Crop { pad: 4, padding }),
-                flip: true,
-            };
-            let random = Stream::new(3).of(Purpose::Augmentation);
-            let ids: Vec<u64> = (0..20).rev().collect();
-            let rows: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
-            let draws: Vec<[u32; 3]> = ids
+        .collect();
+    let cut = Cut {
+        image: [3, 32, 32],
+        pad: 4,
+        reflect: padding == Padding::Reflect,
+        scale: 255,
+    };
+    let Some(found) = resident::crop_flip(&images, &rows, &draws, &cut)? else {
+        return Ok(no_kernel());
+    };
+    let pixels: Vec<f32> = ids
+        .iter()
+        .flat_map(|&id| {
+            bytes[id as usize * 3072..][..3072]
                 .iter()
-                .map(|&id| {
-                    let draw = augment.draw(&random, id);
-                    [draw.top as u32, draw.left as u32, u32::from(draw.flip)]
-                })
-                .collect();
-            let cut = Cut {
-                image: [3, 32, 32],
-                pad: 4,
-                reflect: padding == Padding::Reflect,
-                scale: 255,
-            };
-            let Some(found) = resident::crop_flip(&images, &rows, &draws, &cut)? else {
-                return Ok(none());
-            };
-            let pixels: Vec<f32> = ids
-                .iter()
-                .flat_map(|&id| {
-                    bytes[id as usize * 3072..][..3072]
-                        .iter()
-                        .map(|&byte| f32::from(byte) / 255.0)
-                })
-                .collect();
-            let mut expected = vec![0.0; pixels.len()];
-            augment.apply_all(&random, &ids, [3, 32, 32], &pixels, &mut expected);
-            let expected = Tensor::from_vec(expected, (20, 3, 32, 32), &Device::Cpu)?;
-            Ok(Found::Deviation {
-                is: differing(&found, &expected)?,
-                allowed: 0.0,
-            })
-        });
-    }
-    report.add("operations", "gradient descent, three steps", || {
-        let on = |device: &Device| -> Result<Tensor> {
-            let var = Var::from_tensor(&numbers(1, &[500]).to_device(device)?)?;
-            let parameters = [Parameter {
-                name: "w".into(),
-                var: var.clone(),
-                role: Role::Weight,
-            }];
-            let sgd = Optimizer::Sgd {
-                rate: 0.1,
-                momentum: 0.9,
-                nesterov: true,
-                weight_decay: 0.01,
-                decay: Decay::All,
-            };
-            let mut descent = sgd.over(&parameters);
-            for rate in [0.1, 0.1, 0.05] {
-                descent.step(&var.sqr()?.sum_all()?.backward()?, rate)?;
-            }
-            Ok(var.as_tensor().copy()?)
-        };
-        Ok(Found::Deviation {
-            is: deviation(&on(&context.device)?, &on(&Device::Cpu)?)?,
-            allowed: 1e-6,
+                .map(|&byte| f32::from(byte) / 255.0)
         })
-    });
-    report.add("operations", "f64 on a GPU is refused by name", || {
-        if context.device.is_cpu() {
-            return Ok(none());
+        .collect();
+    let mut expected = vec![0.0; pixels.len()];
+    augment.apply_all(&random, &ids, [3, 32, 32], &pixels, &mut expected);
+    let expected = Tensor::from_vec(expected, (20, 3, 32, 32), &Device::Cpu)?;
+    Ok(Found::Deviation {
+        is: differing(&found, &expected)?,
+        allowed: 0.0,
+    })
+}
+
+fn descent(context: &Context) -> Result<Found> {
+    let on = |device: &Device| -> Result<Tensor> {
+        let var = Var::from_tensor(&numbers(1, &[500]).to_device(device)?)?;
+        let parameters = [Parameter {
+            name: "w".into(),
+            var: var.clone(),
+            role: Role::Weight,
+        }];
+        let sgd = Optimizer::Sgd {
+            rate: 0.1,
+            momentum: 0.9,
+            nesterov: true,
+            weight_decay: 0.01,
+            decay: Decay::All,
+        };
+        let mut descent = sgd.over(&parameters);
+        for rate in [0.1, 0.1, 0.05] {
+            descent.step(&var.sqr()?.sum_all()?.backward()?, rate)?;
         }
-        let images = Tensor::zeros((1, 1, 4, 4), candle_core::DType::F64, &context.device)?;
-        let message = kernels::relu(&images)
-            .err()
-            .map(|error| error.to_string())
-            .unwrap_or_default();
-        ensure!(message.contains("f32"), "`{message}`");
-        Ok(Found::Deviation { is: 0.0, allowed: 0.0 })
-    });
+        Ok(var.as_tensor().copy()?)
+    };
+    Ok(Found::Deviation {
+        is: deviation(&on(&context.device)?, &on(&Device::Cpu)?)?,
+        allowed: 1e-6,
+    })
+}
+
+fn double_precision(context: &Context) -> Result<Found> {
+    if context.device.is_cpu() {
+        return Ok(no_kernel());
+    }
+    let images = Tensor::zeros((1, 1, 4, 4), candle_core::DType::F64, &context.device)?;
+    let message = kernels::relu(&images)
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default();
+    ensure!(message.contains("f32"), "`{message}`");
+    Ok(Found::Deviation { is: 0.0, allowed: 0.0 })
 }

@@ -7,7 +7,7 @@ use kernels::device::{self, Precision, Settings};
 use models::Network;
 use random::{Purpose, Stream};
 
-use crate::Context;
+use crate::context::Context;
 use crate::networks::{batch, image, network};
 use crate::report::{Found, Report, differing};
 

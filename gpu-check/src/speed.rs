@@ -8,7 +8,7 @@ use candle_core::{DType, Tensor};
 use kernels::device::{self, Settings};
 use random::Stream;
 
-use crate::Context;
+use crate::context::Context;
 use crate::networks::{batch, network};
 use crate::repeat::Training;
 use crate::report::{Found, Report};
@@ -70,71 +70,9 @@ pub(crate) fn check(context: &Context, report: &mut Report) {
         matrix = 2.0 * 8192f64.powi(3) / each / 1e12;
         Ok(Found::Figure(matrix, "TFLOP/s"))
     });
-    let cases: &[(&str, usize)] = match context.quick {
-        true => &[("small-cnn", 128)],
-        false => &[("small-cnn", 128), ("resnet18", 128), ("wrn-34-10", 128)],
-    };
-    for &(name, examples) in cases {
-        for &(precision, shown) in context.precisions() {
-            for (graphs, channels_last) in [(true, true), (true, false), (false, true)] {
-                // What they are worth is seen on one network.
-                if name != "resnet18" && !(graphs && channels_last) {
-                    continue;
-                }
-                let how = match (graphs, channels_last) {
-                    (false, _) => ", no graph",
-                    (true, false) => ", channels first",
-                    (true, true) => "",
-                };
-                let set = || {
-                    device::configure(Settings {
-                        precision,
-                        deterministic: false,
-                        graphs,
-                        channels_last,
-                    });
-                };
-                let mut rate = 0.0;
-                report.add(
-                    "speed",
-                    format!("{name} {shown} attack step at {examples}{how}"),
-                    || {
-                        set();
-                        rate = attack_rate(context, name, examples)?;
-                        Ok(Found::Figure(rate, "images/s"))
-                    },
-                );
-                if graphs && channels_last && rate > 0.0 && matrix > 0.0 {
-                    report.add(
-                        "speed",
-                        format!("{name} {shown} attack step, share of the bf16 matrix rate"),
-                        || {
-                            let network = network(name, &context.device)?;
-                            // Forward pass and gradient to the images: two multiplications and additions each.
-                            let operations = 4.0 * network.multiplications()? as f64;
-                            Ok(Found::Figure(100.0 * rate * operations / 1e12 / matrix, "%"))
-                        },
-                    );
-                }
-                // An attack step's graph is part of MART's step; a training step knows no graph, only an order of channels.
-                let steps: &[(&str, &str)] = match (graphs, channels_last) {
-                    (false, _) => &[],
-                    (true, false) => &[("natural", "training step")],
-                    (true, true) => &[("natural", "training step"), ("mart", "whole MART step, PGD-10")],
-                };
-                for &(defense, what) in steps {
-                    if name == "wrn-34-10" && defense == "mart" {
-                        continue;
-                    }
-                    report.add("speed", format!("{name} {shown} {what} at {examples}{how}"), || {
-                        set();
-                        let mut training = Training::new(name, defense, 10, examples, &context.device)?;
-                        let each = seconds(context, || training.step())?;
-                        Ok(Found::Figure(examples as f64 / each, "images/s"))
-                    });
-                }
-            }
-        }
+    let names = ["small-cnn", "resnet18", "wrn-34-10"];
+    for name in &names[..if context.quick { 1 } else { names.len() }] {
+        network_speed(context, report, name, 128, matrix);
     }
     report.add("speed", "memory in use at the end", || {
         let gpu = device::gpu(&context.device)?.context("no GPU")?;
@@ -143,4 +81,68 @@ pub(crate) fn check(context: &Context, report: &mut Report) {
             "GiB",
         ))
     });
+}
+
+/// Attack and training steps of one network. `matrix`: the card's rate of matrix products in TFLOP/s.
+fn network_speed(context: &Context, report: &mut Report, name: &str, examples: usize, matrix: f64) {
+    for &(precision, shown) in context.precisions() {
+        for (graphs, channels_last) in [(true, true), (true, false), (false, true)] {
+            // The effect of graphs and channel order is measured on one network.
+            if name != "resnet18" && !(graphs && channels_last) {
+                continue;
+            }
+            let how = match (graphs, channels_last) {
+                (false, _) => ", no graph",
+                (true, false) => ", channels first",
+                (true, true) => "",
+            };
+            let set = || {
+                device::configure(Settings {
+                    precision,
+                    deterministic: false,
+                    graphs,
+                    channels_last,
+                });
+            };
+            let mut rate = 0.0;
+            report.add(
+                "speed",
+                format!("{name} {shown} attack step at {examples}{how}"),
+                || {
+                    set();
+                    rate = attack_rate(context, name, examples)?;
+                    Ok(Found::Figure(rate, "images/s"))
+                },
+            );
+            if graphs && channels_last && rate > 0.0 && matrix > 0.0 {
+                report.add(
+                    "speed",
+                    format!("{name} {shown} attack step, share of the bf16 matrix rate"),
+                    || {
+                        let network = network(name, &context.device)?;
+                        // Forward pass and gradient to the images: two multiplications and additions each.
+                        let operations = 4.0 * network.multiplications()? as f64;
+                        Ok(Found::Figure(100.0 * rate * operations / 1e12 / matrix, "%"))
+                    },
+                );
+            }
+            // MART's step contains the graph of its attack steps; a training step has no graph, only an order of channels.
+            let steps: &[(&str, &str)] = match (graphs, channels_last) {
+                (false, _) => &[],
+                (true, false) => &[("natural", "training step")],
+                (true, true) => &[("natural", "training step"), ("mart", "whole MART step, PGD-10")],
+            };
+            for &(defense, what) in steps {
+                if name == "wrn-34-10" && defense == "mart" {
+                    continue;
+                }
+                report.add("speed", format!("{name} {shown} {what} at {examples}{how}"), || {
+                    set();
+                    let mut training = Training::new(name, defense, 10, examples, &context.device)?;
+                    let each = seconds(context, || training.step())?;
+                    Ok(Found::Figure(examples as f64 / each, "images/s"))
+                });
+            }
+        }
+    }
 }

@@ -1,13 +1,12 @@
 //! Makes a network's parameters, in order, under their authors' names.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use random::{Purpose, Stream};
 
 use crate::layers::{BatchNorm, Convolution, Linear};
-use crate::network::{Parameter, Role};
+use crate::parameter::{Parameter, Role, State};
 
 /// How a layer's parameters begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,17 +21,6 @@ pub enum Init {
     KaimingFanOut,
     /// All zero.
     Zero,
-}
-
-/// One entry of the state dictionary.
-#[derive(Debug, Clone)]
-pub(crate) enum State {
-    /// A parameter, by its place among the parameters.
-    Parameter(usize),
-    /// A running mean or variance.
-    Statistic(Var),
-    /// How often running statistics were updated.
-    Updates(Arc<AtomicI64>),
 }
 
 /// Makes layers and remembers their parameters and running statistics, in the order in which they are made. Names are
@@ -153,7 +141,7 @@ impl Builder {
             (Init::KaimingFanOut, Role::Weight) => normal(2.0 / fan_out as f64),
             _ => vec![0.0; len],
         };
-        // Rounded here, so that the numbers are the same wherever they will lie.
+        // Rounded here, so that the numbers are the same on every device.
         let values = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype)?;
         let var = Var::from_tensor(&values.to_device(&self.device)?)?;
         self.push(name, role, &var);

@@ -5,10 +5,10 @@
 use candle_core::{Result, Tensor};
 use kernels::{Activation, Layers, Value};
 
+use crate::body::Body;
 use crate::builder::{Builder, Init};
 use crate::layers::{Convolution, Linear, Pass};
-use crate::network::Body;
-use crate::registry::Named;
+use crate::named::Named;
 
 /// The network.
 pub(crate) struct LeNet5 {
@@ -25,19 +25,31 @@ impl Named for LeNet5 {
     const SOURCE: &'static str = "Madry et al. 2018, arXiv:1706.06083; BorealisAI/advertorch LeNet5Madry";
 
     fn check([_, height, width]: [usize; 3], _: usize) -> std::result::Result<(), String> {
-        match height.min(width) < 4 {
-            true => Err("sides must be at least 4".into()),
-            false => Ok(()),
+        if height.min(width) < 4 {
+            return Err("sides must be at least 4".into());
         }
+        Ok(())
     }
 
-    fn new(make: &mut Builder, [channels, height, width]: [usize; 3], classes: usize) -> Result<Self> {
-        let features = 64 * (height / 4) * (width / 4);
+    fn new(make: &mut Builder, image: [usize; 3], classes: usize) -> Result<Self> {
+        Self::of_widths(make, [32, 64, 1024], image, classes)
+    }
+}
+
+impl LeNet5 {
+    /// The same network with other widths of the convolutions and of the hidden linear layer.
+    pub(crate) fn of_widths(
+        make: &mut Builder,
+        widths: [usize; 3],
+        [channels, height, width]: [usize; 3],
+        classes: usize,
+    ) -> Result<Self> {
+        let features = widths[1] * (height / 4) * (width / 4);
         Ok(Self {
-            conv1: make.convolution_with_bias("conv1", [32, channels, 5], 2, Init::PyTorch)?,
-            conv2: make.convolution_with_bias("conv2", [64, 32, 5], 2, Init::PyTorch)?,
-            linear1: make.linear("linear1", [1024, features], Init::PyTorch)?,
-            linear2: make.linear("linear2", [classes, 1024], Init::PyTorch)?,
+            conv1: make.convolution_with_bias("conv1", [widths[0], channels, 5], 2, Init::PyTorch)?,
+            conv2: make.convolution_with_bias("conv2", [widths[1], widths[0], 5], 2, Init::PyTorch)?,
+            linear1: make.linear("linear1", [widths[2], features], Init::PyTorch)?,
+            linear2: make.linear("linear2", [classes, widths[2]], Init::PyTorch)?,
         })
     }
 }

@@ -11,11 +11,16 @@
 //! ```
 
 mod classifier;
-mod network;
-mod registry;
 
+mod body;
 mod builder;
 mod layers;
+mod parameter;
+
+mod error;
+mod named;
+mod network;
+mod registry;
 
 mod checkpoint;
 
@@ -25,9 +30,16 @@ mod small_cnn;
 mod tiny_cnn;
 mod wide_resnet;
 
+#[cfg(test)]
+mod reference_tests;
+
+pub use body::Body;
 pub use builder::{Builder, Init};
 pub use checkpoint::{Checkpoint, CheckpointError, Format, Loaded};
 pub use classifier::{Classifier, Dropout, FromModule, Mode};
+pub use error::ModelError;
 pub use layers::{BatchNorm, Convolution, Linear, Pass, dropout_half, mean_per_channel};
-pub use network::{Body, Buffer, ModelError, Network, Parameter, Role};
-pub use registry::{Architecture, Entry, Named, Networks, build, build_on};
+pub use named::Named;
+pub use network::Network;
+pub use parameter::{Buffer, Parameter, Role};
+pub use registry::{Architecture, Entry, Networks, build, build_on};

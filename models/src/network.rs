@@ -7,10 +7,13 @@ use std::sync::atomic::Ordering;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use kernels::ascent::{Ascended, Ascent};
-use kernels::{Layers, Recording, Statistics, Value, frozen, trained};
+use kernels::{Recording, Statistics, frozen, trained};
 
-use crate::builder::{Builder, State};
+use crate::body::Body;
+use crate::builder::Builder;
+use crate::error::ModelError;
 use crate::layers::{Parameters, Pass, dropout_factors};
+use crate::parameter::{Buffer, Parameter, State};
 use crate::{Classifier, Mode};
 
 /// A network: a [`Classifier`] whose parameters can be trained, stored and loaded.
@@ -24,107 +27,10 @@ pub struct Network {
     parameters: Vec<Parameter>,
     state: Vec<(String, State)>,
     body: Arc<dyn Body>,
-    /// What a training step leaves to the next.
+    /// Buffers that a training step reuses.
     pool: trained::Pool,
-    /// What frozen forms of this network hand on to the next.
+    /// Buffers that the frozen forms of this network reuse.
     frozen_pool: frozen::Pool,
-}
-
-/// A trained number array.
-#[derive(Debug, Clone)]
-pub struct Parameter {
-    /// Its name in the authors' state dictionary.
-    pub name: String,
-    /// Its values.
-    pub var: Var,
-    /// What it is for.
-    pub role: Role,
-}
-
-/// What a parameter is for; optimisers may treat the roles differently.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Weights of a convolution or linear layer.
-    Weight,
-    /// Biases of a convolution or linear layer.
-    Bias,
-    /// Scale or shift of a batch normalisation.
-    BatchNorm,
-}
-
-/// A running mean or variance: state that is not trained.
-#[derive(Debug, Clone)]
-pub struct Buffer {
-    /// Its name in the authors' state dictionary.
-    pub name: String,
-    /// Its values.
-    pub var: Var,
-}
-
-/// Why a network cannot be built or loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    /// There is no network of that name.
-    #[error("no network is called `{name}`{}; known: {known}", suggestion.as_ref().map(|it| format!("; did you mean `{it}`?")).unwrap_or_default())]
-    Unknown {
-        /// What was asked for.
-        name: String,
-        /// The nearest name there is.
-        suggestion: Option<String>,
-        /// All names there are.
-        known: String,
-    },
-    /// A depth or width that the family does not have.
-    #[error("`{name}` does not exist: {reason}")]
-    Size {
-        /// What was asked for.
-        name: String,
-        /// Why there is none.
-        reason: String,
-    },
-    /// The network cannot take such images, or not so few classes.
-    #[error("`{name}` cannot map images {image:?} to {classes} classes: {reason}")]
-    Task {
-        /// The network.
-        name: String,
-        /// Channels, height, width.
-        image: [usize; 3],
-        /// Classes.
-        classes: usize,
-        /// Why not.
-        reason: String,
-    },
-    /// A state dictionary of another network.
-    #[error("the state does not fit `{name}`: {}", problems.join("; "))]
-    State {
-        /// The network.
-        name: String,
-        /// One line per entry that does not fit.
-        problems: Vec<String>,
-    },
-    /// Candle failed.
-    #[error(transparent)]
-    Candle(#[from] candle_core::Error),
-}
-
-/// The layers of a network and their order.
-pub trait Body: Send + Sync {
-    /// The logits `[B, K]` of images `[B, C, H, W]`, through Candle's graph: layers of this crate, operations of
-    /// `kernels`, or any of Candle's on what [`Pass::parameter`] gives.
-    fn forward(&self, images: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
-
-    /// What happens to images before the first layer.
-    fn prepare(&self, images: &Tensor) -> Result<Tensor> {
-        Ok(images.clone())
-    }
-
-    /// The same layers, after [`Body::prepare`], one by one, from images to logits. With it the network trains
-    /// as one operation and attacks run on its frozen form, several times faster. `None`: it is more than such
-    /// layers can say, and [`Body::forward`] alone is used.
-    fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Option<Value>> {
-        let _ = (make, images);
-        Ok(None)
-    }
 }
 
 impl Network {
@@ -167,12 +73,12 @@ impl Network {
         self.image
     }
 
-    /// What its numbers are.
+    /// The type of its numbers.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// Where its numbers lie; images must lie there too.
+    /// The device of its parameters; images must be there too.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -194,7 +100,7 @@ impl Network {
         statistics.collect()
     }
 
-    /// How many numbers are trained.
+    /// The number of trained numbers.
     pub fn parameter_count(&self) -> usize {
         self.parameters.iter().map(|parameter| parameter.var.elem_count()).sum()
     }
@@ -240,7 +146,7 @@ impl Network {
         entries.collect()
     }
 
-    /// One line per entry of a state that is missing, unknown or of another shape.
+    /// One line for each entry of a state that is missing, unknown or of another shape.
     pub(crate) fn misfits(&self, state: &BTreeMap<String, Tensor>) -> Vec<String> {
         let mut problems = Vec::new();
         for (name, shape) in self.state_shapes() {
@@ -263,7 +169,7 @@ impl Network {
         problems
     }
 
-    /// Takes over a whole state. Nothing is changed if a name or shape does not fit;
+    /// Loads a whole state. Nothing is changed if a name or shape does not fit;
     /// `num_batches_tracked` may be missing.
     pub fn load_state(&self, state: &BTreeMap<String, Tensor>) -> std::result::Result<(), ModelError> {
         let problems = self.misfits(state);
@@ -334,15 +240,15 @@ impl Network {
 
     fn check(&self, images: &Tensor) -> Result<()> {
         check_images(&self.name, self.image, images)?;
-        match images.device().same_device(&self.device) {
-            true => Ok(()),
-            false => candle_core::bail!(
-                "{} is on {:?}, the images are on {:?}",
-                self.name,
-                self.device.location(),
-                images.device().location()
-            ),
+        if images.device().same_device(&self.device) {
+            return Ok(());
         }
+        candle_core::bail!(
+            "{} is on {:?}, the images are on {:?}",
+            self.name,
+            self.device.location(),
+            images.device().location()
+        )
     }
 }
 
@@ -431,7 +337,7 @@ impl Classifier for Frozen {
     fn ascend(&self, ascent: &Ascent<'_>) -> Result<Option<Ascended>> {
         check_images(&self.name, self.image, ascent.start)?;
         match &self.layers {
-            // Where images are prepared first, the layers see others than those that are bounded.
+            // If images are prepared first, the layers see other images than those that are bounded.
             Some(layers) if self.body.prepare(ascent.start)?.id() == ascent.start.id() => layers.ascend(ascent),
             _ => Ok(None),
         }

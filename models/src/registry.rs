@@ -5,9 +5,12 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use random::Stream;
 
+use crate::body::Body;
 use crate::builder::Builder;
+use crate::error::ModelError;
 use crate::lenet5::LeNet5;
-use crate::network::{Body, ModelError, Network};
+use crate::named::Named;
+use crate::network::Network;
 use crate::resnet18::ResNet18;
 use crate::small_cnn::SmallCnn;
 use crate::tiny_cnn::TinyCnn;
@@ -26,38 +29,17 @@ pub struct Entry {
     pub version: u32,
 }
 
-/// A network of one's own, by one name.
-pub trait Named: Body + Sized + 'static {
-    /// The name in a matrix, in kebab case.
-    const NAME: &'static str;
-    /// Raised whenever the same parameters start to give other logits. Part of every cell's key.
-    const VERSION: u32;
-    /// One line for `harness ls`.
-    const SUMMARY: &'static str;
-    /// Where the network comes from: authors, year, arXiv number.
-    const SOURCE: &'static str;
-
-    /// Why such images (channels, height, width) or so few classes are nothing for it.
-    fn check(image: [usize; 3], classes: usize) -> Result<(), String> {
-        let _ = (image, classes);
-        Ok(())
-    }
-
-    /// Makes the layers; the order decides the draws that parameters begin with.
-    fn new(make: &mut Builder, image: [usize; 3], classes: usize) -> candle_core::Result<Self>;
-}
-
 /// The networks a matrix can name.
 #[derive(Debug, Clone)]
 pub struct Networks {
     families: Vec<Family>,
 }
 
-/// Networks that are built alike.
+/// Networks that differ in size alone.
 #[derive(Debug, Clone, Copy)]
 struct Family {
     entry: Entry,
-    /// What is special about the name, if the name is of this family.
+    /// The sizes in a name, if the name is of this family.
     parse: fn(&Entry, &str) -> Option<Result<Size, ModelError>>,
     check: fn([usize; 3], usize) -> Result<(), String>,
     make: Make,
@@ -67,7 +49,7 @@ struct Family {
 type Size = [usize; 2];
 type Make = fn(&mut Builder, Size, [usize; 3], usize) -> candle_core::Result<Arc<dyn Body>>;
 
-/// A network that is known by name and fits a task, not built yet.
+/// A network that has a name and fits a task, not built yet.
 #[derive(Debug, Clone)]
 pub struct Architecture {
     name: String,
@@ -147,9 +129,10 @@ impl Networks {
     pub fn find_for(&self, name: &str, image: [usize; 3], classes: usize) -> Result<Architecture, ModelError> {
         let (family, size) = self.find(name).ok_or_else(|| self.unknown(name))?;
         let size = size?;
-        let checked = match image.contains(&0) || classes == 0 {
-            true => Err("nothing may be zero".to_string()),
-            false => (family.check)(image, classes),
+        let checked = if image.contains(&0) || classes == 0 {
+            Err("every size must be at least 1".to_string())
+        } else {
+            (family.check)(image, classes)
         };
         checked.map_err(|reason| ModelError::Task {
             name: name.to_string(),
@@ -194,7 +177,7 @@ impl Architecture {
         self.version
     }
 
-    /// Builds it in `f32` on a device. Its parameters begin as the same numbers everywhere.
+    /// Builds it in `f32` on a device. The initial parameters are the same on every device.
     pub fn build(&self, device: &Device, random: &Stream) -> Result<Network, ModelError> {
         self.build_in(DType::F32, device, random)
     }

@@ -7,10 +7,10 @@
 use candle_core::{Result, Tensor};
 use kernels::{Activation, Layers, Value};
 
+use crate::body::Body;
 use crate::builder::{Builder, Init};
 use crate::layers::{BatchNorm, Convolution, Linear, Pass, mean_per_channel};
-use crate::network::Body;
-use crate::registry::Named;
+use crate::named::Named;
 
 /// The network.
 pub(crate) struct ResNet18 {
@@ -35,15 +35,16 @@ impl Named for ResNet18 {
     const SOURCE: &'static str = "MART, Wang et al. 2020; YisenWang/MART resnet.py";
 
     fn new(make: &mut Builder, image: [usize; 3], classes: usize) -> Result<Self> {
-        Self::of_widths(make, [64, 128, 256, 512], image, classes)
+        Self::of_sizes(make, [64, 128, 256, 512], [2; 4], image, classes)
     }
 }
 
 impl ResNet18 {
-    /// The same with other numbers of channels.
-    pub(crate) fn of_widths(
+    /// The same network with other widths and numbers of blocks in its four layers.
+    pub(crate) fn of_sizes(
         make: &mut Builder,
         widths: [usize; 4],
+        depths: [usize; 4],
         [channels, _, _]: [usize; 3],
         classes: usize,
     ) -> Result<Self> {
@@ -51,21 +52,24 @@ impl ResNet18 {
         let bn1 = make.batch_norm("bn1", widths[0])?;
         let mut blocks = Vec::new();
         let mut inputs = widths[0];
-        for (layer, outputs, stride) in [
-            (1, widths[0], 1),
-            (2, widths[1], 2),
-            (3, widths[2], 2),
-            (4, widths[3], 2),
-        ] {
-            blocks.push(Block::new(make, &format!("layer{layer}.0"), inputs, outputs, stride)?);
-            blocks.push(Block::new(make, &format!("layer{layer}.1"), outputs, outputs, 1)?);
-            inputs = outputs;
+        for (layer, (outputs, depth)) in (1..).zip(widths.into_iter().zip(depths)) {
+            for block in 0..depth {
+                let stride = if layer > 1 && block == 0 { 2 } else { 1 };
+                blocks.push(Block::new(
+                    make,
+                    &format!("layer{layer}.{block}"),
+                    inputs,
+                    outputs,
+                    stride,
+                )?);
+                inputs = outputs;
+            }
         }
         Ok(Self {
             conv1,
             bn1,
             blocks,
-            linear: make.linear("linear", [classes, widths[3]], Init::PyTorch)?,
+            linear: make.linear("linear", [classes, inputs], Init::PyTorch)?,
         })
     }
 }
@@ -77,9 +81,10 @@ impl Block {
             bn1: make.batch_norm(&format!("{name}.bn1"), outputs)?,
             conv2: make.convolution(&format!("{name}.conv2"), [outputs, outputs, 3], 1, 1, Init::PyTorch)?,
             bn2: make.batch_norm(&format!("{name}.bn2"), outputs)?,
-            shortcut: match inputs == outputs && stride == 1 {
-                true => None,
-                false => Some((
+            shortcut: if inputs == outputs && stride == 1 {
+                None
+            } else {
+                Some((
                     make.convolution(
                         &format!("{name}.shortcut.0"),
                         [outputs, inputs, 1],
@@ -88,7 +93,7 @@ impl Block {
                         Init::PyTorch,
                     )?,
                     make.batch_norm(&format!("{name}.shortcut.1"), outputs)?,
-                )),
+                ))
             },
         })
     }

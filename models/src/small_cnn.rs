@@ -5,10 +5,10 @@
 use candle_core::{Result, Tensor};
 use kernels::{Activation, Layers, Value};
 
+use crate::body::Body;
 use crate::builder::{Builder, Init};
 use crate::layers::{Convolution, Linear, Pass, dropout_half};
-use crate::network::Body;
-use crate::registry::Named;
+use crate::named::Named;
 
 /// The network.
 pub(crate) struct SmallCnn {
@@ -21,7 +21,7 @@ pub(crate) struct SmallCnn {
     fc3: Linear,
 }
 
-/// What a side of the image has become after all convolutions and poolings.
+/// The side of the planes after all convolutions and poolings.
 fn final_side(side: usize) -> usize {
     (side.saturating_sub(4) / 2).saturating_sub(4) / 2
 }
@@ -33,26 +33,39 @@ impl Named for SmallCnn {
     const SOURCE: &'static str = "TRADES, Zhang et al. 2019, arXiv:1901.08573; yaodongyu/TRADES models/small_cnn.py";
 
     fn check([_, height, width]: [usize; 3], _: usize) -> std::result::Result<(), String> {
-        match final_side(height.min(width)) {
-            0 => Err("sides must be at least 16".into()),
-            _ => Ok(()),
+        if final_side(height.min(width)) == 0 {
+            return Err("sides must be at least 16".into());
         }
+        Ok(())
     }
 
-    fn new(make: &mut Builder, [channels, height, width]: [usize; 3], classes: usize) -> Result<Self> {
-        let features = 64 * final_side(height) * final_side(width);
+    fn new(make: &mut Builder, image: [usize; 3], classes: usize) -> Result<Self> {
+        Self::of_widths(make, [32, 32, 64, 64], [200, 200], image, classes)
+    }
+}
+
+impl SmallCnn {
+    /// The same network with other widths of the convolutions and of the hidden linear layers.
+    pub(crate) fn of_widths(
+        make: &mut Builder,
+        widths: [usize; 4],
+        hidden: [usize; 2],
+        [channels, height, width]: [usize; 3],
+        classes: usize,
+    ) -> Result<Self> {
+        let features = widths[3] * final_side(height) * final_side(width);
         let mut conv = |name: &str, outputs, inputs| {
             let name = format!("feature_extractor.{name}");
             make.convolution_with_bias(&name, [outputs, inputs, 3], 0, Init::Kaiming)
         };
         Ok(Self {
-            conv1: conv("conv1", 32, channels)?,
-            conv2: conv("conv2", 32, 32)?,
-            conv3: conv("conv3", 64, 32)?,
-            conv4: conv("conv4", 64, 64)?,
-            fc1: make.linear("classifier.fc1", [200, features], Init::PyTorch)?,
-            fc2: make.linear("classifier.fc2", [200, 200], Init::PyTorch)?,
-            fc3: make.linear("classifier.fc3", [classes, 200], Init::Zero)?,
+            conv1: conv("conv1", widths[0], channels)?,
+            conv2: conv("conv2", widths[1], widths[0])?,
+            conv3: conv("conv3", widths[2], widths[1])?,
+            conv4: conv("conv4", widths[3], widths[2])?,
+            fc1: make.linear("classifier.fc1", [hidden[0], features], Init::PyTorch)?,
+            fc2: make.linear("classifier.fc2", [hidden[1], hidden[0]], Init::PyTorch)?,
+            fc3: make.linear("classifier.fc3", [classes, hidden[1]], Init::Zero)?,
         })
     }
 }

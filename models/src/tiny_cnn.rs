@@ -4,10 +4,10 @@
 use candle_core::{Result, Tensor};
 use kernels::{Activation, Layers, Value};
 
+use crate::body::Body;
 use crate::builder::{Builder, Init};
 use crate::layers::{BatchNorm, Convolution, Linear, Pass};
-use crate::network::Body;
-use crate::registry::Named;
+use crate::named::Named;
 
 /// The network.
 pub(crate) struct TinyCnn {

@@ -8,11 +8,11 @@
 use candle_core::{D, Result, Tensor};
 use kernels::{Activation, Layers, Value};
 
+use crate::body::Body;
 use crate::builder::{Builder, Init};
 use crate::layers::{BatchNorm, Convolution, Linear, Pass, mean_per_channel};
-use crate::network::Body;
 
-/// What the names of the group that takes no part in the forward pass begin with.
+/// The prefix of the names in the group that the forward pass does not use.
 pub(crate) const UNUSED: &str = "sub_block1.";
 
 /// Whose wide residual network.
@@ -100,11 +100,10 @@ impl Block {
             conv1: make.convolution(&format!("{name}.conv1"), [outputs, inputs, 3], stride, 1, init)?,
             bn2: make.batch_norm(&format!("{name}.bn2"), outputs)?,
             conv2: make.convolution(&format!("{name}.conv2"), [outputs, outputs, 3], 1, 1, init)?,
-            shortcut: match inputs == outputs {
-                true => None,
-                false => {
-                    Some(make.convolution(&format!("{name}.{shortcut}"), [outputs, inputs, 1], stride, 0, init)?)
-                }
+            shortcut: if inputs == outputs {
+                None
+            } else {
+                Some(make.convolution(&format!("{name}.{shortcut}"), [outputs, inputs, 1], stride, 0, init)?)
             },
         })
     }

@@ -7,18 +7,25 @@ use serde_json::Value;
 
 use crate::Case;
 
-/// The name by which `models` builds the network of a case.
-pub fn name(case: &Case) -> String {
+/// The name by which `models` builds the network of a case, if the network has one.
+pub fn name(case: &Case) -> Option<String> {
     let arch = &case.meta["arch"];
     let size = || format!("{}-{}", arch["depth"], arch["widen"]);
-    match arch["arch"].as_str().expect("arch") {
-        "smallcnn" => "small-cnn".to_string(),
-        "lenet5madry" => "lenet5".to_string(),
-        "resnet18" => "resnet18".to_string(),
-        "wrn" => format!("wrn-{}", size()),
-        "mma_wrn" => format!("mma-wrn-{}", size()),
-        other => panic!("{}: unknown network {other}", case.path.display()),
+    match arch["arch"].as_str()? {
+        "smallcnn" => Some("small-cnn".to_string()),
+        "lenet5madry" => Some("lenet5".to_string()),
+        "resnet18" => Some("resnet18".to_string()),
+        "wrn" => Some(format!("wrn-{}", size())),
+        "mma_wrn" => Some(format!("mma-wrn-{}", size())),
+        _ => None,
     }
+}
+
+/// The number of classes; 10 unless the case says otherwise.
+pub fn classes(case: &Case) -> usize {
+    case.meta["arch"]["classes"]
+        .as_u64()
+        .map_or(10, |classes| classes as usize)
 }
 
 /// Channels, height and width of its images.
@@ -48,7 +55,7 @@ pub fn entries(case: &Case) -> Vec<(String, Vec<usize>, String)> {
 
 fn sizes(list: &Value) -> Vec<usize> {
     let list = list.as_array().expect("a list of sizes");
-    list.iter().map(|it| it.as_u64().unwrap() as usize).collect()
+    list.iter().map(|size| size.as_u64().unwrap() as usize).collect()
 }
 
 /// f(i, j) of the reference's README, scaled for the role, rounded to f32.

@@ -1,7 +1,11 @@
+//! Tests of AutoAttack.
+
 use super::*;
-use crate::testing::{Wave, setting, waves};
-use crate::{Family, Norm};
+use crate::fixtures::{setting, waves};
+use crate::{Family, Norm, Survivors};
+use candle_core::Tensor;
 use reference::doubles;
+use testing::Wave;
 
 fn resolved(attack: AutoAttack, classes: usize) -> std::result::Result<AutoAttack, Invalid> {
     let setting = Setting {

@@ -1,8 +1,13 @@
+//! Tests of downloads.
+
 use super::*;
-use crate::entry::IdxFile;
+use crate::checksum::md5_hex;
+use crate::entry::{IdxFile, Remote};
 use crate::idx::tests::{file as idx_file, gz};
-use crate::verify::md5_hex;
+use crate::verify::{RECORD, Record};
 use crate::{Family, cifar10, mnist};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 

@@ -139,7 +139,7 @@ fn old(object: &[u8]) -> Vec<u8> {
 
 /// Files that PyTorch itself wrote.
 fn real(names: &[&str]) -> Vec<Vec<u8>> {
-    let folder = reference::root().join("checkpoints");
+    let folder = reference::vectors().join("checkpoints");
     names
         .iter()
         .map(|name| std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}")))
@@ -178,12 +178,10 @@ fn check(input: &Input, seeds: &[Vec<u8>]) -> Verdict {
     Verdict::Accepted
 }
 
-/// One of the small files mostly, since a large one takes long and is mostly numbers.
+/// Usually one of the small files, since a large one takes long and holds mainly numbers.
 fn any(rng: &mut Rng, seeds: &[Vec<u8>], small: usize) -> usize {
-    match rng.one_in(32) {
-        true => rng.below(seeds.len()),
-        false => rng.below(small),
-    }
+    let choices = if rng.one_in(32) { seeds.len() } else { small };
+    rng.below(choices)
 }
 
 fn zip_target() -> Target {

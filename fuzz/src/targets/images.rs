@@ -192,9 +192,10 @@ fn cifar(name: &'static str, label_bytes: usize) -> Target {
                 Ok((labels, pixels)) => {
                     let records = labels.chunks(label_bytes).zip(pixels.chunks(3072));
                     let again: Vec<u8> = records.flat_map(|(label, image)| [label, image].concat()).collect();
-                    match whole && again == input.bytes {
-                        true => Verdict::Accepted,
-                        false => Verdict::Wrong("the records are not what the file holds".into()),
+                    if whole && again == input.bytes {
+                        Verdict::Accepted
+                    } else {
+                        Verdict::Wrong("the records differ from the file".into())
                     }
                 }
             }

@@ -139,13 +139,13 @@ fn is_exact(bytes: &[u8], found: &[(String, Vec<usize>)]) -> Result<(), String> 
     }
     spans.sort_unstable();
     let end = spans.iter().try_fold(0, |end, span| (span.0 == end).then_some(span.1));
-    match end == Some(data.len()) {
-        true => Ok(()),
-        false => Err(format!("the spans {spans:?} are not the {} bytes", data.len())),
+    if end == Some(data.len()) {
+        return Ok(());
     }
+    Err(format!("the spans {spans:?} are not the {} bytes", data.len()))
 }
 
-fn judge(bytes: &[u8], found: Result<Vec<(String, Vec<usize>)>, String>) -> Verdict {
+fn evaluate(bytes: &[u8], found: Result<Vec<(String, Vec<usize>)>, String>) -> Verdict {
     let Ok(found) = found else { return Verdict::Refused };
     match is_exact(bytes, &found) {
         Ok(()) => Verdict::Accepted,
@@ -172,7 +172,7 @@ fn foreign() -> Target {
                     .map(|(name, tensor)| (format!("{prefix}{name}"), tensor.dims().to_vec()))
                     .collect()
             });
-            judge(&input.bytes, found)
+            evaluate(&input.bytes, found)
         }),
     }
 }
@@ -184,6 +184,6 @@ fn ours() -> Target {
         per_byte: 24,
         constant: 1 << 15,
         damage: Box::new(break_one),
-        check: Box::new(|input, _| judge(&input.bytes, harness::fuzzing::checkpoint(&input.bytes))),
+        check: Box::new(|input, _| evaluate(&input.bytes, harness::fuzzing::checkpoint(&input.bytes))),
     }
 }

@@ -210,11 +210,12 @@ struct Folder(Mutex<tempfile::TempDir>);
 
 impl Folder {
     fn new() -> Self {
-        // In memory where there is such a place: a million small files are no work for a disk.
+        // In memory if possible: a million small files would wear a disk.
         let memory = Path::new("/dev/shm");
-        let folder = match memory.is_dir() {
-            true => tempfile::tempdir_in(memory),
-            false => tempfile::tempdir(),
+        let folder = if memory.is_dir() {
+            tempfile::tempdir_in(memory)
+        } else {
+            tempfile::tempdir()
         };
         Self(Mutex::new(folder.expect("a temporary folder")))
     }
@@ -258,9 +259,10 @@ fn status() -> Target {
                     .iter()
                     .all(|(name, mark)| name == "rows.json" && mark["bytes"] == 3)
             });
-            match whole && status["key"] == KEY && status["failed"].is_null() {
-                true => Verdict::Accepted,
-                false => Verdict::Wrong("a cell counts as finished that is not".into()),
+            if whole && status["key"] == KEY && status["failed"].is_null() {
+                Verdict::Accepted
+            } else {
+                Verdict::Wrong("a cell that is not finished counts as finished".into())
             }
         }),
     }
@@ -288,17 +290,20 @@ fn rows() -> Target {
             let Ok(rows) = results::parse_rows(fuzzing::sealed(&input.bytes)) else {
                 return Verdict::Refused;
             };
-            let said: Value = match serde_json::from_slice(&input.bytes) {
-                Ok(said) => said,
-                Err(error) => return Verdict::Wrong(format!("what is no JSON is a row: {error}")),
+            let stored: Value = match serde_json::from_slice(&input.bytes) {
+                Ok(stored) => stored,
+                Err(error) => {
+                    return Verdict::Wrong(format!("rows were read from something that is not JSON: {error}"));
+                }
             };
-            let listed = said["rows"].as_array().map_or(&[][..], |it| it);
-            let same = listed.iter().zip(&rows).all(|(said, row)| {
-                (said["cell"].as_str(), said["n_correct"].as_u64()) == (Some(&row.cell), row.n_correct)
+            let listed = stored["rows"].as_array().map_or(&[][..], Vec::as_slice);
+            let same = listed.iter().zip(&rows).all(|(stored, row)| {
+                (stored["cell"].as_str(), stored["n_correct"].as_u64()) == (Some(&row.cell), row.n_correct)
             });
-            match same && listed.len() == rows.len() {
-                true => Verdict::Accepted,
-                false => Verdict::Wrong("a row says what its file does not".into()),
+            if same && listed.len() == rows.len() {
+                Verdict::Accepted
+            } else {
+                Verdict::Wrong("a row differs from its file".into())
             }
         }),
     }
@@ -350,18 +355,17 @@ fn record() -> Target {
         per_byte: 60,
         constant: 1 << 14,
         damage: Box::new(break_json),
-        check: Box::new(|input, _| match datasets::formats::record(&input.bytes) {
-            false => Verdict::Refused,
-            true => match serde_json::from_slice::<Value>(&input.bytes) {
-                Ok(it)
-                    if it["files"]
-                        .as_object()
-                        .is_some_and(|it| it.values().all(Value::is_string)) =>
-                {
-                    Verdict::Accepted
-                }
-                _ => Verdict::Wrong("a record without files".into()),
-            },
+        check: Box::new(|input, _| {
+            if !datasets::formats::record(&input.bytes) {
+                return Verdict::Refused;
+            }
+            let stored = serde_json::from_slice::<Value>(&input.bytes).unwrap_or_default();
+            let files = stored["files"].as_object();
+            if files.is_some_and(|files| files.values().all(Value::is_string)) {
+                Verdict::Accepted
+            } else {
+                Verdict::Wrong("a record without files".into())
+            }
         }),
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn load(bytes: &[u8]) -> Result<Pickled<'_>> {
 const BROKEN: &str = "the zip file is truncated or damaged";
 
 fn broken(what: &str) -> String {
-    format!("{BROKEN}: {what}; copy it anew")
+    format!("{BROKEN}: {what}; copy it again")
 }
 
 /// A little-endian number of `N` bytes.

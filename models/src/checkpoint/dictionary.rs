@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::contents::{Checkpoint, Format};
 use super::pickle::{Id, Pickle, Value};
-use super::{Checkpoint, Format};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -16,7 +16,7 @@ pub(super) struct Pickled<'a> {
 
 /// Under these keys training scripts keep the network.
 const WRAPPERS: &[&str] = &["state_dict", "model_state_dict", "net", "model", "network"];
-/// Dictionaries in dictionaries: more than anybody writes.
+/// The deepest nesting of dictionaries that is read.
 const DEPTH: usize = 4;
 
 /// The state dictionary, outermost or under [`WRAPPERS`]. `size` is the file's.
@@ -93,8 +93,8 @@ pub(super) fn find(format: Format, pickled: Pickled<'_>, size: usize) -> Result<
     })
 }
 
-/// A dictionary by its names. `None`: the value is none, or has keys that are not text, as an
-/// optimizer's state does.
+/// A dictionary's entries by name. `None`: the value is no dictionary, or has keys that are not text, as the state of
+/// an optimizer does.
 fn named(pickle: &Pickle, id: Id) -> Result<Option<BTreeMap<String, Id>>> {
     let Value::Dict(entries) = pickle.get(id) else {
         return Ok(None);

@@ -1,15 +1,16 @@
-//! Puts a state dictionary into a network.
+//! Loads a state dictionary into a network.
 
 use candle_core::DType;
 
-use super::Checkpoint;
-use crate::network::{ModelError, Network};
+use super::contents::Checkpoint;
+use crate::error::ModelError;
+use crate::network::Network;
 use crate::wide_resnet::UNUSED;
 
-/// What was taken over, and what was not.
+/// What was loaded, and what was not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Loaded {
-    /// Entries that the caller asked to pass over.
+    /// Entries that the caller asked to ignore.
     pub ignored: Vec<String>,
     /// Entries the file may lack, because the network's output does not depend on them: `sub_block1` of
     /// wide residual networks, kept as it was.
@@ -17,8 +18,7 @@ pub struct Loaded {
 }
 
 impl Checkpoint {
-    /// Takes over all parameters and running statistics of `network`. Entries named in `ignore` are passed
-    /// over; any other entry the network does not have is an error, since it may belong to a deeper
+    /// Loads all parameters and running statistics of `network`. Entries named in `ignore` are left out; any other entry the network does not have is an error, since it may belong to a deeper
     /// network or to a normalisation of the images. Nothing is changed on an error.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ impl Checkpoint {
         let mut problems = Vec::new();
         let mut other = self.other.clone();
         for name in ignore {
-            let known = other.iter().position(|it| it == name).map(|at| other.remove(at));
+            let known = other.iter().position(|entry| entry == name).map(|at| other.remove(at));
             if state.remove(name).is_none() && known.is_none() {
                 problems.push(format!("`{name}` is to be ignored, but is not there"));
             }
@@ -65,13 +65,11 @@ impl Checkpoint {
                 .map(|name| format!("`{}` is not a tensor", name.escape_debug())),
         );
         problems.extend(network.misfits(&state));
-        match problems.is_empty() {
-            true => network.load_state(&state)?,
-            false => {
-                let name = network.name().to_string();
-                return Err(ModelError::State { name, problems });
-            }
+        if !problems.is_empty() {
+            let name = network.name().to_string();
+            return Err(ModelError::State { name, problems });
         }
+        network.load_state(&state)?;
         Ok(loaded)
     }
 }

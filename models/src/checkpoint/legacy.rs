@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::decode::Element;
 use super::dictionary::Pickled;
+use super::element::Element;
 use super::pickle::{self, Pickle, Value};
 
 type Result<T> = std::result::Result<T, String>;
@@ -46,7 +46,7 @@ pub(super) fn load(bytes: &[u8]) -> Result<Pickled<'_>> {
         let element = elements
             .get(key.as_str())
             .ok_or("it holds a storage that nothing refers to")?;
-        let cut = || "it is truncated: a storage ends early; copy it anew".to_string();
+        let cut = || "it is truncated: a storage ends early; copy it again".to_string();
         let (length, after) = rest.split_first_chunk::<8>().ok_or_else(cut)?;
         let length = usize::try_from(u64::from_le_bytes(*length)).ok();
         let length = length
@@ -69,7 +69,7 @@ fn little_endian(machine: &Pickle) -> bool {
     let Value::Dict(entries) = machine.get(machine.root) else {
         return false;
     };
-    let is = |id, text: &str| matches!(machine.get(id), Value::Text(it) if it == text);
+    let is = |id, text: &str| matches!(machine.get(id), Value::Text(found) if found == text);
     let entry = entries.iter().find(|(key, _)| is(*key, "little_endian"));
     entry.is_some_and(|(_, value)| matches!(machine.get(*value), Value::Bool(true)))
 }

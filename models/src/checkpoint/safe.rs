@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use safetensors::{Dtype, SafeTensors};
 
-use super::decode::Element;
-use super::{Checkpoint, Format};
+use super::contents::{Checkpoint, Format};
+use super::element::Element;
 
 /// Every tensor of a file, and the text of its header.
 pub(super) fn load(bytes: &[u8]) -> Result<Checkpoint, String> {
-    let damaged = |error| format!("it is truncated or damaged safetensors ({error}); copy it anew");
+    let damaged = |error| format!("it is truncated or damaged safetensors ({error}); copy it again");
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
     let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
     let mut tensors = BTreeMap::new();

@@ -11,7 +11,7 @@ use super::{Checkpoint, Format};
 use crate::Network;
 
 fn good_files() -> Vec<PathBuf> {
-    let listing = std::fs::read_dir(reference::root().join("checkpoints")).unwrap();
+    let listing = std::fs::read_dir(reference::vectors().join("checkpoints")).unwrap();
     let mut files: Vec<_> = listing.map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| {
         let name = file.file_name().unwrap().to_string_lossy();

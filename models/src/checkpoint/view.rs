@@ -1,66 +1,27 @@
-//! Bytes as tensors.
+//! Tensors as views of storages.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
-use super::pickle::View;
+use super::element::Element;
 
 type Result<T> = std::result::Result<T, String>;
 
-/// What a storage's numbers are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Element {
-    F64,
-    F32,
-    F16,
-    BF16,
-    I64,
-    I32,
-    I16,
-    I8,
-    U8,
+/// Numbers in a row, kept elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Storage {
+    pub(super) key: String,
+    pub(super) element: Element,
+    /// How many numbers.
+    pub(super) length: usize,
 }
 
-impl Element {
-    /// Bytes of one number.
-    pub(super) fn size(self) -> usize {
-        match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
-            Self::F16 | Self::BF16 | Self::I16 => 2,
-            Self::I8 | Self::U8 => 1,
-        }
-    }
-
-    /// A tensor of exactly these bytes: half precision becomes f32, integers become i64.
-    pub(super) fn tensor(self, bytes: &[u8], shape: &[usize]) -> Result<Tensor> {
-        let cpu = &Device::Cpu;
-        // A dimension of none hides the others from every other check, and their product from the strides.
-        let sizes = shape.iter().filter(|size| **size > 0);
-        let all = sizes.copied().try_fold(8usize, usize::checked_mul);
-        all.filter(|bytes| isize::try_from(*bytes).is_ok())
-            .ok_or_else(|| format!("its shape {shape:?} is none that memory could hold"))?;
-        let half = |dtype| Tensor::from_raw_buffer(bytes, dtype, shape, cpu)?.to_dtype(DType::F32);
-        let integers = |number: fn(&[u8]) -> i64| {
-            let numbers: Vec<i64> = bytes.chunks_exact(self.size()).map(number).collect();
-            Tensor::from_vec(numbers, shape, cpu)
-        };
-        let tensor = match self {
-            Self::F64 => Tensor::from_vec(numbers(bytes, f64::from_le_bytes), shape, cpu),
-            Self::F32 => Tensor::from_vec(numbers(bytes, f32::from_le_bytes), shape, cpu),
-            Self::F16 => half(DType::F16),
-            Self::BF16 => half(DType::BF16),
-            Self::I64 => Tensor::from_vec(numbers(bytes, i64::from_le_bytes), shape, cpu),
-            Self::I32 => integers(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()),
-            Self::I16 => integers(|b| i16::from_le_bytes([b[0], b[1]]).into()),
-            Self::I8 => integers(|b| i64::from(b[0] as i8)),
-            Self::U8 => integers(|b| b[0].into()),
-        };
-        tensor.map_err(|error| error.to_string())
-    }
-}
-
-fn numbers<T, const N: usize>(bytes: &[u8], number: fn([u8; N]) -> T) -> Vec<T> {
-    bytes.as_chunks::<N>().0.iter().map(|chunk| number(*chunk)).collect()
+/// A tensor: numbers of a storage, by offset and strides counted in numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct View {
+    pub(super) storage: Storage,
+    pub(super) offset: usize,
+    pub(super) shape: Vec<usize>,
+    pub(super) strides: Vec<usize>,
 }
 
 impl View {

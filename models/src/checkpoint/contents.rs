@@ -1,0 +1,33 @@
+//! What a checkpoint holds.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+
+/// A state dictionary as it was found in a file.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// The format of the file.
+    pub format: Format,
+    /// Keys that led to the dictionary, such as `state_dict`; empty if it was outermost.
+    pub within: Vec<String>,
+    /// What every name began with and no longer does, such as `module.`.
+    pub prefix: String,
+    /// The tensors on the CPU: floating point in f32 or f64, anything else in i64.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Entries of the dictionary that are not tensors.
+    pub other: Vec<String>,
+    /// The text entries of a safetensors header.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The format of a file of parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// safetensors.
+    Safetensors,
+    /// `torch.save` since PyTorch 1.6.
+    Zip,
+    /// `torch.save` before that.
+    Legacy,
+}

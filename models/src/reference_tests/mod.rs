@@ -1,0 +1,5 @@
+//! Every network and every checkpoint against the authors' code.
+
+mod checkpoints;
+mod described;
+mod networks;
