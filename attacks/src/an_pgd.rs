@@ -52,7 +52,7 @@ pub struct Boundary {
 }
 
 impl AnPgd {
-    /// `first` `[B]`: ε₀. `largest`: ε_max. `look`: the logits `[B, K]` of the search.
+    /// `first` `[B]`: ε₀. `largest`: ε_max. `logits`: the logits `[B, K]` of images in the search.
     #[expect(clippy::too_many_arguments, reason = "each is an input of the method")]
     pub fn search(
         &self,
@@ -62,7 +62,7 @@ impl AnPgd {
         first: &Tensor,
         largest: f64,
         random: &Stream,
-        look: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
+        logits: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
     ) -> Result<Boundary> {
         let clean = batch.images.detach();
         let mut probe = Probe::new(classifier, self.batch_norm)?;
@@ -77,7 +77,7 @@ impl AnPgd {
         let directions = (&images - &clean)?.broadcast_div(&(ball.radii() + 1e-12)?)?;
         let along = |radii: &Tensor| &clean + directions.broadcast_mul(&per_image(radii, &clean)?)?;
 
-        let mut margin = |images: &Tensor| soft_margin(&look(images)?.detach(), &batch.labels);
+        let mut margin = |images: &Tensor| soft_margin(&logits(images)?.detach(), &batch.labels);
         let (mut low, mut high) = (first.zeros_like()?, (first.zeros_like()? + largest)?);
         let mut radii = first.clone();
         let mut margins = vec![margin(&images)?];

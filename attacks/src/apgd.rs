@@ -2,18 +2,18 @@
 //!
 //! w = Π(v + s · sign ∇L(v)); v′ = Π(v + a·(w − v) + (1 − a)·(v − v₋)), a = 1 in the first step, then ¾
 //!
-//! Images `[B, C, H, W]` in `[0, 1]`, L any [`Loss`] that speaks of one example, v₋ the point before v; L2:
+//! Images `[B, C, H, W]` in `[0, 1]`, L any [`Loss`] that is defined for one example, v₋ the point before v; L2:
 //! ∇L / ‖∇L‖₂ for the sign. It starts on the ball's boundary, at x + ε·t/‖t‖ with t uniform in `[−1, 1)` (L2: normal),
 //! with steps of s = 2ε. Π under L2 shrinks to the ball first and cuts to `[0, 1]` then, unlike [`crate::ball`].
 //!
 //! At checkpoints each example's step is halved, and the example goes back to its best point, if the loss rose in
 //! at most ρ of the steps since the last checkpoint, or if at the last one the step stayed and the best loss has not
-//! risen since. Checkpoints lie 0.22·N steps apart at first, then 0.03·N less each time, at least 0.06·N.
+//! risen since. The distance of checkpoints is 0.22·N steps at first, then 0.03·N less each time, at least 0.06·N.
 //! At the first one the code compares the first loss with a 0 of its still empty history; so do we.
 //!
-//! Only examples that are classified correctly are attacked, and restarts only those that still stand. The result
-//! is the last adversarial point of a broken example and the clean image of one that stands; `keep: highest-loss`
-//! gives every example's point of highest loss instead, which is what a transfer attack wants.
+//! Only examples that are classified correctly are attacked, and by restarts only the unbroken ones. The result
+//! is the last adversarial point of a broken example and the clean image of a robust one; `keep: highest-loss`
+//! gives every example's point of highest loss instead, for transfer attacks.
 //!
 //! Deviations: the draws follow the example; the clean images are classified once, not once per attack.
 
@@ -169,7 +169,7 @@ impl Attack for Apgd {
 }
 
 impl Apgd {
-    /// Attacks the survivors and takes away those it breaks.
+    /// Attacks the survivors and removes those that it breaks.
     pub(crate) fn take(
         &self,
         probe: &mut Probe<'_>,

@@ -5,8 +5,8 @@
 //! prediction in turn
 //!
 //! Images `[B, C, H, W]` in `[0, 1]`. Steps, starts and results are those of [`crate::Apgd`]; a class is tried on the
-//! examples that those before have left. Needs 4 classes. Deviations: as there; and where fewer than 9 wrong classes
-//! exist, all of them are tried, where the authors' code warns and fails.
+//! examples that the classes before left unbroken. Needs 4 classes. Deviations: as there; and where fewer than 9 wrong classes
+//! exist, all of them are tried, where the authors' code prints a warning and fails.
 
 use candle_core::Result;
 use models::Classifier;
@@ -112,7 +112,7 @@ impl Attack for ApgdT {
 }
 
 impl ApgdT {
-    /// Attacks the survivors and takes away those it breaks.
+    /// Attacks the survivors and removes those that it breaks.
     pub(crate) fn take(
         &self,
         probe: &mut Probe<'_>,

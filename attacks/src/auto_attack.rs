@@ -7,10 +7,10 @@
 //! | `custom` | any list |
 //!
 //! Images `[B, C, H, W]` in `[0, 1]`, L∞ or L2; 100 steps each. An example is broken if any attack breaks it, and the
-//! first image to do so is kept; one that stands keeps its clean image. Where there are fewer than 9 wrong classes, all
-//! are tried. `standard` is what published numbers mean, so its numbers are fixed: shorten a `custom` list instead.
+//! first image to do so is kept; a robust example keeps its clean image. Where there are fewer than 9 wrong classes, all
+//! are tried. `standard` is the version of published numbers, so its values are fixed: shorten a `custom` list instead.
 //!
-//! An example that stands to the end of `standard` with 10 classes costs 7,812 forward passes and 1,910 backward ones;
+//! An example that is robust to all of `standard` with 10 classes costs 7,812 forward passes and 1,910 backward ones;
 //! in the authors' code 7,857 and 1,910, and 7 more in checks of the network. The difference: clean images are classified
 //! once, not again by each attack, and images that an attack found are not classified again.
 //!
@@ -110,7 +110,7 @@ impl std::fmt::Display for Member {
 }
 
 impl Version {
-    /// Its list, unless it is for the user to write.
+    /// Its list; `None`: the user writes it.
     fn attacks(self) -> Option<Vec<Member>> {
         use Member::*;
         match self {
@@ -214,11 +214,11 @@ fn listed(members: &[Member]) -> String {
     names.join(", ")
 }
 
-/// The second time, an attack would draw the same.
+/// The second run of an attack would use the same random draws.
 fn check_twice(members: &[Member]) -> std::result::Result<(), Invalid> {
     for (place, member) in members.iter().enumerate() {
         if members[..place].contains(member) {
-            let message = format!("{member} stands there twice; use `restarts` for more tries");
+            let message = format!("{member} is listed twice; use `restarts` for more restarts");
             return Err(Invalid::new("attacks", message));
         }
     }
@@ -306,7 +306,7 @@ impl Sequence for AutoAttack {
             clean_logits: progress.clean_logits.clone(),
         };
         let random = random.at(member as u64);
-        let standing = progress.survivors.rows();
+        let before = progress.survivors.rows();
         let survivors = &mut progress.survivors;
         match member {
             Member::ApgdCe => self
@@ -326,7 +326,7 @@ impl Sequence for AutoAttack {
                     .take(probe, &examples, threat, &random, survivors, &mut queries)
             }
         }?;
-        for row in standing {
+        for row in before {
             if progress.survivors.broken[row] {
                 progress.broken_by[row] = Some(progress.done);
             }

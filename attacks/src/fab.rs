@@ -8,11 +8,11 @@
 //! Images `[B, C, H, W]` in `[0, 1]`; logits z; norms in pixel units, L∞ or L2. FAB looks for the smallest adversarial
 //! change and knows no radius: an example counts as broken if the change found is at most ε. `aim: {targets: n}`, the
 //! default, is FAB-T: t is each of the n most probable wrong classes of the clean prediction in turn, each tried on the
-//! examples that those before have left. `aim: nearest` takes in every step the class whose plane is nearest, for one
+//! examples that the classes before left unbroken. `aim: nearest` takes in every step the class whose plane is nearest, for one
 //! backward pass per class. The first try starts at the image, the others on the sphere of radius ε/2 around it.
 //!
 //! Only examples that are classified correctly are attacked; the result is the nearest adversarial point of a broken
-//! example and the clean image of one that stands. Planes and projections are computed in double precision.
+//! example and the clean image of a robust one. Planes and projections are computed in double precision.
 //! Deviations: the draws follow the example; the clean images are classified once, not once per class; the image found
 //! is not classified again.
 
@@ -126,12 +126,12 @@ impl Method for Fab {
         }
         for (field, value, usual) in [("alpha_max", self.alpha_max, 0.1), ("beta", self.beta, 0.9)] {
             if !(0.0..=1.0).contains(&value) {
-                let message = format!("{field} is {value}; it must lie between 0 and 1, usually {usual}");
+                let message = format!("{field} is {value}; it must be between 0 and 1, usually {usual}");
                 return Err(Invalid::new(field, message));
             }
         }
         if !(self.eta.is_finite() && self.eta >= 1.0) {
-            let message = format!("eta is {}; it must be 1 or more, usually 1.05", self.eta);
+            let message = format!("eta is {}; it must be at least 1, usually 1.05", self.eta);
             return Err(Invalid::new("eta", message));
         }
         Ok(())
@@ -175,7 +175,7 @@ impl Attack for Fab {
 }
 
 impl Fab {
-    /// Attacks the survivors and takes away those it breaks.
+    /// Attacks the survivors and removes those that it breaks.
     pub(crate) fn take(
         &self,
         probe: &mut Probe<'_>,
@@ -325,7 +325,7 @@ fn plane_to(probe: &mut Probe<'_>, points: &Tensor, labels: &Tensor, targets: &T
     })
 }
 
-/// Of the planes to all wrong classes the one that lies nearest: |f| / ‖w‖ in the dual norm is smallest.
+/// Of the planes to all wrong classes the nearest: |f| / ‖w‖ in the dual norm is smallest.
 fn nearest_plane(probe: &mut Probe<'_>, points: &Tensor, labels: &Tensor, norm: Norm) -> Result<Planes> {
     let (logits, gradients) = probe.jacobian(points)?;
     let logits = logits.to_dtype(DType::F64)?.to_vec2::<f64>()?;

@@ -1,4 +1,4 @@
-//! PGD that stops where it has converged far enough: Wang et al. 2019, "On the Convergence and Robustness
+//! PGD that stops at a given degree of convergence: Wang et al. 2019, "On the Convergence and Robustness
 //! of Adversarial Training", ICML 2019.
 //!
 //! FOSC(xᵏ) = ε · ‖g‖* − ⟨xᵏ − x⁰, g⟩ ≥ 0, g = ∇CE(xᵏ); ‖·‖* is ‖·‖₁ under L∞, ‖·‖₂ under L2
@@ -18,7 +18,7 @@ use crate::ball::{Ball, Length, l1_norms, l2_norms, per_image};
 use crate::losses::cross_entropy;
 use crate::{Attack, Batch, BatchNorm, Description, Loss, Norm, Perturbed, Pixels, Probe, Start, Threat};
 
-/// PGD that stops where it has converged far enough.
+/// PGD that stops at a given degree of convergence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoscPgd {
     /// Gradient steps at most.

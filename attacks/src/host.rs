@@ -1,8 +1,8 @@
-//! Numbers between the host and where the images lie.
+//! Moves numbers between the host and the device of the images.
 
 use candle_core::{DType, Device, Result, Shape, Tensor, WithDType};
 
-/// The numbers in that shape, in the precision and place of `images`.
+/// The numbers in that shape, in the precision and on the device of `images`.
 pub(crate) fn placed<D: WithDType>(values: Vec<D>, shape: impl Into<Shape>, images: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(values, shape.into(), &Device::Cpu)?
         .to_dtype(images.dtype())?

@@ -87,8 +87,8 @@ impl Loss {
         matches!(self, Self::CwBatchSum)
     }
 
-    /// The loss as a frozen network on a GPU ascends it in one go, if it can.
-    pub(crate) fn in_one_go(&self) -> Option<kernels::ascent::Loss> {
+    /// The loss that a frozen network on a GPU ascends in all steps at once, if there is one.
+    pub(crate) fn fused(&self) -> Option<kernels::ascent::Loss> {
         use kernels::ascent::Loss as Fused;
         match *self {
             Self::CrossEntropy => Some(Fused::CrossEntropy),
@@ -153,7 +153,7 @@ pub(crate) fn check_kappa(kappa: f64) -> std::result::Result<(), Invalid> {
     }
     Err(Invalid::new(
         "kappa",
-        format!("kappa is {kappa}; it must be 0 or more, the literature uses 0 and 50"),
+        format!("kappa is {kappa}; it must be at least 0, the literature uses 0 and 50"),
     ))
 }
 

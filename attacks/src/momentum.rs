@@ -39,7 +39,7 @@ impl Momentum {
         if !(self.decay.is_finite() && self.decay >= 0.0) {
             return Err(Invalid::new(
                 "decay",
-                format!("decay is {}; it must be 0 or more, usually 1", self.decay),
+                format!("decay is {}; it must be at least 0, usually 1", self.decay),
             ));
         }
         if self.loss == Loss::Kl {

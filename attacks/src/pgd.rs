@@ -3,10 +3,10 @@
 //! L∞: x′ ← Π(x′ + step · sign ∇L(x′)); L2: x′ ← Π(x′ + step · ∇L / ‖∇L‖₂)
 //!
 //! Images `[B, C, H, W]` in `[0, 1]`, Π the projection onto the ball around x cut to `[0, 1]`, L any
-//! [`Loss`], steps in pixel units. The last point counts, as in the published code, not the best one.
+//! [`Loss`], steps in pixel units. The result is the last point, as in the published code, not the best one.
 //!
 //! Restarts are independent. An example is broken if any restart breaks it, and the first image to do
-//! so is kept; of an example that stands, the image of the highest loss.
+//! so is kept; of a robust example, the image of the highest loss.
 //!
 //! Defaults: the test attack of the MART paper at the usual radii (20 steps of ε/10 on colour images,
 //! 40 steps of 0.01 at 0.3 on digits); 10 steps or fewer take ε/4, L2 2.5·ε/steps. The start is not
@@ -56,14 +56,14 @@ fn default_restarts() -> u64 {
     1
 }
 
-/// A point on an attack's way.
+/// A point on the path of an attack.
 #[derive(Debug)]
 pub struct Iterate<'a> {
     /// Counted from 0.
     pub restart: u64,
     /// 0: the start.
     pub step: u64,
-    /// `[B, C, H, W]`: of the examples still under attack.
+    /// `[B, C, H, W]`, of the examples that are still attacked.
     pub images: &'a Tensor,
 }
 
@@ -130,7 +130,7 @@ impl Attack for Pgd {
 }
 
 impl Pgd {
-    /// As [`Attack::perturb`], showing every point on the way to `observe`.
+    /// As [`Attack::perturb`]; `observe` sees every point on the path.
     pub fn trace(
         &self,
         classifier: &dyn Classifier,
@@ -154,12 +154,12 @@ impl Pgd {
         let clean_logits = probe.clean_logits(&self.loss, &batch.images)?;
         let mut worst = Worst::new(&batch.images);
         for restart in 0..self.restarts {
-            // Whoever is broken stays broken, so leaves; unless its leaving would change the others.
+            // A broken example stays broken and is left out, unless that would change the others.
             let companions_matter = self.loss.depends_on_batch() || self.batch_norm != BatchNorm::Eval;
             let rows = if companions_matter {
                 worst.all()
             } else {
-                worst.standing()
+                worst.unbroken()
             };
             if rows.is_empty() {
                 break;
@@ -212,7 +212,7 @@ impl Pgd {
             images = ball.project(&images)?;
         }
         let Some(observe) = observe else {
-            return self.ascend_unseen(probe, part, &ball, images, (steps, step_size.value()));
+            return self.ascend_unobserved(probe, part, &ball, images, (steps, step_size.value()));
         };
         observe(0, &images)?;
         for step in 1..=steps {
@@ -225,8 +225,8 @@ impl Pgd {
         Ok(images)
     }
 
-    /// The steps of one restart that nobody watches: in one go where the classifier can.
-    fn ascend_unseen(
+    /// The steps of one restart without an observer: all at once if the classifier can.
+    fn ascend_unobserved(
         &self,
         probe: &mut Probe<'_>,
         part: &Part,
@@ -250,7 +250,7 @@ impl Pgd {
         Ok(images)
     }
 
-    /// What tells the better of two restarts: the loss, where it speaks of one example.
+    /// The loss by which restarts are compared: the attack's, if it is defined for one example.
     fn ranking_loss(&self) -> Loss {
         if self.loss.depends_on_batch() {
             Loss::Margin
@@ -260,7 +260,7 @@ impl Pgd {
     }
 }
 
-/// Sees every point on the way.
+/// Sees every point on the path.
 type Watch<'a> = &'a mut dyn FnMut(Iterate<'_>) -> Result<()>;
 /// Sees the images after each step, counted from 1; 0 is the start.
 type Observe<'a> = &'a mut dyn FnMut(u64, &Tensor) -> Result<()>;

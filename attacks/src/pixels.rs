@@ -4,9 +4,8 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// An exact non-negative length in pixel units, where pixels lie in `[0, 1]`: `8/255`, `0.8/255`,
-/// `0.031`. Shown in one canonical form whatever form it was written in, so that equal lengths
-/// are equal text.
+/// An exact non-negative length in pixel units, where pixels are in `[0, 1]`: `8/255`, `0.8/255`,
+/// `0.031`. Displayed in one canonical form, so that equal lengths are equal text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pixels {
     /// In lowest terms.

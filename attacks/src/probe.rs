@@ -53,7 +53,7 @@ pub struct Probe<'a> {
     stalled: Option<Tensor>,
 }
 
-/// What one look at the loss shows.
+/// The loss and its gradient at some images.
 #[derive(Debug, Clone)]
 pub struct Slope {
     /// `[B, K]`, detached.
@@ -142,11 +142,11 @@ impl<'a> Probe<'a> {
         (loss, clean_logits): (&Loss, Option<&Tensor>),
         (step, steps): (f64, u64),
     ) -> Result<Option<Tensor>> {
-        let (BatchNorm::Eval, Some(loss), Norm::Linf) = (self.batch_norm, loss.in_one_go(), ball.norm()) else {
+        let (BatchNorm::Eval, Some(loss), Norm::Linf) = (self.batch_norm, loss.fused(), ball.norm()) else {
             return Ok(None);
         };
         let [lower, upper] = ball.bounds();
-        // What was frozen already has no frozen form, and can do it itself.
+        // A classifier that is frozen already has no frozen form and is used itself.
         let classifier = self.frozen.as_deref().unwrap_or(self.classifier);
         let ascended = classifier.ascend(&Ascent {
             start,

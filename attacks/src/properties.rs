@@ -1,4 +1,4 @@
-//! What every attack must keep to, whatever it ascends: the ball, the box, its example, the network as it
+//! The properties of every attack, for every loss: the ball, the box, its example, the network as it
 //! was; and that it is an attack at all.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Defaults that the literature's protocols fix, and the checks that every attack shares.
+//! Defaults of the literature's protocols, and the checks that all attacks share.
 
 use crate::{Family, Invalid, Norm, Pixels, Setting, Start, Threat};
 
@@ -44,7 +44,7 @@ impl Setting {
 }
 
 impl Threat {
-    /// Refuses a radius that no image could use up.
+    /// Refuses a radius larger than any change of an image.
     pub fn check(&self) -> Result<(), Invalid> {
         let epsilon = self.epsilon.value();
         if self.norm == Norm::L2 || epsilon <= 1.0 {
@@ -55,7 +55,7 @@ impl Threat {
         } else {
             String::new()
         };
-        let message = format!("epsilon is {}, but pixels lie in [0, 1]{hint}", self.epsilon);
+        let message = format!("epsilon is {}, but pixels are in [0, 1]{hint}", self.epsilon);
         Err(Invalid::new("epsilon", message))
     }
 }
@@ -77,7 +77,7 @@ pub fn positive(field: &str, value: u64) -> Result<(), Invalid> {
     if value > 0 {
         return Ok(());
     }
-    Err(Invalid::new(field, format!("{field} is 0; it must be 1 or more")))
+    Err(Invalid::new(field, format!("{field} is 0; it must be at least 1")))
 }
 
 /// Refuses steps that go nowhere, unless the ball is a point.

@@ -6,9 +6,9 @@
 //! Images `[B, C, H, W]` in `[0, 1]`; m = z_y − max_{k≠y} z_k, in logits; Π the projection onto the ball around x cut to
 //! `[0, 1]`; δ and Adam's rate in pixel units. It starts at the image. One query is one forward pass of one image: one
 //! for the point itself in each step, which tells whether it is adversarial, and `samples` for the gradient. An example
-//! leaves at its first adversarial point; of one that stands, the last point is returned.
+//! leaves at its first adversarial point; of a robust example the last point is returned.
 //! Deviations from the paper: 128 queries in a step instead of 8192; the probing points are cut to `[0, 1]`, since
-//! nobody could show a network other images.
+//! other images do not exist.
 
 use candle_core::{Result, Tensor};
 use models::Classifier;
@@ -172,7 +172,7 @@ impl Attack for Spsa {
     }
 }
 
-/// The examples that still stand, and where Adam is with each.
+/// The unbroken examples, and the state of Adam for each.
 struct Descent {
     /// Their places in the whole batch.
     rows: Vec<usize>,

@@ -5,13 +5,13 @@
 //! or is at most 0. s = round(√(p·H·W)); p is halved after 10, 50, 200, 500, 1000, 2000, 4000, 6000 and 8000 queries.
 //! It starts at clip(x + ε·r) with r = ±1 for each channel and column.
 //! L2: in each channel the change inside one window of odd side s ≥ 3 gets a new direction, its old one plus a random
-//! pattern of two opposite hills, and takes over the length of the change inside a second window, which is wiped out,
+//! pattern of two opposite hills, and takes over the length of the change inside a second window, which is set to zero,
 //! and its share of what is left of the radius; then the whole is scaled to length ε and cut to `[0, 1]`. It starts at a
 //! chessboard of patterns.
 //!
 //! Images `[B, C, H, W]` in `[0, 1]`; logits z, M = max_{k≠y} z_k. One query is one forward pass of one image. Only
 //! examples that are classified correctly are attacked, and they leave at the first success. The result is the image
-//! that broke an example and the clean image of one that stands.
+//! that broke an example and the clean image of a robust one.
 //!
 //! As in the authors' code, a window never touches the last row or column unless it fills the image. Deviation: every
 //! example draws its own squares, where the authors' batch shares one, so that results do not depend on the batch.
@@ -148,7 +148,7 @@ impl Attack for Square {
 }
 
 impl Square {
-    /// Attacks the survivors, takes away those it breaks and counts what it asked about each.
+    /// Attacks the survivors, removes those that it breaks and counts the queries of each.
     pub(crate) fn take(
         &self,
         probe: &mut Probe<'_>,
@@ -214,7 +214,7 @@ impl Square {
     }
 }
 
-/// The examples that still stand, with the best image of each.
+/// The unbroken examples, with the best image of each.
 struct Search {
     /// Their places in the whole batch.
     rows: Vec<usize>,
@@ -285,7 +285,7 @@ impl Search {
         Ok(())
     }
 
-    /// Those with a margin of at most 0 leave, as survivors of this attack only if the network is still right.
+    /// Examples with a margin of at most 0 leave the search. They are broken only if the network misclassifies them.
     fn leave(&mut self, survivors: &mut Survivors, queries: &mut [Queries]) -> Result<()> {
         let leaves: Vec<bool> = self.margins.iter().map(|margin| *margin <= 0.0).collect();
         if !leaves.contains(&true) {
@@ -328,7 +328,7 @@ impl Search {
             .project(&(&self.best + placed(change, self.best.shape(), &self.best)?)?)
     }
 
-    /// L2: the best changes with one window renewed and another wiped out.
+    /// L2: the best changes with one window renewed and another set to zero.
     fn windows(&self, share: f64, query: u64, moves: &dyn Draws) -> Result<Tensor> {
         let (examples, channels, height, width) = self.best.dims4()?;
         let side = ((share * (height * width) as f64).sqrt().round_ties_even() as usize).max(3) | 1;
@@ -486,7 +486,7 @@ mod tests {
         assert!((other.sqrt() - 0.08).abs() < 1e-9, "{moved:?}");
     }
 
-    /// The same draws whatever is asked.
+    /// The same draws for every request.
     struct Fixed(Vec<f32>);
 
     impl Draws for Fixed {

@@ -61,7 +61,7 @@ enum Distribution {
     Normal,
 }
 
-/// Draws in the shape, precision and place of `images`, made where they will lie.
+/// Draws in the shape, precision and on the device of `images`.
 fn draws(random: &Stream, ids: &[u64], images: &Tensor, distribution: Distribution) -> Result<Tensor> {
     if let Some(key) = random.key()
         && let Some(draws) = kernels::resident::draws(images, key, ids, distribution == Distribution::Normal)?

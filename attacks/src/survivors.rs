@@ -1,7 +1,7 @@
-//! Attacks on the examples that the network still gets right.
+//! Attacks on the examples that the network still classifies correctly.
 //!
-//! The attacks of AutoAttack pass on what they leave: each looks at the survivors of those before and
-//! takes away the ones it breaks. What passes from one to the next is [`Survivors`], plain data.
+//! Each attack of AutoAttack works on the survivors of the ones before and removes those that it breaks.
+//! [`Survivors`], plain data, is passed from one attack to the next.
 
 use candle_core::{DType, Result, Tensor};
 use models::Classifier;
@@ -12,7 +12,7 @@ use crate::losses::prediction;
 use crate::rows::{replace_rows, select_rows};
 use crate::{Batch, BatchNorm, Perturbed, Probe};
 
-/// Who still stands, and the image that broke each of the others.
+/// The examples that are still unbroken, and the image that broke each of the others.
 #[derive(Debug, Clone)]
 pub struct Survivors {
     /// `[B, C, H, W]`, detached: the image that broke an example, the clean one where none has.
@@ -23,7 +23,7 @@ pub struct Survivors {
     pub stalled: Vec<bool>,
 }
 
-/// A batch and what the network says of it.
+/// A batch and the network's predictions for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Examples {
     pub(crate) batch: Batch,
@@ -65,12 +65,12 @@ impl Survivors {
         })
     }
 
-    /// The places of those that stand.
+    /// The places of the unbroken examples.
     pub fn rows(&self) -> Vec<usize> {
         (0..self.broken.len()).filter(|&row| !self.broken[row]).collect()
     }
 
-    /// Takes away the examples `rows[i]` with `broken[i]`, broken by row i of `images`.
+    /// Removes the examples `rows[i]` with `broken[i]`, broken by row i of `images`.
     pub(crate) fn take(&mut self, rows: &[usize], broken: &[bool], images: &Tensor) -> Result<()> {
         let places: Vec<usize> = (0..rows.len()).filter(|&place| broken[place]).collect();
         if places.is_empty() {
@@ -103,7 +103,7 @@ impl Survivors {
     }
 }
 
-/// Runs an attack that takes survivors on a batch of its own.
+/// Runs an attack on survivors on a whole batch.
 pub(crate) fn perturb(
     classifier: &dyn Classifier,
     batch: &Batch,
@@ -116,7 +116,7 @@ pub(crate) fn perturb(
     Ok(survivors.into_perturbed(&probe))
 }
 
-/// Where the draws of an attack come from: [`Stream`], or a test's record of another program's.
+/// The source of an attack's random draws: [`Stream`], or in tests the recorded draws of another program.
 pub(crate) trait Draws {
     /// `len` uniform draws in `[0, 1)` for each example, for the `index`-th request.
     fn uniform(&self, index: u64, ids: &[u64], len: usize) -> Vec<f32>;
@@ -158,7 +158,7 @@ pub(crate) fn numbers(values: &Tensor) -> Result<Vec<f64>> {
     values.to_dtype(DType::F64)?.to_vec1()
 }
 
-/// One number for each image in the precision and place of the images: `[B, 1, 1, 1]`.
+/// One number for each image, in the precision and on the device of the images: `[B, 1, 1, 1]`.
 pub(crate) fn each(values: &[f64], images: &Tensor) -> Result<Tensor> {
     let values = Tensor::new(values, images.device())?.to_dtype(images.dtype())?;
     per_image(&values, images)

@@ -1,12 +1,12 @@
 //! TI-FGSM, MI-FGSM with gradients smoothed over shifts, for attacks that transfer: Dong et al. 2019, arXiv:1904.02884.
 //!
-//! g = W ∗ ∇L(x′), W a Gaussian kernel whose edge lies three standard deviations from its middle; then as
+//! g = W ∗ ∇L(x′), W a Gaussian kernel whose edge is three standard deviations from its middle; then as
 //! [`crate::MiFgsm`]: G ← μ·G + g / ‖g‖₁, x′ ← Π(x′ + step · sign G)
 //!
 //! Images `[B, C, H, W]` in `[0, 1]`; the convolution works on each channel, with zeros around it. With
 //! `probability` above 0 the gradient is taken at randomly shrunk images, as in [`crate::DiFgsm`]: the paper's TI-DIM.
-//! Deviation: the paper's kernel has 15 pixels for images of 299. On images of 8 to 32 pixels that would leave no shape
-//! at all, so ours has 5; write `kernel: 15` for the paper's.
+//! Deviation: the paper's kernel has 15 pixels for images of 299. On images of 8 to 32 pixels that would remove all
+//! structure, so ours has 5; write `kernel: 15` for the paper's.
 
 use candle_core::{Result, Tensor};
 use models::Classifier;

@@ -30,19 +30,19 @@ impl Worst {
         (0..self.broken.len()).collect()
     }
 
-    /// The places of those that no restart has broken.
-    pub(crate) fn standing(&self) -> Vec<usize> {
+    /// The places of the examples that no restart has broken.
+    pub(crate) fn unbroken(&self) -> Vec<usize> {
         self.all().into_iter().filter(|&row| !self.broken[row]).collect()
     }
 
-    /// Notes which of `rows` met a gradient of zeros.
+    /// Records which of `rows` met a gradient of zeros.
     pub(crate) fn stalled(&mut self, rows: &[usize], stalled: &[bool]) {
         for (&row, &stalled) in rows.iter().zip(stalled) {
             self.stalls[row] |= stalled;
         }
     }
 
-    /// How many examples ever met a gradient of zeros.
+    /// The number of examples that ever met a gradient of zeros.
     pub(crate) fn stalls(&self) -> u64 {
         self.stalls.iter().filter(|&&stalled| stalled).count() as u64
     }

@@ -352,7 +352,7 @@ mod tests {
         let mut expected = evaluation.wrong(&found.images, batch).unwrap();
         expected.sort_unstable();
         assert_eq!(broken, expected);
-        assert!(broken.len() > 2, "a radius of 0.9 breaks somebody");
+        assert!(broken.len() > 2, "a radius of 0.9 breaks examples");
         let passes = |count: fn(&Stage) -> u64| outcome.stages.iter().map(count).sum::<u64>();
         assert_eq!(passes(|stage| stage.forwards), found.cost.forwards);
         assert_eq!(passes(|stage| stage.backwards), found.cost.backwards);

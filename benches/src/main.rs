@@ -3,7 +3,7 @@
 //!
 //! Speaks in lines of JSON on stdout. The first says `ready`; then every line on stdin is answered by one:
 //!
-//! - `check`: the logits of the batch, flat, as the network stands
+//! - `check`: the logits of the batch, flat, with the current parameters
 //! - `run SECONDS`: whole steps for at least that long, and one at least
 //!
 //! An evaluation is asked about the examples at places FIRST up to, but not with, LAST of the file:
@@ -112,7 +112,7 @@ fn serve_evaluation(evaluation: &Evaluation) -> Result<()> {
     }))?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
-        let place = |text: &str| -> Result<usize> { text.parse().with_context(|| format!("`{text}` is no place")) };
+        let place = |text: &str| -> Result<usize> { text.parse().with_context(|| format!("`{text}` is not a place")) };
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["check", first, last] => {
                 let logits = evaluation.logits(place(first)?..place(last)?)?;
@@ -120,7 +120,7 @@ fn serve_evaluation(evaluation: &Evaluation) -> Result<()> {
             }
             [attack, first, last, seed] => {
                 let rows = place(first)?..place(last)?;
-                let seed = seed.parse().with_context(|| format!("`{seed}` is no seed"))?;
+                let seed = seed.parse().with_context(|| format!("`{seed}` is not a seed"))?;
                 answer(&match attack {
                     "auto-attack" => evaluation.auto_attack(rows, seed, Length::Standard)?,
                     "tenth" => evaluation.auto_attack(rows, seed, Length::Tenth)?,

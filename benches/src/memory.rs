@@ -1,6 +1,6 @@
 //! How much memory this process holds, as Linux counts it.
 //!
-//! What libraries take before there is a network is charged to nobody: a peak is the high-water mark less what
+//! What libraries take before there is a network is not counted: a peak is the high-water mark less what
 //! was resident before network and data were made. All in MiB; `None` where the system does not tell.
 
 use std::fs;
@@ -15,7 +15,7 @@ pub fn high_water() -> Option<f64> {
     status("VmHWM:")
 }
 
-/// Lets the high-water mark begin anew, so that making a network does not count. Where the system forbids
+/// Resets the high-water mark, so that making a network does not count. Where the system forbids
 /// it, the mark stays and counts more.
 pub fn forget_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");

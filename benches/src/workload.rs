@@ -101,7 +101,7 @@ enum Work {
         frozen: Box<dyn Classifier>,
         ball: Ball,
         step_size: f64,
-        /// Where the attack stands.
+        /// The state of the attack.
         images: Tensor,
     },
     Train(Box<Training>),
@@ -181,7 +181,7 @@ impl Bench {
         self.network.parameter_count()
     }
 
-    /// Logits of the batch as the network stands, `[B, K]`.
+    /// Logits of the batch with the current parameters, `[B, K]`.
     pub fn logits(&self) -> Result<Tensor> {
         let classifier: &dyn Classifier = match &self.work {
             Work::Forward { frozen } | Work::Attack { frozen, .. } => frozen.as_ref(),

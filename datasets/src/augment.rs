@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::DataError;
 
-/// What lies around an image.
+/// The pixels around an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Padding {
     /// Black.
@@ -138,7 +138,7 @@ pub fn crop<T: Copy + Default>(
         padding == Padding::Zero || pad < height.min(width),
         "cannot reflect {pad} pixels of {height} × {width}"
     );
-    // Columns of the window that lie in the image, and where the image's first of them is.
+    // Columns of the window that are inside the image, and where the image's first of them is.
     let start = pad.saturating_sub(left).min(width);
     let end = (width + pad).saturating_sub(left).min(width).max(start);
     let from = (left + start).saturating_sub(pad).min(width);
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(cropped(1, (2, 1), Padding::Zero), [4, 5, 6, 7, 8, 9, 0, 0, 0]);
         assert_eq!(cropped(1, (0, 0), Padding::Reflect), [5, 4, 5, 2, 1, 2, 5, 4, 5]);
         assert_eq!(cropped(2, (4, 3), Padding::Reflect), [8, 9, 8, 5, 6, 5, 2, 3, 2]);
-        // All of the window may lie in the padding.
+        // The whole window may be in the padding.
         assert_eq!(cropped(5, (5, 10), Padding::Zero), [0; 9]);
         assert_eq!(cropped(5, (5, 0), Padding::Zero), [0; 9]);
     }

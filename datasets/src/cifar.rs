@@ -63,7 +63,7 @@ pub(crate) fn parse(
 ) -> Result<(), (String, String)> {
     let len = label_bytes + image.iter().product::<usize>();
     if content.is_empty() || !content.len().is_multiple_of(len) {
-        let problem = format!("its {} bytes are no whole number of {len}-byte records", content.len());
+        let problem = format!("its {} bytes are not a multiple of {len}-byte records", content.len());
         return Err(("its end".into(), problem));
     }
     for bytes in content.chunks_exact(len) {
@@ -125,7 +125,7 @@ mod tests {
             [7.0 / 255.0, 31.0 / 255.0, 0.0]
         );
         assert_eq!([at(2, 2, 5), at(2, 5, 2)], [1.0, 0.0]);
-        // The folder itself will do.
+        // The folder itself can be given.
         let folder = root.path().join("cifar-10-batches-bin");
         assert_eq!(cifar10::ENTRY.read(&folder, Verify::No).unwrap(), data);
     }

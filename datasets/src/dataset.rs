@@ -51,7 +51,7 @@ impl Split {
         })
     }
 
-    /// How many images there are.
+    /// The number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -66,7 +66,7 @@ impl Split {
         self.image
     }
 
-    /// The byte that stands for 1.
+    /// The byte of a pixel of 1.
     pub fn scale(&self) -> u8 {
         self.scale
     }
@@ -115,14 +115,14 @@ pub struct Dataset {
     pub name: String,
     /// `[C, H, W]` of every image.
     pub image: [usize; 3],
-    /// What each label means.
+    /// The name of each class.
     pub classes: Vec<String>,
     /// Images to train on.
     pub train: Split,
     /// Images to test on.
     pub test: Split,
     /// SHA-256 over shapes, labels and pixels of both splits, in lower-case hex. It names the content,
-    /// whatever files it was read from.
+    /// not the files that it was read from.
     pub digest: String,
     /// Whether the files are proven to be the official ones.
     pub verified: bool,

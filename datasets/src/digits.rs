@@ -45,7 +45,7 @@ pub(crate) fn read(entry: &Entry, content: &[u8]) -> Result<[Split; 2], DataErro
     for (index, line) in text.lines().enumerate() {
         let damaged = |problem: &str| entry.damaged(file, format!("line {}", index + 1), problem);
         let values: Result<Vec<u8>, _> = line.split(',').map(str::parse).collect();
-        let values = values.map_err(|_| damaged("a value is no number"))?;
+        let values = values.map_err(|_| damaged("a value is not a number"))?;
         match values.split_last() {
             Some((&label, pixels)) if pixels.len() == 64 && pixels.iter().all(|&pixel| pixel <= SCALE) => {
                 labels.push(u32::from(label));
@@ -127,7 +127,7 @@ mod tests {
     fn damage_is_named() {
         let error = |text: &str| read(&ENTRY, &gz(text.as_bytes())).unwrap_err().to_string();
         let row = vec!["16"; 64].join(",");
-        assert!(error(&format!("{row},1\n{row},x\n")).contains("line 2: a value is no number"));
+        assert!(error(&format!("{row},1\n{row},x\n")).contains("line 2: a value is not a number"));
         assert!(error(&format!("{row}\n")).contains("line 1: it is not 64 values"));
         assert!(error(&format!("17,{row}\n")).contains("line 1"));
         assert!(error(&format!("{row},10\n")).contains("image 0 has label 10"));

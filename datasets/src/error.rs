@@ -13,7 +13,7 @@ pub enum DataError {
         /// The nearest name, or all names.
         hint: String,
     },
-    /// Nobody said where data lie and the user has no home folder.
+    /// No data folder was given and the user has no home folder.
     #[error("there is no cache folder for this user; name the data folder with --data-dir or RAMPART_DATA_DIR")]
     NoRoot,
     /// Files are absent.
@@ -54,7 +54,7 @@ pub enum DataError {
         /// What is wrong there.
         problem: String,
     },
-    /// A label that is no class.
+    /// A label that is not a class.
     #[error("{place}: image {index} has label {label}, but there are only classes 0 to {}", classes.saturating_sub(1))]
     Label {
         /// The file or split.

@@ -73,7 +73,7 @@ pub(crate) fn unpacked_name(file: &IdxFile) -> &'static str {
     file.packed.name.strip_suffix(".gz").unwrap_or(file.packed.name)
 }
 
-/// So many times the official number of images are read from a file that need not be official. Without a bound a
+/// A file that is not official may have this many times the official number of images. Without a bound a
 /// small gzip file could ask for any amount of memory.
 const MORE: usize = 10;
 
@@ -102,7 +102,7 @@ pub(crate) fn parse(reader: &mut dyn Read, item: &[usize], most: usize) -> Resul
         .map_err(|error| start(format!("{error}")))?;
     if header[..4] != [0, 0, 8, rank as u8] {
         return Err(start(format!(
-            "it starts with {:?} instead of {:?}, so it is no IDX file of {rank}-dimensional bytes",
+            "it starts with {:?} instead of {:?}, so it is not an IDX file of {rank}-dimensional bytes",
             &header[..4],
             [0, 0, 8, rank]
         )));
@@ -189,7 +189,7 @@ pub(crate) mod tests {
             data.train.pixels(1).nth(2 * 28 + 5),
             Some(((784 + 61) % 251) as f32 / 255.0)
         );
-        // The folder itself will do, and so will torchvision's.
+        // The folder itself can be given, and so can torchvision's.
         let flat = mnist::ENTRY.read(&root.path().join("mnist"), Verify::No).unwrap();
         assert_eq!(flat, data);
         fs::create_dir(root.path().join("MNIST")).unwrap();

@@ -6,8 +6,8 @@ use crate::DataError;
 /// The folder of all data sets: `explicit`, else the environment variable `RAMPART_DATA_DIR`, else
 /// `data` in the user's cache folder for Rampart.
 ///
-/// Under it lie `mnist/`, `fashion-mnist/`, `cifar-10-batches-bin/` and `cifar-100-binary/`. A folder
-/// that holds the files of a data set itself will do as well.
+/// It contains `mnist/`, `fashion-mnist/`, `cifar-10-batches-bin/` and `cifar-100-binary/`. A folder with the files of
+/// one data set can be given as well.
 ///
 /// # Errors
 /// [`DataError::NoRoot`] if nothing is named and the user has no home.

@@ -1,4 +1,4 @@
-//! Parts of a split, drawn so that each class keeps its share.
+//! Draws parts of a split in which each class keeps its share.
 //!
 //! An image's draw is a pure function of the stream and its index. So a part of n images contains, but
 //! for rounding, every smaller part drawn from the same stream.

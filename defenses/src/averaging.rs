@@ -1,4 +1,4 @@
-//! Averaged weights: an exponential moving average of a network in training, which is judged and kept in its place.
+//! Averaged weights: an exponential moving average of a network in training, which is evaluated and kept in its place.
 //!
 //! a ← τ · a + (1 − τ) · w after every optimizer step, for parameters and for batch norm's running statistics alike;
 //! until the epoch `start`, a = w.
@@ -32,12 +32,12 @@ fn default_decay() -> f64 {
 }
 
 impl Averaging {
-    /// Refuses a τ that is no share.
+    /// Refuses a τ outside `[0, 1)`.
     pub(crate) fn check(&self) -> std::result::Result<(), Invalid> {
         if (0.0..1.0).contains(&self.decay) {
             return Ok(());
         }
-        let message = format!("decay is {}; it must lie in [0, 1), such as 0.995", self.decay);
+        let message = format!("decay is {}; it must be in [0, 1), such as 0.995", self.decay);
         Err(Invalid::new("averaging.decay", message))
     }
 

@@ -117,7 +117,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{Memory, Optimizer, builtin};
+    use crate::{Defense, Memory, Optimizer, builtin};
     use attacks::{Batch, Threat};
     use candle_core::Device;
     use models::{Classifier, Mode, Role};
@@ -281,7 +281,7 @@ mod tests {
             }
             assert!(value(&objective) > value(&first), "{what}: uphill");
             assert!(
-                what != "mma" || numbers(it.crafted[0][1].clone()).contains(&1.0),
+                what != "mma" || numbers(moved_step.crafted[0][1].clone()).contains(&1.0),
                 "nothing was searched"
             );
             check_gradients(
@@ -291,7 +291,7 @@ mod tests {
                 &batch,
                 &setting.threat,
                 &objective,
-                &it,
+                &moved_step,
             );
 
             moved.back().unwrap();

@@ -10,7 +10,7 @@ pub(crate) fn check_weight(field: &str, weight: f64) -> std::result::Result<(), 
     }
     Err(Invalid::new(
         field,
-        format!("{field} is {weight}; it must be 0 or more"),
+        format!("{field} is {weight}; it must be at least 0"),
     ))
 }
 

@@ -98,7 +98,7 @@ impl Method for Mart {
         if !(0.0..=1.0).contains(&self.share) {
             return Err(Invalid::new(
                 "share",
-                format!("share is {}; it must lie in [0, 1]", self.share),
+                format!("share is {}; it must be in [0, 1]", self.share),
             ));
         }
         self.attack
@@ -122,7 +122,7 @@ impl Mart {
         first + (divergence * crate::fields::resolved("lambda", self.lambda)?)?
     }
 
-    /// 1 for the examples that the KL term sees, else 0: `[B]`. A matter of the example alone.
+    /// 1 for the examples that the KL term sees, else 0: `[B]`. Depends on the example alone.
     fn regularized(&self, ids: &[u64], like: &Tensor) -> Result<Tensor> {
         let draws = Stream::new(0).of(Purpose::Subset).uniform(ids, 1);
         let kept: Vec<f32> = draws

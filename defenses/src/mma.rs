@@ -109,7 +109,7 @@ impl Method for Mma {
             return Err(Invalid::new("d_max", message));
         };
         if min_radius == Pixels::ZERO || min_radius > d_max {
-            let message = format!("min_radius is {min_radius}; it must lie above 0 and not above d_max, {d_max}");
+            let message = format!("min_radius is {min_radius}; it must be above 0 and at most d_max, {d_max}");
             return Err(Invalid::new("min_radius", message));
         }
         let usual_steps = if setting.family == Family::Mnist { 40 } else { 10 };
@@ -121,7 +121,7 @@ impl Method for Mma {
             ));
         }
         if !(0.0..=1.0).contains(&self.clean_weight) {
-            let message = format!("clean_weight is {}; it must lie in [0, 1]", self.clean_weight);
+            let message = format!("clean_weight is {}; it must be in [0, 1]", self.clean_weight);
             return Err(Invalid::new("clean_weight", message));
         }
         Ok(())

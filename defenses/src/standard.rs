@@ -6,7 +6,7 @@
 //! The inner attack starts uniformly in the ball.
 //!
 //! `treat` is Figure 1 of the MART paper (Wang et al. 2020): a group T of examples, which a teacher names, is
-//! trained otherwise than the rest.
+//! trained differently from the rest.
 //!
 //! - `clean`: x′ = x in T.
 //! - `fgsm`: x′ = x + ε · sign ∇CE(f(x), y) in T, cut to `[0, 1]`: one step as long as the radius, from the image.
@@ -97,8 +97,8 @@ impl Treat {
 }
 
 impl Standard {
-    /// x′. The whole batch is attacked and what was found of the treated is thrown away, so that the others come out
-    /// bit for bit as without a treatment, whatever the attack's batch norm sees.
+    /// x′. The whole batch is attacked and the images of the treated group are replaced, so that the other images are the
+    /// same, bit for bit, as without a treatment, also where the attack uses batch statistics.
     fn perturb(&self, step: &mut Step<'_>) -> Result<Tensor> {
         let attacked = self.attack.perturb(step)?;
         let (group, how) = match &self.treat {
@@ -110,7 +110,7 @@ impl Standard {
         if rows.is_empty() {
             return Ok(attacked);
         }
-        let otherwise = match how {
+        let treated = match how {
             Treatment::Fgsm => {
                 let fgsm = Fgsm {
                     loss: crate::fields::resolved("attack.loss", self.attack.loss)?,
@@ -122,7 +122,7 @@ impl Standard {
             }
             _ => step.batch.images.clone(),
         };
-        let images = replace_rows(&attacked, &rows, &select_rows(&otherwise, &rows)?)?;
+        let images = replace_rows(&attacked, &rows, &select_rows(&treated, &rows)?)?;
         step.perturbed = Some(images.clone());
         Ok(images)
     }
@@ -190,9 +190,8 @@ mod tests {
     use super::*;
     use crate::{Memory, TeacherPredictions};
     use attacks::{Batch, Cost};
-    use candle_core::{DType, Device};
+    use candle_core::Device;
     use random::Stream;
-    use reference::Case;
     use serde_json::json;
     use testing::{Net, assert_gradient, assert_near, setting, tensor, waves};
 

@@ -29,7 +29,7 @@ pub struct Step<'a> {
     pub perturbed: Option<Tensor>,
     forwards: u64,
     /// The results of inner attacks, in the order of their calls.
-    crafted: Vec<Vec<Tensor>>,
+    pub(crate) crafted: Vec<Vec<Tensor>>,
     /// The next of them, once they are used again.
     next: Option<usize>,
     weighed: bool,

@@ -60,7 +60,7 @@ fn one(rng: &mut Rng, input: &mut Vec<u8>, other: &[u8], words: &[&[u8]]) {
     }
 }
 
-/// A number where a length may stand, in either byte order.
+/// A number where a length may be, in either byte order.
 fn number(rng: &mut Rng, input: &mut [u8]) {
     let width = [1, 2, 4, 8][rng.below(4)];
     let Some(last) = input.len().checked_sub(width) else {
@@ -79,7 +79,7 @@ fn number(rng: &mut Rng, input: &mut [u8]) {
         7 => length + rng.below(64) as u64,
         8 => rng.next() >> rng.below(64),
         _ => {
-            // A little more or less than what stands there.
+            // A little more or less than the old value.
             let mut wide = [0; 8];
             wide[..width].copy_from_slice(&input[at..at + width]);
             u64::from_le_bytes(wide)
@@ -179,7 +179,7 @@ fn scalar(rng: &mut Rng, spare: Value) -> Value {
     }
 }
 
-/// Puts a key that nobody knows into some map. `None` if there is no map.
+/// Puts an unknown key into some map. `None` if there is no map.
 pub(crate) fn foreign_key(rng: &mut Rng, root: &mut Value, key: &str) -> Option<()> {
     let nodes = count(root);
     for _ in 0..50 {

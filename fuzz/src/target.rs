@@ -64,7 +64,7 @@ impl Target {
         (self.damage)(&mut Rng::of(self.name, index), &self.seeds)
     }
 
-    /// Calls the reader and judges what it does. Panics where the reader does.
+    /// Calls the reader and evaluates its answer. Panics if the reader does.
     pub fn check(&self, input: &Input) -> Verdict {
         (self.check)(input, &self.seeds)
     }

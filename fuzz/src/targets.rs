@@ -1,4 +1,4 @@
-//! Every reader of files that may come from somebody else.
+//! Every reader of files that other people may have written.
 
 mod archives;
 mod images;

@@ -28,7 +28,7 @@ enum Outcome {
 
 /// What a check returns.
 pub(crate) enum Found {
-    /// How far off, and how far it may be. NaN fails.
+    /// The deviation, and the largest allowed one. NaN fails.
     Deviation { is: f64, allowed: f64 },
     /// A figure with its unit.
     Figure(f64, &'static str),
@@ -170,7 +170,7 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_string()
 }
 
-/// The numbers of a tensor, wherever it lies.
+/// The numbers of a tensor on any device.
 pub(crate) fn doubles(tensor: &Tensor) -> Result<Vec<f64>> {
     let tensor = tensor.to_device(&candle_core::Device::Cpu)?.to_dtype(DType::F64)?;
     Ok(tensor.flatten_all()?.to_vec1()?)

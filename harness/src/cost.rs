@@ -103,7 +103,7 @@ impl Counter {
             let mut memory: Memory = defense.method.memory(2);
             let mut step = Step::new(&probe, &batch, &setting.threat, Stream::new(0), 0, &mut memory);
             // Which examples a teacher sets apart is not known yet, so none is.
-            step.taught.groups = Some(vec![None; 2]);
+            step.teacher.groups = Some(vec![None; 2]);
             for _ in 0..evaluations {
                 defense.method.objective(&mut step)?;
                 step.again();

@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::Context;
 use candle_core::Device;
 use datasets::Split;
-use defenses::{Group, Step, Taught};
+use defenses::{Group, Step, TeacherPredictions};
 use models::{Classifier, Network};
 use plan::Training;
 use random::{Purpose, Stream};
@@ -290,16 +290,16 @@ impl Lessons {
     }
 
     /// What the teacher says of a batch of examples.
-    pub(crate) fn taught(&self, examples: &[usize]) -> Taught {
+    pub(crate) fn taught(&self, examples: &[usize]) -> TeacherPredictions {
         let Some(groups) = &self.groups else {
-            return Taught::default();
+            return TeacherPredictions::default();
         };
         let groups: Vec<Option<Group>> = examples.iter().map(|&example| groups[example]).collect();
         let weight = |group: &Option<Group>| match group {
             Some(Group::Unlabeled) => self.weight,
             _ => 1.0,
         };
-        Taught {
+        TeacherPredictions {
             weights: (self.weight != 1.0).then(|| groups.iter().map(weight).collect()),
             groups: Some(groups),
         }

@@ -143,7 +143,7 @@ fn a_list_trains_a_defense_at_each_value() {
     );
     mistake(
         "- { name: mart, lambda: [1, -1] }",
-        &["`defenses[0].lambda`", "0 or more"],
+        &["`defenses[0].lambda`", "at least 0"],
     );
     mistake(
         "- { name: mart, lambda: [1, 1.0], share: [0, 1] }",

@@ -14,7 +14,7 @@ use crate::{Dropout, Mode};
 pub struct Pass<'a> {
     pub(crate) mode: Mode<'a>,
     pub(crate) parameters: Parameters,
-    /// Counts multiplications, if somebody asks.
+    /// Counts multiplications, if given.
     pub(crate) multiplications: Option<&'a Cell<u64>>,
 }
 

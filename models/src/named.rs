@@ -1,4 +1,4 @@
-//! The networks that one name stands for.
+//! Networks with a name of their own.
 
 use crate::body::Body;
 use crate::builder::Builder;

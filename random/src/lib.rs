@@ -68,8 +68,8 @@ impl Stream {
         Self(Source::Philox { key: seed })
     }
 
-    /// A stream that answers every request with these draws, whatever the purpose, one row per
-    /// example in the order asked. It stands in for recorded noise when a result is compared with
+    /// A stream that answers every request with these draws, for any purpose, one row per
+    /// example in the order asked. It replays recorded noise when a result is compared with
     /// other code.
     pub fn replay(draws: Vec<f32>) -> Self {
         Self(Source::Replay(draws.into()))

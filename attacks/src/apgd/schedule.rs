@@ -111,7 +111,7 @@ mod tests {
         // The first of four counts as a rise from the 0 before it, so three rises are three quarters: halved.
         assert_eq!(run(&[1.0, 2.0, 3.0, 2.5]), (vec![4], 4.0));
         assert_eq!(run(&[1.0, 2.0, 3.0, 4.0]), (vec![], 8.0));
-        // A negative loss is no rise from 0.
+        // A negative loss does not count as a rise from 0.
         assert_eq!(run(&[-4.0, -3.0, -2.0, -1.0]), (vec![4], 4.0));
         // Rises from far below do not help if the best loss stays.
         assert_eq!(run(&[1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0]), (vec![7], 4.0));

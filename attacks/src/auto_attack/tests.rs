@@ -146,7 +146,7 @@ fn it_goes_on_from_any_point_between_two_attacks() {
     let mut probe = Probe::new(&wave, BatchNorm::Eval).unwrap();
     let mut progress = Progress::begin(&mut probe, &batch).unwrap();
     let mut cost = probe.cost();
-    let mut standing = vec![progress.survivors.rows().len()];
+    let mut unbroken = vec![progress.survivors.rows().len()];
     loop {
         // Nothing but the progress is carried over.
         let mut probe = Probe::new(&wave, BatchNorm::Eval).unwrap();
@@ -170,14 +170,14 @@ fn it_goes_on_from_any_point_between_two_attacks() {
             break;
         }
         cost += probe.cost();
-        standing.push(progress.survivors.rows().len());
+        unbroken.push(progress.survivors.rows().len());
     }
     assert_eq!(progress.done, 4);
     assert_eq!(doubles(&progress.survivors.images), doubles(&whole.images));
     assert_eq!(cost, whole.cost);
-    // The case is worth its name: more than one attack breaks something, and something stands.
+    // Otherwise the test shows nothing: more than one attack breaks examples, and some examples are robust.
     let breakers: std::collections::BTreeSet<_> = progress.broken_by.iter().flatten().collect();
-    assert!(breakers.len() >= 2 && standing[4] > 0, "{standing:?}");
+    assert!(breakers.len() >= 2 && unbroken[4] > 0, "{unbroken:?}");
     for (row, by) in progress.broken_by.iter().enumerate() {
         assert_eq!(by.is_some(), progress.survivors.broken[row]);
     }

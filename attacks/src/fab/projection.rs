@@ -122,7 +122,7 @@ mod tests {
                 return Ok(());
             }
             prop_assert!(left.abs() < 1e-9, "{} from the plane", left);
-            // Changes within the plane, cut to the box, that still lie on it are at least as long.
+            // Changes within the plane that stay inside the box are at least as long.
             let length_of = |change: &[f64]| length(norm, change.iter().copied());
             let draws = Stream::new(seed).normal(&[0], 7);
             let square = normal.iter().map(|w| w * w).sum::<f64>().max(1e-12);

@@ -96,7 +96,7 @@ fn a_classifier_that_can_takes_all_steps_in_one_go() {
             Ok(())
         });
         let watched = watched.unwrap();
-        assert_eq!((asked(), ends.len()), (0, 4), "{loss}: somebody watches");
+        assert_eq!((asked(), ends.len()), (0, 4), "{loss}: traced");
         let found = attack.perturb(&classifier, &batch, &ball, &random).unwrap();
         assert_eq!(asked(), expected, "{loss}");
         assert_eq!(doubles(&found.images), doubles(&watched.images), "{loss}");
@@ -119,7 +119,7 @@ fn a_classifier_that_can_takes_all_steps_in_one_go() {
 #[test]
 fn restarts_keep_the_worst_image_of_each_example() {
     let (batch, wave, threat) = (waves(12, SHAPE, 3), Wave::new(3, 6, 9.0), threat(Norm::Linf, "0.03"));
-    // In this mode nobody leaves, so that every restart is seen whole.
+    // In this mode every restart attacks all examples.
     let attack = Pgd {
         restarts: 4,
         batch_norm: BatchNorm::BatchStatistics,

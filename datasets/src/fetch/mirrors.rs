@@ -9,7 +9,7 @@ use crate::Entry;
 /// The addresses of files, and how often and how long they are tried.
 #[derive(Debug, Clone)]
 pub struct Mirrors {
-    base: Option<String>,
+    pub(super) base: Option<String>,
     /// The number of attempts at one mirror.
     pub attempts: u32,
     /// The pause after the first failure; doubled after each further one.

@@ -4,12 +4,11 @@ use super::*;
 use crate::checksum::md5_hex;
 use crate::entry::{IdxFile, Remote};
 use crate::idx::tests::{file as idx_file, gz};
-use crate::verify::{RECORD, Record};
 use crate::{Family, cifar10, mnist};
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// How the server answers one request.
 #[derive(Clone)]
@@ -20,9 +19,9 @@ enum Reply {
     Drop(usize),
     /// As `Drop`, without saying how long the file is.
     DropUnannounced(usize),
-    /// The whole file, whatever was asked.
+    /// The whole file, for every request.
     IgnoresRange,
-    /// The range from 0, whatever was asked.
+    /// The range from 0, for every request.
     WrongRange,
     /// This content instead.
     Other(Vec<u8>),
@@ -308,7 +307,7 @@ fn a_data_set_of_files_can_be_read_once_fetched() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("mnist");
     fs::create_dir(&folder).unwrap();
-    // One file is there, one is somebody's own.
+    // One official file is there, and one of the user's own.
     fs::write(folder.join("train-labels-idx1-ubyte.gz"), &contents[1]).unwrap();
     fs::write(folder.join("t10k-labels-idx1-ubyte.gz"), "mine").unwrap();
     let missing = [0, 2, 3];
@@ -320,7 +319,7 @@ fn a_data_set_of_files_can_be_read_once_fetched() {
     assert!(entry.read(root.path(), Verify::Yes).unwrap().verified);
     let aside = folder.join("t10k-labels-idx1-ubyte.gz.replaced");
     assert_eq!(fs::read(aside).unwrap(), b"mine");
-    // Again: nothing to do, nobody asked.
+    // Again: nothing to do, no mirror is asked.
     let mut events = Vec::new();
     fetch_entry(&entry, root.path(), &quick(&base), &mut |event| {
         events.push(format!("{event:?}"))

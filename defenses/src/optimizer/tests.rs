@@ -1,7 +1,10 @@
 //! Tests of the optimizers.
 
 use super::*;
+use crate::clip_gradients;
 use candle_core::Var;
+use candle_core::backprop::GradStore;
+use models::Role;
 use testing::{assert_near, tensor};
 
 fn parameter(name: &str, values: &[f64], role: Role) -> Parameter {

@@ -44,7 +44,7 @@ fn parquet() -> Target {
     }
 }
 
-/// What only somebody can write who computes the seal anew. Here headers may claim anything.
+/// A file with a recomputed seal. Its header may claim anything.
 fn forged() -> Target {
     Target {
         name: "parquet-forged",

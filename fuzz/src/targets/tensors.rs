@@ -55,13 +55,13 @@ fn seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// The header of a file and what lies behind it.
+/// The header of a file and the bytes after it.
 fn parts(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
 }
 
-/// A header with what lies behind it, its length made to fit.
+/// A header with the bytes after it, and a length that fits.
 fn join(header: &[u8], data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header, data].concat()
 }
@@ -108,11 +108,11 @@ fn bits(dtype: &str) -> Option<usize> {
 }
 
 /// Whether a file holds exactly these tensors, by a reading of its header of our own: every span as long as
-/// its shape needs, and together all that lies behind the header, once.
+/// its shape needs, and together all bytes after the header, once.
 fn is_exact(bytes: &[u8], found: &[(String, Vec<usize>)]) -> Result<(), String> {
     let (header, data) = parts(bytes).ok_or("its header is longer than it is")?;
-    let header: Value = serde_json::from_slice(header).map_err(|error| format!("its header is no JSON: {error}"))?;
-    let header = header.as_object().ok_or("its header is no object")?;
+    let header: Value = serde_json::from_slice(header).map_err(|error| format!("its header is not JSON: {error}"))?;
+    let header = header.as_object().ok_or("its header is not an object")?;
     let mut spans = Vec::new();
     let mut names = Vec::new();
     for (name, about) in header.iter().filter(|(name, _)| *name != "__metadata__") {

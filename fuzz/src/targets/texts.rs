@@ -104,7 +104,7 @@ fn check_matrix(input: &Input, methods: &Methods) -> Verdict {
         Ok(folders) => folders,
     };
     if input.demand == Demand::Refuse {
-        return Verdict::Wrong("a key that nobody knows was passed over".into());
+        return Verdict::Wrong("an unknown key was accepted".into());
     }
     for (i, folder) in folders.iter().enumerate() {
         // `runs/NAME`, and in it `cells/CELL`.
@@ -251,7 +251,11 @@ fn status() -> Target {
             }
             let status: Value = match serde_json::from_slice(&input.bytes) {
                 Ok(status) => status,
-                Err(error) => return Verdict::Wrong(format!("what is no JSON is a finished cell: {error}")),
+                Err(error) => {
+                    return Verdict::Wrong(format!(
+                        "a finished cell was read from something that is not JSON: {error}"
+                    ));
+                }
             };
             let files = status["files"].as_object();
             let whole = files.is_some_and(|files| {

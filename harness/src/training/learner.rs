@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use attacks::{Batch, Cost};
 use candle_core::{DType, Device, Tensor};
-use defenses::{Descent, Memory, Step, Taught, clip_gradients};
+use defenses::{Descent, Memory, Step, TeacherPredictions, clip_gradients};
 use models::Network;
 use plan::Training;
 use random::Stream;
@@ -50,17 +50,17 @@ impl Learner {
         &mut self,
         cell: &Training,
         batch: &Batch,
-        taught: Taught,
+        teacher: TeacherPredictions,
         random: Stream,
         epoch: u64,
         rate: f64,
     ) -> Result<Made, Failure> {
         let (network, recipe, defense) = (&self.network, &cell.recipe, cell.defense.method.as_ref());
         let mut step = Step::new(network, batch, &cell.setting.threat, random, epoch, &mut self.memory);
-        step.taught = taught;
+        step.teacher = teacher;
         let (objective, moved) = match recipe.awp.filter(|awp| awp.moves_in(epoch)) {
             Some(awp) => {
-                let (objective, moved) = awp.objective(defense, &mut step, network)?;
+                let (objective, moved) = awp.objective(|step| defense.objective(step), &mut step, network)?;
                 (objective, Some(moved))
             }
             None => (defense.objective(&mut step)?, None),

@@ -1,8 +1,8 @@
 //! The zip files of `torch.save`: `NAME/data.pkl` and one stored file per storage, `NAME/data/KEY`.
 //!
 //! Only what PyTorch writes is read: entries that are stored, not compressed; zip64 where sizes need it.
-//! The sum of every entry is checked, also of those that nobody asks for, so that any flipped byte of any
-//! content is noticed. Entries may not overlap, so together they are no larger than the file.
+//! The sum of every entry is checked, also of those that are not needed, so that any flipped byte of any
+//! content is detected. Entries may not overlap, so together they are no larger than the file.
 
 use std::collections::BTreeMap;
 
@@ -84,8 +84,7 @@ fn entries(bytes: &[u8]) -> Result<BTreeMap<String, &[u8]>> {
         if flags & 1 != 0 {
             return Err(format!("`{name}` is encrypted"));
         }
-        let (content, span) =
-            content(bytes, &entry).ok_or_else(|| broken(&format!("`{name}` does not lie in it whole")))?;
+        let (content, span) = content(bytes, &entry).ok_or_else(|| broken(&format!("`{name}` is not complete")))?;
         if crc32fast::hash(content) != entry.sum {
             return Err(broken(&format!("the bytes of `{name}` do not give its check sum")));
         }

@@ -7,7 +7,7 @@ use super::pickle::{Id, Pickle, Value};
 
 type Result<T> = std::result::Result<T, String>;
 
-/// A pickle with the bytes its storages stand for.
+/// A pickle with the bytes of its storages.
 #[derive(Debug)]
 pub(super) struct Pickled<'a> {
     pub(super) pickle: Pickle,

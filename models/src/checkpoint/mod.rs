@@ -5,11 +5,11 @@
 //! the reading with its name. Nothing is unpacked to disk, no name in a file is taken for a path, and no
 //! more memory is taken than a small multiple of the file's size.
 //!
-//! Candle's own `candle_core::pickle` is not used: it passes over tensors it cannot make sense of without
-//! a word, takes whatever global it meets for data, copies a value at each reference to it (so that a small
-//! file may ask for exponential memory), finds nested dictionaries only by a key that the caller must know,
-//! and reads neither Python integers beyond 32 bits nor the format before PyTorch 1.6. What a checker of
-//! other people's files needs most is to notice what it did not understand.
+//! Candle's own `candle_core::pickle` is not used: it silently skips tensors that it does not understand,
+//! treats every global as data, copies a value at each reference to it (so that a small file can need exponential
+//! memory), finds nested dictionaries only by a key that the caller must know, and reads neither Python integers
+//! beyond 32 bits nor the format before PyTorch 1.6. A reader of other people's files must report what it does not
+//! understand.
 
 mod contents;
 mod error;

@@ -7,7 +7,7 @@ use super::error::CheckpointError;
 use super::{archive, dictionary, legacy, safe};
 
 impl Checkpoint {
-    /// Reads a file, whatever its name: its first bytes tell the format.
+    /// Reads a file. Its first bytes determine the format, not its name.
     ///
     /// # Errors
     /// A file that is missing, truncated, damaged, of another format, or that wants code to run.

@@ -1,4 +1,4 @@
-//! Files nobody should be hurt by: hostile ones by hand, and good ones with bytes changed at random.
+//! Hostile files written by hand, and good files with bytes changed at random, must do no harm.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -147,7 +147,7 @@ fn tensors_stay_inside_their_storages() {
     );
     refused(
         &file(&replaced(shape, b"J\xff\xff\xff\xffK\x02\x85K\x01\x85")),
-        "-1 is no size",
+        "-1 is not a size",
     );
     refused(
         &file(&replaced(shape, b"K\x00K\x02\x85)")),
@@ -250,7 +250,7 @@ fn strange_zip_files_are_refused() {
         .rposition(|window| window == b"PK\x01\x02")
         .unwrap();
     elsewhere[last + 42..last + 46].copy_from_slice(&[0; 4]);
-    refused(&elsewhere, "`a/data/0` does not lie in it whole");
+    refused(&elsewhere, "`a/data/0` is not complete");
     refused(b"\x80\x04}.", "plain pickle");
     refused(b"PK", "truncated");
 }

@@ -68,7 +68,7 @@ impl View {
         let mut at = self.offset;
         for _ in 0..count {
             packed.extend_from_slice(&bytes[at * size..(at + 1) * size]);
-            // The next index in row-major order, and where it lies.
+            // The next index in row-major order, and its place.
             for axis in (0..index.len()).rev() {
                 index[axis] += 1;
                 at += self.strides[axis];

@@ -129,7 +129,7 @@ impl<'a> Machine<'a> {
 
     pub(super) fn size(&self, id: Id) -> Result<usize> {
         match self.value(id) {
-            Value::Int(value) => usize::try_from(*value).map_err(|_| format!("{value} is no size")),
+            Value::Int(value) => usize::try_from(*value).map_err(|_| format!("{value} is not a size")),
             _ => Err("a number is missing where a size should be".into()),
         }
     }

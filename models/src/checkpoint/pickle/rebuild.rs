@@ -1,4 +1,4 @@
-//! The values that PyTorch's calls and persistent ids stand for. Nothing is called.
+//! The values that PyTorch's calls and persistent ids describe. Nothing is called.
 
 use super::machine::{DIMENSIONS, Machine};
 use super::value::{Global, Id, Value};
@@ -10,7 +10,7 @@ type Result<T> = std::result::Result<T, String>;
 const KEY: usize = 64;
 
 impl Machine<'_> {
-    /// What a persistent id stands for: ('storage', class, key, place, length), with a `None` at the
+    /// The storage that a persistent id describes: ('storage', class, key, place, length), with a `None` at the
     /// end before PyTorch 1.6.
     pub(super) fn storage(&self, id: Id) -> Result<Storage> {
         let items = self.items(id)?;
@@ -35,7 +35,7 @@ impl Machine<'_> {
         })
     }
 
-    /// The value that calling a global with arguments stands for.
+    /// Pushes the value that a call of a global describes.
     pub(super) fn rebuild(&mut self, global: Id, arguments: Id) -> Result<()> {
         let Value::Global(global) = *self.value(global) else {
             return Err("a call of something that is not a global".into());

@@ -19,7 +19,7 @@ pub(in crate::checkpoint) struct Pickle {
 /// A plain value.
 #[derive(Debug, Clone)]
 pub(in crate::checkpoint) enum Value {
-    /// `None`, bytes, sets, numbers too long: there, and of no interest.
+    /// `None`, bytes, sets, and numbers too long: not needed.
     Opaque,
     Bool(bool),
     Int(i128),
@@ -33,7 +33,7 @@ pub(in crate::checkpoint) enum Value {
     Tensor(View),
 }
 
-/// What a pickle may name. Nothing here is ever called; each stands for a kind of value.
+/// The globals that a pickle may name. None is ever called; each describes a kind of value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::checkpoint) enum Global {
     OrderedDict,
