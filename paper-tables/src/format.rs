@@ -1,4 +1,4 @@
-//! Numbers as every format for readers shows them.
+//! Numbers as shown to readers, in every format.
 
 /// An accuracy in percent, to the paper's two decimals.
 pub(crate) fn percent(value: f64) -> String {

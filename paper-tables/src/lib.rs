@@ -1,4 +1,4 @@
-//! Published numbers, and tables out of results.
+//! Published numbers, and tables of results.
 //!
 //! [`ResultIndex`] and a [`TableSpec`] make a [`Table`]: our accuracy in every cell, or why there is none,
 //! beside the published number. An [`Exporter`] writes the table in one format. Nothing here runs

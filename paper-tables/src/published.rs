@@ -30,7 +30,7 @@ pub struct Citation {
     pub tag: Tag,
     /// The source as shown.
     pub text: String,
-    /// What a reader who compares must know.
+    /// What to keep in mind when comparing.
     pub note: String,
 }
 

@@ -7,8 +7,8 @@ use results::{Comparison, Kind};
 /// Differences with a smaller p-value are marked.
 const LEVEL: f64 = 0.05;
 
-/// Every group of defenses that were attacked alike as a table of differences in percentage points, the line's minus
-/// the column's; `*` where McNemar's exact p-value, adjusted by Holm for the pairs of the table, is below 0.05.
+/// For each group of defenses under the same attack, a table of differences in percentage points, the row's minus the
+/// column's; `*` where McNemar's exact p-value, adjusted by Holm for the pairs of the table, is below 0.05.
 pub fn significance(comparisons: &[Comparison]) -> String {
     let mut text = "## Differences between defenses\n\nAccuracy of the row minus that of the column, in percentage \
                     points, on the same images. \\*: p < 0.05 (McNemar's exact test, Holm-adjusted over the pairs of \

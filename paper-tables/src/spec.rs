@@ -37,7 +37,7 @@ impl TableKind {
     }
 }
 
-/// What a table is to show, and in which order.
+/// What a table shows, and in which order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TableSpec {
     /// The name in files and in references: letters, digits and hyphens.

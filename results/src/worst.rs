@@ -1,4 +1,4 @@
-//! The worst case of each example over several attacks, out of what they left, without running anything again.
+//! The worst case of each example over several attacks, from their stored outcomes, without running anything again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -86,22 +86,22 @@ fn over<E>(rows: &[&Row], label: &str, outcomes: &mut impl FnMut(&Row) -> Result
         let reason = failed.error.clone().unwrap_or_default();
         return Ok(row.with_failure(format!("{} failed: {reason}", failed.attack)));
     }
-    let mut standing: BTreeMap<u64, (usize, bool)> = BTreeMap::new();
+    let mut examples: BTreeMap<u64, (usize, bool)> = BTreeMap::new();
     for row in rows {
         for outcome in outcomes(row)? {
-            let (seen, stands) = standing.entry(outcome.example).or_insert((0, true));
+            let (seen, survives) = examples.entry(outcome.example).or_insert((0, true));
             *seen += 1;
-            *stands &= outcome.correct
+            *survives &= outcome.correct
                 && outcome
                     .predicted_clean
                     .is_none_or(|predicted| predicted == outcome.label);
         }
     }
-    if standing.values().any(|(seen, _)| *seen != rows.len()) {
+    if examples.values().any(|(seen, _)| *seen != rows.len()) {
         return Ok(row.with_failure("the attacks were run on other examples"));
     }
-    let correct = standing.values().filter(|(_, stands)| *stands).count();
-    Ok(row.with_count(standing.len() as u64, correct as u64))
+    let correct = examples.values().filter(|(_, survives)| *survives).count();
+    Ok(row.with_count(examples.len() as u64, correct as u64))
 }
 
 /// How an evaluation is named here.

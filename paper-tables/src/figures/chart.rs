@@ -25,9 +25,9 @@ pub struct Chart {
     pub logarithmic: bool,
     /// One for each defense.
     pub curves: Vec<Curve>,
-    /// Where y begins and ends; 0 to 100 unless given.
+    /// The range of y; 0 to 100 unless given.
     pub range: Option<(f64, f64)>,
-    /// What marks are, if there are any.
+    /// The meaning of marks, if there are any.
     pub marked: String,
 }
 
@@ -41,7 +41,7 @@ pub struct Curve {
     pub label: String,
     /// Its points, by x.
     pub points: Vec<Point>,
-    /// The standard deviation of y at each point; empty where there is none at all, NaN where a point has none.
+    /// The standard deviation of y at each point; empty if no point has one, NaN for a point without one.
     pub deviations: Vec<f64>,
     /// Points that are marked, whether on the curve or not.
     pub marks: Vec<Point>,

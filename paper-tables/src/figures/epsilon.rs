@@ -8,7 +8,7 @@ use super::chart::{Chart, Curve};
 use super::names::{entry_or_default, file_name, number_duplicates, place};
 
 /// Accuracy over the radius: a chart for each data set, network, checkpoint and attack that was run at three radii at
-/// least, the mean over seeds. Accuracy on clean images is the point at 0.
+/// least, as the mean over seeds. Accuracy on clean images is the point at 0.
 pub fn epsilon_charts(rows: &[Row]) -> Vec<Chart> {
     let done = || {
         rows.iter()

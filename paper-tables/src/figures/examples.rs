@@ -16,11 +16,11 @@ pub struct ExampleImages {
     pub id: String,
     /// Which attack, on what.
     pub title: String,
-    /// How much larger than it is the change is shown.
+    /// By how much the perturbation is amplified.
     pub times: String,
     /// The images before the attack.
     pub clean: Vec<CleanImage>,
-    /// What became of them, a line for each defense.
+    /// The attacked images, one line per defense.
     pub lines: Vec<AttackedImages>,
     /// What is left out, if anything.
     pub note: String,
@@ -37,7 +37,7 @@ pub struct CleanImage {
     pub image: Pixels,
 }
 
-/// What became of images on one network.
+/// Attacked images on one network.
 #[derive(Debug, Clone, Serialize)]
 pub struct AttackedImages {
     /// The defense.
@@ -48,23 +48,23 @@ pub struct AttackedImages {
     pub pairs: Vec<AttackedImage>,
 }
 
-/// The change of an image and what it leads to.
+/// The perturbation of an image and the prediction it leads to.
 #[derive(Debug, Clone, Serialize)]
 pub struct AttackedImage {
-    /// The class that the network gives the clean image.
+    /// The class predicted for the clean image.
     pub before: String,
-    /// The class that it gives the attacked one.
+    /// The class predicted for the attacked image.
     pub after: String,
-    /// `wrong`: before the attack; `fooled`: by the attack; `right`: not even then wrong.
+    /// `wrong`: already misclassified before the attack; `fooled`: by the attack; `right`: survived it.
     pub outcome: &'static str,
-    /// The change, magnified around grey.
+    /// The perturbation, amplified around grey.
     pub change: Pixels,
     /// The attacked image.
     pub attacked: Pixels,
 }
 
 impl AttackedImage {
-    /// What became of an image of class `label`.
+    /// The outcome for an image of class `label`.
     pub const fn outcome(label: u32, before: u32, after: u32) -> &'static str {
         match (before == label, after == label) {
             (_, true) => "right",
@@ -80,7 +80,7 @@ impl ExampleImages {
         file_name(&["examples", dataset, network, attack])
     }
 
-    /// Numbers galleries whose names are the same.
+    /// Makes the names of figures unique by numbering duplicates.
     pub fn set_apart(galleries: &mut [Self]) {
         number_duplicates(galleries, |figure| &mut figure.id);
     }

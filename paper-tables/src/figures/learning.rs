@@ -1,11 +1,11 @@
-//! Learning curves: what a training saw on the images on which its best checkpoint is chosen, and its loss.
+//! Learning curves: accuracy on the checkpoint-selection images, and the training loss.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::chart::{Chart, Curve, Point};
 use super::names::{entry_or_default, file_name, number_duplicates};
 
-/// What a training noted after each epoch.
+/// What a training recorded after each epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
     /// Name of the data set.
@@ -20,14 +20,14 @@ pub struct History {
     pub epochs: Vec<Epoch>,
 }
 
-/// What a training noted after one epoch.
+/// What a training recorded after one epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Epoch {
     /// Its number, from 1.
     pub epoch: u64,
     /// Mean objective over the epoch's training examples, in nats.
     pub loss: f64,
-    /// Accuracy on the clean images on which the best checkpoint is chosen, a fraction. `None`: it was not measured.
+    /// Accuracy on the clean checkpoint-selection images, a fraction. `None`: not measured.
     pub natural: Option<f64>,
     /// The same under attack.
     pub robust: Option<f64>,
@@ -63,8 +63,8 @@ const QUANTITIES: [Quantity; 3] = [
 ];
 
 /// Curves over epochs: for each data set and network one chart of robust accuracy, one of natural accuracy and one of
-/// the loss, with a curve for each defense: the mean over those seeds that measured the epoch. A mark is the best epoch of
-/// a seed, at the value of that seed. Trainings of fewer than two measured epochs are left out.
+/// the loss, with one curve per defense: the mean over the seeds that measured the epoch. A mark is the best epoch of a
+/// seed, at that seed's value. Trainings with fewer than two measured epochs are left out.
 pub fn learning_charts(histories: &[History]) -> Vec<Chart> {
     type Seeds<'a> = Vec<&'a History>;
     let mut networks: Vec<(_, Vec<(String, Seeds<'_>)>)> = Vec::new();
@@ -98,7 +98,7 @@ pub fn learning_charts(histories: &[History]) -> Vec<Chart> {
     charts
 }
 
-/// The defense, and the recipe where it was trained by several.
+/// The defense, and the recipe if it was trained with several.
 fn label(history: &History, all: &[History]) -> String {
     let of = |other: &&History| {
         (&other.dataset, &other.network, &other.defense) == (&history.dataset, &history.network, &history.defense)
@@ -133,7 +133,7 @@ fn curve(quantity: &Quantity, defense: &str, seeds: &[&History]) -> Option<Curve
     })
 }
 
-/// The epoch whose network is the best checkpoint: the first of the highest robust accuracy.
+/// The epoch of the best checkpoint: the first with the highest robust accuracy.
 fn best(epochs: &[Epoch]) -> Option<&Epoch> {
     let measured = epochs.iter().filter(|epoch| epoch.robust.is_some());
     measured.reduce(|best, epoch| if epoch.robust > best.robust { epoch } else { best })

@@ -20,7 +20,7 @@ pub(super) fn file_name(words: &[&str]) -> String {
     plain.collect::<Vec<_>>().join("-")
 }
 
-/// Numbers figures of one name.
+/// Makes names unique by numbering duplicates.
 pub(super) fn number_duplicates<T>(figures: &mut [T], id: impl Fn(&mut T) -> &mut String) {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for figure in figures {
@@ -33,7 +33,7 @@ pub(super) fn number_duplicates<T>(figures: &mut [T], id: impl Fn(&mut T) -> &mu
     }
 }
 
-/// The place of a key in a list, at whose end it is added if it is new.
+/// The value of a key in a list; a new key is appended.
 pub(super) fn entry_or_default<K: PartialEq, V: Default>(list: &mut Vec<(K, V)>, key: K) -> &mut V {
     let place = list.iter().position(|(known, _)| *known == key);
     let place = place.unwrap_or_else(|| {

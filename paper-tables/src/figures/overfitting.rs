@@ -1,12 +1,12 @@
-//! Robust overfitting: what the last checkpoint has lost against the best.
+//! Robust overfitting: how much accuracy the last checkpoint has lost compared with the best.
 
 use results::{Checkpoint, Row, Status};
 
 use super::bars::{Bar, Bars};
 use super::names::{entry_or_default, file_name, number_duplicates};
 
-/// Accuracy of the best beside that of the last checkpoint: bars for each data set, network and attack of which both are
-/// there, the mean and the standard deviation over seeds.
+/// Accuracy of the best beside that of the last checkpoint: bars for each data set, network and attack for which both
+/// exist, with mean and standard deviation over seeds.
 pub fn overfitting_bars(rows: &[Row]) -> Vec<Bars> {
     type Pair = [Vec<f64>; 2];
     let mut attacks: Vec<(_, Vec<(&str, Pair)>)> = Vec::new();
@@ -19,8 +19,8 @@ pub fn overfitting_bars(rows: &[Row]) -> Vec<Bars> {
     }
     let mut charts = Vec::new();
     for ((dataset, network, attack, _, source), defenses) in attacks {
-        let whole = |(_, pair): &(&str, Pair)| pair.iter().all(|seeds| !seeds.is_empty());
-        let groups = defenses.into_iter().filter(whole);
+        let complete = |(_, pair): &(&str, Pair)| pair.iter().all(|seeds| !seeds.is_empty());
+        let groups = defenses.into_iter().filter(complete);
         let bar = |seeds: &Vec<f64>| {
             Some(Bar {
                 value: results::mean(seeds)?,

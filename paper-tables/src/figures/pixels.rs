@@ -39,7 +39,7 @@ impl Image<'_> {
         }
     }
 
-    /// The change from `clean` to this image, `times` as large, around grey.
+    /// The perturbation from `clean` to this image, amplified `times` times around grey.
     pub fn change_from(&self, clean: &[f32], times: f64) -> Pixels {
         let change: Vec<f32> = self
             .values
@@ -111,7 +111,7 @@ fn png(bytes: &[u8], [width, height]: [usize; 2]) -> Vec<u8> {
     file
 }
 
-/// How much larger the largest change must be to reach from grey to black or white. 1 if nothing changes.
+/// The amplification at which the largest change reaches from grey to black or white. 1 if nothing changes.
 pub fn magnification(largest: f64) -> f64 {
     if largest > 0.0 { 0.5 / largest } else { 1.0 }
 }

@@ -8,13 +8,13 @@ use super::chart::{Chart, Curve, Point};
 use super::names::{entry_or_default, file_name, number_duplicates, place};
 
 /// Success over queries: a chart for each data set, network, checkpoint and query attack. y is the share of images that
-/// are misclassified after x queries, over all seeds; those that the network gets wrong without any are there from the
+/// are misclassified after x queries, over all seeds; images that the network misclassifies without any count from the
 /// start. `outcomes` gives a row's outcomes.
 pub fn query_charts<E>(
     rows: &[Row],
     mut outcomes: impl FnMut(&Row) -> Result<Vec<Outcome>, E>,
 ) -> Result<Vec<Chart>, E> {
-    /// Images, those that fell with the number of queries each took, and the most that were asked.
+    /// The number of images, the queries that each successful attack took, and the largest number of queries.
     #[derive(Default)]
     struct Fallen {
         images: usize,
@@ -60,7 +60,7 @@ pub fn query_charts<E>(
     Ok(charts)
 }
 
-/// The share of images that have fallen after each number of queries, as a curve of steps. `after` is sorted.
+/// The share of images misclassified after each number of queries, as a staircase. `after` is sorted.
 fn stairs(after: &[u64], images: usize, budget: u64) -> Vec<Point> {
     let share = |fallen: usize| 100.0 * fallen as f64 / images.max(1) as f64;
     let at_once = after.partition_point(|&queries| queries == 0);

@@ -13,9 +13,9 @@ pub(super) struct Scene<'a> {
     pub(super) shapes: Vec<Shape<'a>>,
 }
 
-/// One thing that is drawn. Later ones cover earlier ones.
+/// One element of a drawing. Later ones cover earlier ones.
 pub(super) enum Shape<'a> {
-    /// Left, top, width and height. Without a fill one sees what is behind.
+    /// Left, top, width and height. Transparent without a fill.
     Rect {
         frame: [f64; 4],
         fill: Option<Colour>,

@@ -1,12 +1,12 @@
-//! Who is attacked through whom.
+//! Transfer: accuracy by source and target network.
 
 use results::{Row, Status};
 
 use super::heat::HeatMap;
 use super::names::{entry_or_default, file_name, number_duplicates, place};
 
-/// Accuracy by source and target: a map for each data set, network, checkpoint and attack that came from two networks
-/// at least, the mean over seeds.
+/// Accuracy by source and target: a map for each data set, network, checkpoint and attack that was crafted on at
+/// least two networks, as the mean over seeds.
 pub fn transfer_maps(rows: &[Row]) -> Vec<HeatMap> {
     type Pair<'a> = (&'a str, &'a str);
     type Seeds = Vec<f64>;

@@ -1,4 +1,4 @@
-//! The long form: a longtable, which goes on from page to page.
+//! The long form: a longtable, which may span pages.
 
 use minijinja::context;
 

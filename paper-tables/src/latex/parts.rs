@@ -1,4 +1,4 @@
-//! What both forms of a table are put together from.
+//! Parts that both forms of a table share.
 
 use minijinja::{Environment, Value};
 

@@ -75,7 +75,7 @@ impl Layout {
         }
     }
 
-    /// Data set and network, and lines that are LaTeX already.
+    /// The heading, and the lines as LaTeX.
     fn block(&self, table: &Table, block: &Block) -> Value {
         let groups: Vec<Vec<String>> = match self {
             Self::Lines => {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::figures::{Bar, Bars, Chart, Curve, Figure};
 use crate::format::percent;
 
-/// A picture made of lines, and its numbers.
+/// A chart and its numbers.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReportChart {
     title: String,
@@ -47,7 +47,7 @@ impl ReportChart {
         }
     }
 
-    /// Bars, likewise.
+    /// The same for bars.
     pub fn of_bars(bars: &Bars) -> Self {
         let line = |(group, values): &(String, Vec<Option<Bar>>)| {
             let values = values
@@ -66,7 +66,7 @@ impl ReportChart {
     }
 }
 
-/// What is black in a figure takes the text's colour, what is white the page's.
+/// Black parts of a figure take the text's colour, white parts the page's.
 fn in_page_colours(svg: &str) -> String {
     svg.replace("#000000", "currentColor").replace("#FFFFFF", "none")
 }

@@ -20,7 +20,7 @@ pub struct Record {
     pub title: String,
     /// The columns.
     pub heads: Vec<String>,
-    /// As many texts as columns in each line.
+    /// One text per column in each line.
     pub lines: Vec<Vec<String>>,
 }
 
@@ -73,7 +73,7 @@ impl Value {
         }
     }
 
-    /// A number, shown in its way. `None` is shown as a dash and comes last.
+    /// A number, formatted by `show`. `None` is shown as a dash and sorted last.
     pub fn number(number: Option<f64>, show: impl Fn(f64) -> String) -> Self {
         Self {
             text: number.map_or_else(|| "—".to_string(), show),
@@ -92,6 +92,6 @@ pub struct ReportFlag {
     pub name: String,
     /// What it means.
     pub text: String,
-    /// Where it was seen, and the numbers behind it.
+    /// The evaluations it was raised for, each with its numbers.
     pub places: Vec<String>,
 }

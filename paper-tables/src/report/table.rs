@@ -42,7 +42,7 @@ struct ReportCell {
     difference: String,
 }
 
-/// A flag beside a number, and a link's end for the flag's explanation.
+/// A flag beside a number; the flag's explanation links to its id.
 #[derive(Debug, Clone, Serialize)]
 struct Mark {
     mark: String,
@@ -90,7 +90,7 @@ impl ReportTable {
                         .collect(),
                 })
                 .collect(),
-            // The page explains flags in a place of their own.
+            // The page explains flags in a section of their own.
             notes: table
                 .notes
                 .iter()

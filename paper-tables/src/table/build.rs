@@ -13,7 +13,7 @@ use crate::spec::{BlockSpec, ColumnSpec, RowSpec, TableSpec};
 use crate::style::SpreadStyle;
 
 impl Table {
-    /// Fills a table. Fails where two results belong to one seed of one place.
+    /// Fills a table. Fails if two results belong to the same seed and place.
     pub fn build(spec: &TableSpec, index: &ResultIndex<'_>) -> Result<Self, Ambiguous> {
         let mut shown = Vec::new();
         let mut blocks = Vec::new();
@@ -79,7 +79,7 @@ struct Filler<'s, 'e> {
 }
 
 impl<'e> Filler<'_, 'e> {
-    /// One place; the rows behind it are added to `shown`.
+    /// One place of the table; the rows it is computed from are added to `shown`.
     fn entry(
         &self,
         column: &ColumnSpec,

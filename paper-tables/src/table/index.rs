@@ -21,7 +21,7 @@ pub struct ResultIndex<'a> {
     quantiles: RefCell<BTreeMap<usize, f64>>,
 }
 
-/// Where an evaluation belongs, but for its recipe, source and seed.
+/// What identifies an evaluation, except for its recipe, source and seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Place<'a> {
     pub(crate) dataset: &'a str,
@@ -46,15 +46,15 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Evaluations that are compared with each other, but for their source and seed.
+/// Evaluations that are compared with each other, whatever their source and seed.
 pub(crate) type Group<'a> = (&'a str, &'a str, &'a str, Kind, Checkpoint);
 
 /// The row of every seed that was asked for or ran, if it has one.
 pub(crate) type Seeds<'a> = BTreeMap<u64, Option<&'a Row>>;
 
 impl<'a> ResultIndex<'a> {
-    /// `planned` is everything the matrix asks for, `rows` everything that ran, and `comparisons` what
-    /// [`results::compare`] says of those rows; without them nothing is marked as tied or different.
+    /// `planned` is everything the matrix asks for, `rows` everything that ran, and `comparisons` is what
+    /// [`results::compare`] returns for those rows; without them nothing is marked as tied or different.
     pub fn new(
         planned: &'a [Planned],
         rows: &'a [Row],

@@ -141,7 +141,7 @@ pub struct PublishedNumber {
     pub value: f64,
     /// Its source.
     pub citation: String,
-    /// What a reader who compares must know.
+    /// What to keep in mind when comparing.
     pub note: String,
 }
 
@@ -249,7 +249,7 @@ pub enum Spread {
     },
 }
 
-/// Two results for one seed of one cell.
+/// Two results for the same seed of one cell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "table `{table}` has two results for {place}: cells `{}` and `{}`; \
