@@ -1,7 +1,9 @@
 //! How a cell ends if it does not finish.
 
+use runs::cell_folder::FailedCell;
+
 use crate::exit::{Exit, Stop};
-use crate::folder::FailedCell;
+use crate::panics::Panicked;
 
 /// Why a cell did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +28,30 @@ pub(crate) enum Failure {
     /// The card is lost to this process. What was saved is good, and no other cell of this run can go on.
     #[error("the GPU was lost ({0}); what was saved is good: run the same command again to go on from there")]
     Lost(&'static str),
+    /// A bug in the code of a cell.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
     /// Anything else.
-    #[error("{0:#}")]
+    #[error("{}", reason(_0))]
     Other(#[from] anyhow::Error),
+}
+
+/// An error with its causes, without the stack traces that Candle adds where `RUST_BACKTRACE` asks for them: they name
+/// folders of the machine, and what is stored must not depend on it.
+fn reason(error: &anyhow::Error) -> String {
+    // `   7: a::function`, and below it `             at /a/file.rs:8:9`.
+    let is_frame = |line: &str| {
+        let digits = line.trim_start().split_once(": ").map(|(number, _)| number);
+        line.starts_with(' ') && digits.is_some_and(|it| !it.is_empty() && it.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let is_place = |line: &str| line.starts_with("          ") && line.trim_start().starts_with("at ");
+    let text = format!("{error:#}");
+    let mut in_trace = false;
+    let kept = text.lines().filter(|line| {
+        in_trace = is_frame(line) || (in_trace && is_place(line));
+        !in_trace
+    });
+    kept.collect::<Vec<_>>().join("\n")
 }
 
 impl From<candle_core::Error> for Failure {
@@ -42,6 +65,7 @@ impl Failure {
     pub(crate) fn or_lost(self) -> Self {
         let lost = match &self {
             Self::Other(error) => kernels::device::lost(error),
+            Self::Panicked(panic) => kernels::device::lost(panic),
             _ => None,
         };
         lost.map_or(self, Self::Lost)
@@ -66,7 +90,7 @@ impl Failure {
             Self::Interrupted | Self::Lost(_) => return None,
             Self::Diverged { .. } => (true, false),
             Self::Integrity(_) => (true, true),
-            Self::Memory { .. } | Self::Other(_) => (false, false),
+            Self::Memory { .. } | Self::Panicked(_) | Self::Other(_) => (false, false),
         };
         Some(FailedCell {
             error: self.to_string(),
@@ -93,5 +117,34 @@ mod tests {
         // What a cell did wrong stays its own.
         let own = Failure::from(candle_core::Error::msg("shapes differ")).or_lost();
         assert!(matches!(own, Failure::Other(_)) && own.record().is_some());
+    }
+
+    #[test]
+    fn what_is_stored_of_an_error_has_no_stack_trace() {
+        let traced = candle_core::Error::WithBacktrace {
+            inner: Box::new(candle_core::Error::Msg("shapes differ\nsomewhere".into())),
+            backtrace: Box::new(std::backtrace::Backtrace::force_capture()),
+        };
+        let trace = traced.to_string();
+        assert!(trace.lines().count() > 10 && trace.contains(".rs:"), "{trace}");
+        let error = anyhow::Error::from(traced.context("in a layer")).context("cannot train");
+        let stored = Failure::Other(error).record().unwrap().error;
+        assert_eq!(stored, "cannot train: in a layer\nshapes differ\nsomewhere");
+    }
+
+    /// Another program, another memory, or mended code: a panic may not come again.
+    #[test]
+    fn a_panic_fails_its_cell_and_may_be_tried_again() {
+        let panic = crate::panics::caught(|| panic!("no such row")).unwrap_err();
+        let failed = Failure::from(panic).or_lost().record().unwrap();
+        assert!(!failed.repeatable && !failed.integrity);
+        assert!(
+            failed.error.starts_with("panicked at ") && failed.error.contains("no such row"),
+            "{}",
+            failed.error
+        );
+        assert!(!failed.error.contains('\n'), "{}", failed.error);
+        let lost = crate::panics::caught(|| panic!("DriverError(CUDA_ERROR_ILLEGAL_ADDRESS)")).unwrap_err();
+        assert!(matches!(Failure::from(lost).or_lost(), Failure::Lost(_)));
     }
 }

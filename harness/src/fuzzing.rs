@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use plan::Plan;
 use plan::matrix::{Matrix, Source};
+use runs::{cell_folder, checkpoint, files, leases};
 
 use crate::publish::compare;
-use crate::{checkpoint, files, folder, table_specs, training};
+use crate::{table_specs, training};
 
 /// What a matrix can name.
 #[derive(Debug)]
@@ -54,7 +55,24 @@ pub fn sealed(bytes: &[u8]) -> Vec<u8> {
 
 /// Whether a cell whose folder holds these bytes as its status is finished.
 pub fn status(folder: &Path, key: &str) -> bool {
-    folder::state(folder, key) == folder::State::Done
+    cell_folder::state(folder, key) == cell_folder::State::Done
+}
+
+/// Reads the first lease on a key in a run's folder. Returns every path that a process may move or remove when it takes
+/// the lease over.
+pub fn lease(run: &Path, key: &str) -> Option<Vec<PathBuf>> {
+    let seen = leases::watch(run).expect("a folder that can be read");
+    let holder = leases::read_holder(run, key, 1)?;
+    // A holder that never joined the run does not live.
+    assert!(seen.is_empty());
+    let files = [leases::process_file, leases::progress_file].map(|file| file(run, &holder.by));
+    Some(files.into_iter().chain([holder.work.folder(run)]).collect())
+}
+
+/// Reads what a process tells about itself. Returns after how many silent seconds it counts as dead.
+pub fn process(run: &Path, token: &str) -> Option<f64> {
+    let token = token.parse().expect("a token");
+    leases::ProcessInfo::read(run, &token).map(|info| info.stale_after)
 }
 
 /// Reads what a run's tables show. Returns every file that it names, as a path from the run's folder.
@@ -89,7 +107,7 @@ pub fn sample_checkpoint() -> Vec<u8> {
 
 /// Marks a cell as finished.
 pub fn finish(folder: &Path, key: &str, names: &[&str]) {
-    folder::finish(folder, key, "fuzz", names).expect("a small file");
+    cell_folder::finish(folder, key, "fuzz", names).expect("a small file");
 }
 
 /// Writes what the tables of a matrix show into a run's folder.

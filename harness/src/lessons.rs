@@ -14,12 +14,12 @@ use defenses::{Group, Step, TeacherPredictions};
 use models::{Classifier, Network};
 use plan::Training;
 use random::{Purpose, Stream};
+use runs::files;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Data, plain_batch};
 use crate::evaluation::{self, predictions};
 use crate::failure::Failure;
-use crate::files;
 use crate::progress::Bar;
 
 /// What the teacher said, in the folder of the training that asked it.

@@ -16,13 +16,6 @@ mod lessons;
 mod run;
 mod training;
 
-mod examples;
-
-mod checkpoint;
-mod claims;
-mod files;
-mod folder;
-mod manifest;
 mod table_specs;
 
 #[doc(hidden)]
@@ -31,9 +24,10 @@ pub mod fuzzing;
 mod device;
 mod exit;
 mod failure;
-mod host;
+mod panics;
 mod program;
 mod progress;
+mod provenance;
 mod units;
 
 pub use crate::exit::Exit;

@@ -4,15 +4,16 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use runs::{files, host};
 use serde::{Deserialize, Serialize};
 
-use crate::{files, host};
+use crate::panics::locked;
 
 /// Between two notes of how far the cells at work are.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -117,10 +118,10 @@ impl Progress {
         let publish = move || {
             let (stopped, stop) = &*until;
             let mut written: Option<(PathBuf, Vec<CellAtWork>)> = None;
-            let mut now = stopped.lock().expect("no panic while held");
+            let mut now = locked(stopped);
             while !*now {
-                now = stop.wait_timeout(now, PAUSE).expect("no panic while held").0;
-                let places = at_work.lock().expect("no panic while held");
+                now = stop.wait_timeout(now, PAUSE).unwrap_or_else(PoisonError::into_inner).0;
+                let places = locked(&at_work);
                 let cells: Vec<CellAtWork> = places.iter().map(|place| place.told()).collect();
                 drop(places);
                 if *now || written.as_ref().is_some_and(|(_, before)| *before == cells) {
@@ -169,7 +170,7 @@ impl Progress {
             name: name.chars().take(NAME).collect(),
             ..Place::default()
         });
-        self.at_work.lock().expect("no panic while held").push(place.clone());
+        locked(&self.at_work).push(place.clone());
         Bar {
             bar,
             bars: self.bars.clone(),
@@ -226,7 +227,7 @@ pub(crate) struct Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        *self.stopped.0.lock().expect("no panic while held") = true;
+        *locked(&self.stopped.0) = true;
         self.stopped.1.notify_all();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -236,7 +237,7 @@ impl Drop for Publisher {
 
 impl Place {
     fn told(&self) -> CellAtWork {
-        let said = self.said.lock().expect("no panic while held");
+        let said = locked(&self.said);
         let done = self.done.load(Ordering::Relaxed);
         let images = self.images.load(Ordering::Relaxed).max(1) as f64;
         let per_second = said.begun.and_then(|(before, since)| {
@@ -256,7 +257,7 @@ impl Place {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        let mut places = self.at_work.lock().expect("no panic while held");
+        let mut places = locked(&self.at_work);
         places.retain(|place| !Arc::ptr_eq(place, &self.place));
         self.bar.finish_and_clear();
     }
@@ -288,7 +289,7 @@ impl Bar {
         self.bar.reset_eta();
         self.place.done.store(done, Ordering::Relaxed);
         self.place.images.store(images, Ordering::Relaxed);
-        let mut said = self.place.said.lock().expect("no panic while held");
+        let mut said = locked(&self.place.said);
         (said.total, said.begun) = (total, Some((done, Instant::now())));
     }
 
@@ -310,7 +311,7 @@ impl Bar {
         if !self.bar.is_hidden() {
             self.bar.set_prefix(note());
         }
-        let mut said = self.place.said.lock().expect("no panic while held");
+        let mut said = locked(&self.place.said);
         // Steps may be many; nobody reads so fast.
         if said.noted.is_none_or(|it| it.elapsed() >= PAUSE / 4) {
             (said.note, said.noted) = (note(), Some(Instant::now()));

@@ -1,23 +1,27 @@
 //! Runs a plan: every cell that is not finished, parents first, several at once if asked.
 
-mod behind;
+mod fsync_thread;
 mod runner;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use plan::CellName;
 use plan::matrix::DatasetEntry;
 use plan::{Cell, Plan};
+use runs::RunFolder;
+use runs::cell_folder::{self, FailedCell, State};
+use runs::leases::Holder;
 
-use self::behind::Behind;
+use self::fsync_thread::FsyncThread;
 use self::runner::Runner;
-use crate::claims::Note;
 use crate::data::Data;
-use crate::folder::{self, FailedCell, RunFolder, State};
+use crate::panics::{caught, locked};
 use crate::progress::Progress;
 use crate::training::clean_up;
 
@@ -84,9 +88,9 @@ pub(crate) fn run(
     options: &Options,
     progress: &Progress,
 ) -> Result<Report> {
-    let behind = Behind::start()?;
+    let fsync_thread = FsyncThread::start()?;
     let runner = Runner {
-        behind: &behind,
+        fsync_thread: &fsync_thread,
         plan,
         data,
         root: run_folder.root(),
@@ -96,37 +100,70 @@ pub(crate) fn run(
     };
     let board = Mutex::new(Board::new(plan, cells, &runner)?);
     let changed = Condvar::new();
+    let warned = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for worker in 0..options.jobs.max(1) {
-            let (runner, board, changed) = (&runner, &board, &changed);
+            let (runner, board, changed, warned) = (&runner, &board, &changed, &warned);
             scope.spawn(move || {
-                // On a GPU every worker has a stream of its own; a card that refuses has fewer workers.
-                let device = match worker {
-                    0 => Ok(options.device.clone()),
-                    _ => kernels::device::another(&options.device),
+                let warn = |line: &str| progress.say(line);
+                let Some(device) = device_of(worker, &options.device, kernels::device::another, warned, warn) else {
+                    return;
                 };
-                let Ok(device) = device else { return };
-                while let Some(turn) = next(board, changed, progress) {
-                    match turn {
-                        Turn::Cell(cell, others) => {
-                            let ended = runner.attempt(cell, others, &device);
-                            board.lock().expect("no panic while held").end(cell, ended, runner);
-                        }
-                        Turn::Look(cells) => {
-                            let held = runner.held_elsewhere(&cells);
-                            board.lock().expect("no panic while held").looked(&cells, held, runner);
-                        }
-                    }
-                    changed.notify_all();
+                // A panic outside of a cell's own code ends the run: nobody knows what it left undone.
+                if let Err(panic) = caught(|| work(runner, board, changed, &device)) {
+                    let mut board = locked(board);
+                    board.broken.get_or_insert(panic.into());
+                    board.stopped = true;
                 }
+                changed.notify_all();
             });
         }
     });
-    behind.finish()?;
-    let board = board.into_inner().expect("no panic while held");
+    fsync_thread.finish()?;
+    let board = board.into_inner().unwrap_or_else(PoisonError::into_inner);
     match board.broken {
         Some(error) => Err(error),
         None => Ok(board.report),
+    }
+}
+
+/// The device of a worker. On a GPU every worker has a stream of its own. If the card refuses another one, there are
+/// fewer workers (`None`), and the first to be refused says so.
+fn device_of(
+    worker: usize,
+    device: &Device,
+    another: impl Fn(&Device) -> candle_core::Result<Device>,
+    warned: &AtomicBool,
+    warn: impl Fn(&str),
+) -> Option<Device> {
+    if worker == 0 {
+        return Some(device.clone());
+    }
+    let made = another(device);
+    if let Err(error) = &made
+        && !warned.swap(true, Ordering::Relaxed)
+    {
+        warn(&format!(
+            "warning: the GPU refuses another stream, so fewer cells than --jobs are computed at a time: {error}"
+        ));
+    }
+    made.ok()
+}
+
+/// Does one turn after another until nothing is left to do.
+fn work(runner: &Runner<'_>, board: &Mutex<Board>, changed: &Condvar, device: &Device) {
+    while let Some(turn) = next(board, changed, runner.progress) {
+        match turn {
+            Turn::Cell(cell, others) => {
+                let ended = runner.attempt(cell, others, device);
+                locked(board).end(cell, ended, runner);
+            }
+            Turn::Look(cells) => {
+                let held = runner.held_elsewhere(&cells);
+                locked(board).looked(&cells, held, runner);
+            }
+        }
+        changed.notify_all();
     }
 }
 
@@ -153,7 +190,7 @@ const SAY: Duration = Duration::from_secs(60);
 /// Waits for a cell whose parents have ended, or for a time to look at the cells of others.
 /// `None`: nothing is left to do.
 fn next(board: &Mutex<Board>, changed: &Condvar, progress: &Progress) -> Option<Turn> {
-    let mut board = board.lock().expect("no panic while held");
+    let mut board = locked(board);
     loop {
         if board.stopped || (board.ready.is_empty() && board.blocked.is_empty() && board.elsewhere.is_empty()) {
             return None;
@@ -173,7 +210,7 @@ fn next(board: &Mutex<Board>, changed: &Condvar, progress: &Progress) -> Option<
             return Some(Turn::Cell(cell, others));
         }
         if board.elsewhere.is_empty() || board.looking {
-            board = changed.wait(board).expect("no panic while held");
+            board = changed.wait(board).unwrap_or_else(PoisonError::into_inner);
             continue;
         }
         let rest = board.pause.saturating_sub(board.looked.elapsed());
@@ -182,7 +219,10 @@ fn next(board: &Mutex<Board>, changed: &Condvar, progress: &Progress) -> Option<
             board.say_what_is_waited_for(progress);
             return Some(Turn::Look(board.elsewhere.keys().copied().collect()));
         }
-        board = changed.wait_timeout(board, rest).expect("no panic while held").0;
+        board = changed
+            .wait_timeout(board, rest)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
     }
 }
 
@@ -195,7 +235,7 @@ struct Board {
     /// Cells to compute now, in this order.
     ready: BTreeSet<Cell>,
     /// Cells at which others work, and who.
-    elsewhere: BTreeMap<Cell, Note>,
+    elsewhere: BTreeMap<Cell, Holder>,
     /// Cells at which others were seen.
     seen: BTreeSet<Cell>,
     /// Cells at work here.
@@ -219,7 +259,7 @@ enum Ended {
     Failed(FailedCell),
     Interrupted,
     /// Somebody else is at it, or has taken it over.
-    Busy(Note),
+    Busy(Holder),
     /// Somebody else has finished it, or failed at it.
     Elsewhere(Option<FailedCell>),
     /// An error that the cell cannot be blamed for.
@@ -249,9 +289,9 @@ impl Board {
         for &cell in cells {
             let folder = plan.folder(runner.root, cell);
             if runner.options.force {
-                folder::forget(&folder)?;
+                cell_folder::remove(&folder)?;
             }
-            match folder::cell_state(plan, runner.root, cell) {
+            match cell_folder::cell_state(plan, runner.root, cell) {
                 State::Done => {
                     // A kill between a cell's end and its tidying leaves something.
                     clean_up(&folder);
@@ -279,7 +319,7 @@ impl Board {
             // Parents that were not asked for belong to somebody else.
             for parent in plan.parents(cell) {
                 if !asked.contains(&parent) && !board.ended.contains_key(&parent) {
-                    match folder::cell_state(plan, runner.root, parent) {
+                    match cell_folder::cell_state(plan, runner.root, parent) {
                         State::Done => board.ended.insert(parent, None),
                         State::Failed(failed) => board.ended.insert(parent, Some(failed)),
                         _ => None,
@@ -335,9 +375,9 @@ impl Board {
                 self.close(cell, Some(failed), runner);
                 self.stopped |= runner.options.fail_fast;
             }
-            Ended::Busy(note) => {
+            Ended::Busy(holder) => {
                 self.seen.insert(cell);
-                self.elsewhere.insert(cell, note);
+                self.elsewhere.insert(cell, holder);
             }
             Ended::Interrupted => {
                 self.report.interrupted = true;
@@ -404,7 +444,7 @@ impl Board {
     }
 
     /// Cells that nobody holds any longer are tried here: they have ended, or are to be taken over.
-    fn looked(&mut self, cells: &[Cell], held: Result<BTreeMap<Cell, Note>>, runner: &Runner<'_>) {
+    fn looked(&mut self, cells: &[Cell], held: Result<BTreeMap<Cell, Holder>>, runner: &Runner<'_>) {
         self.looking = false;
         self.looked = Instant::now();
         let mut held = match held {
@@ -419,8 +459,8 @@ impl Board {
         for cell in cells {
             self.elsewhere.remove(cell);
             match held.remove(cell) {
-                Some(note) => {
-                    self.elsewhere.insert(*cell, note);
+                Some(holder) => {
+                    self.elsewhere.insert(*cell, holder);
                 }
                 None => {
                     self.ready.insert(*cell);
@@ -437,7 +477,7 @@ impl Board {
         if self.working > 0 || soon || self.said.is_some_and(|it| it.elapsed() < SAY) {
             return;
         }
-        let Some(note) = self.elsewhere.values().next() else {
+        let Some(holder) = self.elsewhere.values().next() else {
             return;
         };
         let more = match self.elsewhere.len() - 1 {
@@ -445,8 +485,8 @@ impl Board {
             more => format!(" and {more} more"),
         };
         self.said = Some(Instant::now());
-        let cell = note.work.rsplit_once('.').map_or(note.work.as_str(), |(cell, _)| cell);
-        progress.say(&format!("waiting for {cell} ({note}){more}"));
+        let cell = holder.work.cell().map_or("the tables", CellName::as_str);
+        progress.say(&format!("waiting for {cell} ({holder}){more}"));
     }
 }
 
@@ -456,4 +496,28 @@ pub(crate) fn tidy_temporary(folder: &Path) -> Result<()> {
         return Ok(());
     }
     results::atomic::clean(folder).with_context(|| format!("cannot clean up {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_does_not_start_says_so_once() {
+        let (warned, said) = (AtomicBool::new(false), RefCell::new(Vec::new()));
+        let refuse = |_: &Device| Err(candle_core::Error::Msg("CUDA_ERROR_OUT_OF_MEMORY".into()));
+        let started = (0..4).filter_map(|worker| {
+            let warn = |line: &str| said.borrow_mut().push(line.to_string());
+            device_of(worker, &Device::Cpu, refuse, &warned, warn)
+        });
+        assert_eq!(started.count(), 1);
+        let said = said.into_inner();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].starts_with("warning: ") && said[0].contains("OUT_OF_MEMORY"),
+            "{said:?}"
+        );
+    }
 }

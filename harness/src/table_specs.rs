@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use plan::Plan;
 use plan::tables::RunTables;
+use plan::{CellName, Plan};
+use runs::files;
 
 use crate::exit::Stop;
-use crate::files;
 
 const SPEC: &str = "tables.json";
 /// The folder of typeset tables, in a run's folder.
@@ -19,7 +19,7 @@ pub(crate) fn write(root: &Path, plan: &Plan) -> Result<()> {
 }
 
 /// The names of a run's cells, trainings first, and how many of them are trainings.
-pub(crate) fn cells(root: &Path) -> Result<(Vec<String>, usize)> {
+pub(crate) fn cells(root: &Path) -> Result<(Vec<CellName>, usize)> {
     let spec = read(root)?;
     let trainings = spec.count_trainings();
     Ok((spec.cells, trainings))
@@ -30,13 +30,20 @@ pub(crate) fn read(root: &Path) -> Result<RunTables> {
     let file = root.join(SPEC);
     let spec: Option<RunTables> = files::read_sealed(&file)?;
     if let Some(spec) = &spec {
-        let cells = spec.cells.iter().map(|cell| &cell[..]);
-        let mut names = cells.chain(spec.tables.iter().map(|table| &table.id[..]));
+        let mut names = spec.tables.iter().map(|table| &table.id[..]);
         if let Some(name) = names.find(|name| !files::is_plain(name)) {
             return Err(Stop::usage(format!(
                 "{} names `{}`, which is not in that folder",
                 file.display(),
                 name.escape_debug()
+            )));
+        }
+        if spec.planned.len() > spec.cells.len() {
+            return Err(Stop::usage(format!(
+                "{} names {} cells for {} evaluations; run the matrix again",
+                file.display(),
+                spec.cells.len(),
+                spec.planned.len()
             )));
         }
     }

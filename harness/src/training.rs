@@ -3,6 +3,7 @@
 //! Everything random is a pure function of (seed, purpose, epoch or step, example), so a training
 //! that is stopped anywhere and resumed gives the same bits as one that is not.
 
+mod best;
 mod learner;
 
 use std::collections::BTreeMap;
@@ -16,14 +17,15 @@ use models::Network;
 use plan::Training;
 use plan::matrix::Checkpoint;
 use random::{Purpose, Stream};
+use runs::checkpoint;
+use runs::files;
 use serde::{Deserialize, Serialize};
 
+use self::best::BestFiles;
 use self::learner::{Learner, prefixed};
-use crate::checkpoint;
 use crate::data::{Data, Resident};
 use crate::evaluation::{Saves, Scrutiny, Task, judge};
 use crate::failure::Failure;
-use crate::files;
 use crate::lessons::Lessons;
 use crate::progress::Bar;
 
@@ -115,11 +117,20 @@ struct Position {
     step_in_epoch: u64,
     /// Sum of the objective over the unfinished epoch's examples.
     loss_sum: f64,
-    /// The best robust accuracy on the selection split so far.
-    best: Option<Selected>,
+    /// The best checkpoint so far.
+    best: Option<Best>,
     history: Vec<Epoch>,
     forwards: u64,
     backwards: u64,
+}
+
+/// The best checkpoint so far.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Best {
+    selected: Selected,
+    /// BLAKE3 of its file.
+    blake3: String,
 }
 
 /// What a finished training reports.
@@ -148,16 +159,21 @@ pub(crate) fn train(
         ..Position::default()
     };
     let resume = folder.join(RESUME);
+    let mut best_files = None;
     if resume.exists() {
         match read_position(&resume, cell, device) {
-            Ok((tensors, position)) => {
+            Ok((tensors, position, files)) => {
                 learner.restore(&resume, &tensors)?;
-                at = position;
+                (at, best_files) = (position, Some(files));
             }
             // Begun anew it ends at the same bits.
             Err(error) => bar.say(&format!("warning: {error:#}; {} starts anew", cell.slug)),
         }
     }
+    let mut best_files = match best_files {
+        Some(files) => files,
+        None => BestFiles::open(folder, None)?,
+    };
 
     let resident = Resident::new(&data.dataset.train, device)?;
     let examples = lessons.epoch();
@@ -213,6 +229,7 @@ pub(crate) fn train(
             bar.advance(1, || format!("epoch {} loss {loss:.3}", at.epoch + 1));
             if saved.elapsed() >= every || bar.interrupted() {
                 learner.save(&resume, &at)?;
+                best_files.saved();
                 saved = Instant::now();
             }
             if bar.interrupted() {
@@ -231,16 +248,18 @@ pub(crate) fn train(
                     epoch: at.epoch - 1,
                     ..at.clone()
                 };
-                let save = || learner.save(&resume, &before);
+                let mut save = || learner.save(&resume, &before).map(|()| best_files.saved());
                 // Half of the time may be lost before the choice begins, and half in it.
                 if saved.elapsed() >= every / 2 {
                     save()?;
                     saved = Instant::now();
                 }
                 let selecting = folder.join(SELECTING);
+                // Resumed from an earlier save, the network of this epoch may be another one.
+                let network = checkpoint::digest(&learner.judged().state()?, &at.epoch)?;
                 let saves = Saves {
                     file: &selecting,
-                    key: &format!("{} at {}", cell.key, at.epoch),
+                    key: &format!("{} at {network}", cell.key),
                     every: every / 2,
                 };
                 let selected = select(cell, data, learner.judged(), &root, at.epoch, saves, device, bar);
@@ -261,26 +280,18 @@ pub(crate) fn train(
         });
         (at.step_in_epoch, at.loss_sum) = (0, 0.0);
         if let Some(selected) = selected
-            && at.best.is_none_or(|best| selected.robust > best.robust)
+            && at
+                .best
+                .as_ref()
+                .is_none_or(|best| selected.robust > best.selected.robust)
         {
-            at.best = Some(selected);
-            // Killed here, the training resumes before this epoch and writes the same file again.
-            save_network(
-                &folder.join(checkpoint_file(Checkpoint::Best)),
-                cell,
-                learner.judged(),
-                at.epoch,
-                Some(selected),
-            )?;
+            let best = network_file(cell, learner.judged(), at.epoch, Some(selected))?;
+            let blake3 = best_files.keep(&best)?;
+            at.best = Some(Best { selected, blake3 });
         }
         if last {
-            save_network(
-                &folder.join(checkpoint_file(Checkpoint::Last)),
-                cell,
-                learner.judged(),
-                at.epoch,
-                selected,
-            )?;
+            let file = network_file(cell, learner.judged(), at.epoch, selected)?;
+            files::write_part(&folder.join(checkpoint_file(Checkpoint::Last)), &file)?;
         }
     }
 
@@ -289,6 +300,7 @@ pub(crate) fn train(
     files::write_part(&folder.join(HISTORY), lines.as_bytes())?;
     let mut names = vec![checkpoint_file(Checkpoint::Last), HISTORY.to_string()];
     if at.best.is_some() {
+        best_files.publish(&folder.join(checkpoint_file(Checkpoint::Best)))?;
         names.push(checkpoint_file(Checkpoint::Best));
     }
     Ok(Trained {
@@ -302,6 +314,7 @@ pub(crate) fn clean_up(folder: &Path) {
     // A file left behind wastes space and nothing else.
     let _ = std::fs::remove_file(folder.join(RESUME));
     let _ = std::fs::remove_file(folder.join(SELECTING));
+    best::remove_others(folder, None);
 }
 
 /// The largest batch, halving the recipe's, of which a step fits into the device's memory now.
@@ -349,7 +362,7 @@ pub(crate) fn load_network(
     device: &Device,
 ) -> Result<(Network, About), Failure> {
     let name = checkpoint_file(checkpoint);
-    crate::folder::check_file(folder, &name)?;
+    runs::cell_folder::check_file(folder, &name)?;
     let (tensors, about): (_, About) = checkpoint::load(&folder.join(&name), device)?;
     let network = build(cell, device)?;
     network
@@ -459,13 +472,13 @@ fn select(
     }))
 }
 
-fn save_network(
-    file: &Path,
+/// The bytes of a checkpoint's file.
+fn network_file(
     cell: &Training,
     network: &Network,
     epoch: u64,
     selected: Option<Selected>,
-) -> Result<(), Failure> {
+) -> Result<Vec<u8>, Failure> {
     let about = About {
         key: cell.key.clone(),
         network: cell.network.clone(),
@@ -474,22 +487,29 @@ fn save_network(
         epoch,
         selected,
     };
-    Ok(checkpoint::save(file, &prefixed("model.", network.state()?), &about)?)
+    Ok(checkpoint::bytes(&prefixed("model.", network.state()?), &about)?)
 }
 
-/// The tensors and the position in a file of [`Learner::save`]'s, if they are what it wrote for this training.
+/// The tensors and the position in a file of [`Learner::save`]'s, if they are what it wrote for this training, and the
+/// best checkpoint that it names is there.
 fn read_position(
     file: &Path,
     cell: &Training,
     device: &Device,
-) -> anyhow::Result<(BTreeMap<String, Tensor>, Position)> {
+) -> anyhow::Result<(BTreeMap<String, Tensor>, Position, BestFiles)> {
     let (tensors, position): (_, Position) = checkpoint::load_sealed(file, device)?;
     anyhow::ensure!(
         position.key == cell.key,
         "{} belongs to another training",
         file.display()
     );
-    Ok((tensors, position))
+    let named = position.best.as_ref().map(|best| best.blake3.as_str());
+    let folder = file.parent().context("a save is in a folder")?;
+    let best_files = BestFiles::open(folder, named).with_context(|| {
+        let file = file.display();
+        format!("{file} cannot be used without the best checkpoint so far")
+    })?;
+    Ok((tensors, position, best_files))
 }
 
 #[cfg(test)]

@@ -52,6 +52,64 @@ fn writes_that_fail_corrupt_nothing() {
     eprintln!("{stopped} runs stopped by a write that failed, {unhurt} with fewer writes; all ended at the same bits");
 }
 
+/// A bug in one cell's code fails that cell. The others go on, the program ends, and the next run tries the cell again.
+#[test]
+fn a_panic_fails_a_cell_and_hangs_nothing() {
+    let whole = Place::new(SMALL);
+    whole.expect(0, &["m.yaml"]);
+    let expected = derived(&whole.path("runs/small"));
+    let mut failed = 0;
+    for step in [25, 40, 70, 110, 150, 200, 250] {
+        let place = Place::new(SMALL);
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("harness"));
+        command
+            .args(["m.yaml", "--jobs", "2"])
+            .current_dir(place.path(""))
+            .env("RAMPART_FAULT", format!("panic@{step}"))
+            .env("RUST_BACKTRACE", "1");
+        let output = |name: &str| std::fs::File::create(place.path(name)).unwrap();
+        let mut child = command.stdout(output("out")).stderr(output("err")).spawn().unwrap();
+        let begun = Instant::now();
+        let code = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status.code();
+            }
+            if begun.elapsed() > Duration::from_secs(120) {
+                child.kill().unwrap();
+                panic!("panic@{step}: the program hangs");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let err = std::fs::read_to_string(place.path("err")).unwrap();
+        match code {
+            // A cell failed.
+            Some(3) => {
+                failed += 1;
+                let place_of_panic = "panicked at results/src/atomic.rs:";
+                assert!(
+                    err.contains("failed: ") && err.contains(place_of_panic),
+                    "panic@{step}: {err}"
+                );
+                for folder in ["runs/small/claims", "runs/small/processes"] {
+                    assert_eq!(everything(&place.path(folder)), [""; 0], "panic@{step}");
+                }
+                let results = std::fs::read_to_string(place.path("runs/small/results.csv")).unwrap();
+                assert!(
+                    results.contains("RAMPART_FAULT") && !results.contains("stack backtrace"),
+                    "{results}"
+                );
+            }
+            // The run failed: the thread that forces cells to disk panicked, or the main thread did.
+            Some(1 | 101) => assert!(err.contains("panicked at "), "panic@{step}: {err}"),
+            other => panic!("panic@{step}: {other:?}\n{err}"),
+        }
+        place.expect(0, &["m.yaml"]);
+        assert_eq!(derived(&place.path("runs/small")), expected, "panic@{step}");
+        place.expect(0, &["check", "runs/small"]);
+    }
+    assert!(failed >= 2, "a cell failed in {failed} runs");
+}
+
 /// A file system of its own, so small that it fills up in the middle of the run. Needs leave to mount one.
 #[test]
 #[cfg(target_os = "linux")]

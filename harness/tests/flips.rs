@@ -171,7 +171,9 @@ fn a_flipped_byte_in_an_unfinished_run_is_noticed() {
     let expected = derived(&whole.path("runs/small"));
     for at in [0, 200, 0x1000] {
         // The training may end before it is killed, on a machine that has much to do.
-        let (place, file) = (0..10).find_map(|_| killed_in_training(&long)).expect("killed in time");
+        let (place, file) = (0..10)
+            .find_map(|_| killed_in_training(&long, &Path::exists))
+            .expect("killed in time");
         flip(&file, at.min(bytes(&file).len() - 1));
         let (_, err) = place.expect(0, &["m.yaml"]);
         assert!(
@@ -182,9 +184,52 @@ fn a_flipped_byte_in_an_unfinished_run_is_noticed() {
     }
 }
 
-/// A run that was killed while a training kept its place in a file, and the file.
+/// A best checkpoint that the save does not name is never used: here one whose file has changed since, as if it came from
+/// epochs after the save that the resumed training computes otherwise.
+#[test]
 #[cfg(unix)]
-fn killed_in_training(matrix: &str) -> Option<(Place, PathBuf)> {
+fn a_best_checkpoint_that_is_not_the_saves_is_not_used() {
+    // At this rate no epoch is better than the first, so nothing would overwrite a wrong file.
+    let long = SMALL
+        .replace("epochs: 2", "epochs: 30")
+        .replace("rate: 0.05", "rate: 1.0e-9");
+    let whole = Place::new(&long);
+    whole.expect(0, &["m.yaml"]);
+    let expected = derived(&whole.path("runs/small"));
+    let best_files = |folder: &Path| -> Vec<PathBuf> {
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let is_best = |it: &PathBuf| {
+            it.file_name()
+                .is_some_and(|it| it.to_string_lossy().starts_with("best"))
+        };
+        files.map(|it| it.path()).filter(is_best).collect()
+    };
+    let names_a_best = |save: &Path| {
+        let there = std::fs::read(save).unwrap_or_default();
+        !best_files(save.parent().unwrap()).is_empty() && there.windows(8).any(|it| it == b"best\\\":{")
+    };
+    for missing in [false, true] {
+        let killed = (0..10).find_map(|_| killed_in_training(&long, &names_a_best));
+        let (place, save) = killed.expect("killed in time");
+        for file in best_files(save.parent().unwrap()) {
+            match missing {
+                true => std::fs::remove_file(file).unwrap(),
+                false => flip(&file, bytes(&file).len() - 5),
+            }
+        }
+        let (_, err) = place.expect(0, &["m.yaml"]);
+        assert!(
+            err.contains("the best checkpoint so far") && err.contains("starts anew"),
+            "{err}"
+        );
+        assert_eq!(derived(&place.path("runs/small")), expected);
+        place.expect(0, &["check", "runs/small"]);
+    }
+}
+
+/// A run that was killed while a training kept its place in a file, and the file. It is `ready` for the kill.
+#[cfg(unix)]
+fn killed_in_training(matrix: &str, ready: &dyn Fn(&Path) -> bool) -> Option<(Place, PathBuf)> {
     let place = Place::new(matrix);
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("harness"));
     command
@@ -199,12 +244,12 @@ fn killed_in_training(matrix: &str) -> Option<(Place, PathBuf)> {
             .flatten()
             .flatten();
         let mut files = cells.map(|it| it.path().join("resume.safetensors"));
-        if let Some(file) = files.find(|it| it.exists()) {
+        if let Some(file) = files.find(|it| ready(it)) {
             break file;
         }
         std::thread::sleep(Duration::from_millis(1));
     };
     child.kill().unwrap();
     child.wait().unwrap();
-    file.exists().then_some((place, file))
+    ready(&file).then_some((place, file))
 }

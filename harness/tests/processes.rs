@@ -110,7 +110,16 @@ fn a_killed_ones_cell_is_taken_over() {
     assert_eq!(count(&claims) + count(&processes), 0, "nothing is left behind");
 }
 
-/// A cell that a process on another host has claimed, which has been silent ever since.
+/// Token of a process on another host.
+const FAR: &str = "fafafafafafafafa";
+
+/// That process's lease on a cell.
+fn lease_of_far(key: &str) -> String {
+    let work = format!("{}-x.{FAR}", &key[..12]);
+    serde_json::json!({ "by": FAR, "host": "far", "process": 7, "since": 0, "work": work }).to_string()
+}
+
+/// A cell that a process on another host has leased, which has been silent ever since.
 #[test]
 fn a_silent_hosts_cell_is_taken_over() {
     let (whole, shared) = (Place::new(SMALL), Place::new(SMALL));
@@ -124,12 +133,12 @@ fn a_silent_hosts_cell_is_taken_over() {
     }
     let process = "{\"host\": \"far\", \"machine\": \"far\", \"process\": 7, \"since\": 0, \"plan\": null, \
                    \"alone\": false, \"locked\": true, \"stale_after\": 3}";
-    std::fs::write(run.join("processes/f.json"), process).unwrap();
-    let claim = "{\"by\": \"f\", \"host\": \"far\", \"process\": 7, \"since\": 0, \"work\": \"x.f\"}";
-    std::fs::write(run.join(format!("claims/{key}.1")), claim).unwrap();
+    std::fs::write(run.join(format!("processes/{FAR}.json")), process).unwrap();
+    std::fs::write(run.join(format!("claims/{key}.1")), lease_of_far(key)).unwrap();
     let (out, err) = shared.expect(0, &["m.yaml"]);
     assert!(out.contains("11 cells computed, 0 kept"), "{out}");
-    assert!(err.contains("waiting for x (process 7 on far)"), "{err}");
+    let waiting = format!("waiting for {}-x (process 7 on far)", &key[..12]);
+    assert!(err.contains(&waiting), "{err}");
     same(&whole, &shared);
 }
 
@@ -162,9 +171,9 @@ fn a_status_says_what_is_done_at_work_failed_and_left() {
     let run = place.path("runs/small");
     let process = "{\"host\": \"far\", \"machine\": \"far\", \"process\": 7, \"since\": 0, \"plan\": null, \
                    \"alone\": false, \"locked\": true, \"stale_after\": 120}";
-    std::fs::write(run.join("processes/f.json"), process).unwrap();
-    let claim = "{\"by\": \"f\", \"host\": \"far\", \"process\": 7, \"since\": 0, \"work\": \"x.f\"}";
-    std::fs::write(run.join(format!("claims/{}.1", new["key"].as_str().unwrap())), claim).unwrap();
+    std::fs::write(run.join(format!("processes/{FAR}.json")), process).unwrap();
+    let key = new["key"].as_str().unwrap();
+    std::fs::write(run.join(format!("claims/{key}.1")), lease_of_far(key)).unwrap();
     let (text, _) = place.expect(0, &["status", "m.yaml"]);
     let (done, failed, left) = (of("done"), of("failed"), of("new") - 1);
     assert_eq!((done, failed, left), (4, 3, 3), "{plan}");
@@ -179,6 +188,70 @@ fn a_status_says_what_is_done_at_work_failed_and_left() {
     assert_eq!(status["running"][0]["name"], new["name"], "{text}");
     assert_eq!(status["failed"].as_array().unwrap().len(), failed, "{text}");
     assert!(status["seconds_left"].as_f64().unwrap() > 0.0, "{text}");
+}
+
+/// The folder of a run from elsewhere, damaged or made to harm: nothing outside of it is touched, and nothing panics.
+#[test]
+fn a_foreign_folder_is_harmless() {
+    let place = Place::new(SMALL);
+    place.expect(0, &["m.yaml", "--filter", "attack=natural"]);
+    let (plan, _) = place.expect(0, &["plan", "m.yaml", "--json"]);
+    let cells: Vec<serde_json::Value> = serde_json::from_str(&plan).unwrap();
+    let key = |state: &str| {
+        cells.iter().find(|it| it["state"] == state).unwrap()["key"]
+            .as_str()
+            .unwrap()
+    };
+    let (new, done) = (key("new"), key("done"));
+    let outside = place.path("precious");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("file"), "1").unwrap();
+    let run = place.path("runs/small");
+    let works = [
+        outside.display().to_string(),
+        "../../../precious".into(),
+        format!("{}-é", &new[..12]),
+    ];
+    for (number, work) in works.iter().enumerate() {
+        let lease =
+            serde_json::json!({ "by": "../../precious/file", "host": "h", "process": 1, "since": 0, "work": work });
+        for (key, number) in [
+            (new, number + 1),
+            (done, number + 1),
+            ("tables", number + 1),
+            ("éééééééééééé", 1),
+        ] {
+            std::fs::write(run.join(format!("claims/{key}.{number}")), lease.to_string()).unwrap();
+        }
+    }
+    std::fs::write(run.join("processes/é.json"), "{}").unwrap();
+    for command in [
+        vec!["status", "runs/small"],
+        vec!["watch", "runs/small", "--once"],
+        vec!["m.yaml"],
+    ] {
+        place.expect(0, &command);
+        assert!(outside.join("file").exists(), "{command:?}");
+    }
+    // A spec that names fewer cells than evaluations, or no cells at all, is a mistake of its writer.
+    let spec = std::fs::read_to_string(run.join("tables.json")).unwrap();
+    let body = spec.rsplit_once(",\n  \"blake3\"").unwrap().0;
+    let mut spec: serde_json::Value = serde_json::from_str(&format!("{body}}}")).unwrap();
+    for names in [
+        vec!["0123456789ab-x"],
+        vec!["éééééééééééé"; 11],
+        vec!["../../precious"; 11],
+    ] {
+        spec["cells"] = names.into();
+        std::fs::write(run.join("tables.json"), results::seal::json::to_text(&spec).unwrap()).unwrap();
+        for command in [vec!["status", "runs/small"], vec!["watch", "runs/small", "--once"]] {
+            let (code, _, err) = place.run(&command);
+            assert!(
+                matches!(code, 1 | 2) && err.contains("tables.json") && !err.contains("panicked"),
+                "{err}"
+            );
+        }
+    }
 }
 
 /// Three processes work together while one after the other is killed at any moment and started again;

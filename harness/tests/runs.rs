@@ -206,7 +206,7 @@ fn damaged_checkpoints_are_noticed() {
     // Truncated: made anew, with a warning.
     std::fs::write(&checkpoint, &good[..good.len() / 2]).unwrap();
     let (_, err) = place.expect(0, &["m.yaml"]);
-    assert!(err.contains("best.safetensors has another size"), "{err}");
+    assert!(err.contains("best.safetensors does not have the size"), "{err}");
     assert_eq!(good, bytes(&checkpoint));
 
     // One bit of another value: an evaluation that needs it refuses it.

@@ -32,19 +32,6 @@ pub fn slug(label: &str) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
-/// Digits of a cell's key in the name of its folder.
-pub const KEY_DIGITS: usize = 12;
-/// The folder of all cells, in the folder of a run.
-pub const CELLS: &str = "cells";
-
-/// The name of a cell's folder: the first digits of its key, then as much of its readable name as every file system
-/// takes.
-pub fn folder_name(key: &str, slug: &str) -> String {
-    const LONGEST: usize = 100;
-    let slug: String = slug.chars().take(LONGEST).collect();
-    format!("{}-{slug}", &key[..KEY_DIGITS])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ mod label;
 pub mod matrix;
 
 mod cell;
+mod cell_name;
 mod methods;
 mod plan;
 pub mod tables;
@@ -16,8 +17,9 @@ pub mod tables;
 mod resolve;
 
 pub use self::cell::{Cell, Evaluation, SelectionRule, Supervision, Teacher, Training, TransferSource};
+pub use self::cell_name::{CELLS, CellName, NotACellName};
 pub use self::key::{EvaluationKey, TrainingKey, key_of};
-pub use self::label::{CELLS, KEY_DIGITS, attack_label, defense_label, folder_name, slug};
+pub use self::label::{attack_label, defense_label, slug};
 pub use self::methods::Methods;
 pub use self::plan::Plan;
 pub use self::resolve::{Digests, resolve, written_recipe};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use paper_tables::TableSpec;
 
 use crate::cell::{Cell, Evaluation, Training};
-use crate::label::{CELLS, folder_name};
+use crate::cell_name::{CELLS, CellName};
 use crate::matrix::{Checkpoint, DatasetEntry};
 
 /// All cells of a matrix. Evaluations refer to trainings by index, trainings to earlier ones.
@@ -81,15 +81,15 @@ impl Plan {
         }
     }
 
-    /// The name of a cell's folder: the first digits of its key, then its readable name.
-    pub fn folder_name(&self, cell: Cell) -> String {
+    /// The name of a cell's folder.
+    pub fn cell_name(&self, cell: Cell) -> CellName {
         let (key, slug) = self.identity(cell);
-        folder_name(key, slug)
+        CellName::new(key, slug)
     }
 
     /// The path of a cell's folder in the run's folder `root`.
     pub fn folder(&self, root: &Path, cell: Cell) -> PathBuf {
-        root.join(CELLS).join(self.folder_name(cell))
+        root.join(CELLS).join(self.cell_name(cell))
     }
 
     /// The selected evaluations and the trainings they need, parents first.

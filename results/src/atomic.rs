@@ -13,6 +13,7 @@
 //! | `kill@N` | the process dies at step N, without unwinding or flushing |
 //! | `fail@N` | step N alone fails, as on a full disk |
 //! | `full@N` | step N and every later one fail |
+//! | `panic@N` | step N panics, as a bug would |
 
 use std::fs::{self, File};
 use std::io;
@@ -141,6 +142,7 @@ enum Fault {
     Kill(u64),
     Fail(u64),
     Full(u64),
+    Panic(u64),
 }
 
 fn parse(text: &str) -> Option<Fault> {
@@ -150,6 +152,7 @@ fn parse(text: &str) -> Option<Fault> {
         "kill" => Some(Fault::Kill(step)),
         "fail" => Some(Fault::Fail(step)),
         "full" => Some(Fault::Full(step)),
+        "panic" => Some(Fault::Panic(step)),
         _ => None,
     }
 }
@@ -160,7 +163,10 @@ fn step() -> io::Result<()> {
     static STEPS: AtomicU64 = AtomicU64::new(0);
     let fault = FAULT.get_or_init(|| {
         let text = std::env::var("RAMPART_FAULT").ok()?;
-        Some(parse(&text).unwrap_or_else(|| panic!("RAMPART_FAULT={text} is none of kill@N, fail@N and full@N")))
+        Some(
+            parse(&text)
+                .unwrap_or_else(|| panic!("RAMPART_FAULT={text} is none of kill@N, fail@N, full@N and panic@N")),
+        )
     });
     let Some(fault) = fault else { return Ok(()) };
     let now = STEPS.fetch_add(1, Ordering::Relaxed) + 1;
@@ -168,6 +174,7 @@ fn step() -> io::Result<()> {
         Fault::Kill(at) if now == at => std::process::abort(),
         Fault::Fail(at) if now == at => Err(io::ErrorKind::StorageFull.into()),
         Fault::Full(at) if now >= at => Err(io::ErrorKind::StorageFull.into()),
+        Fault::Panic(at) if now == at => panic!("RAMPART_FAULT asked for a panic at step {at}"),
         _ => Ok(()),
     }
 }
@@ -223,6 +230,7 @@ mod tests {
     fn faults_are_read() {
         assert_eq!(parse("kill@7"), Some(Fault::Kill(7)));
         assert_eq!(parse("full@1"), Some(Fault::Full(1)));
+        assert_eq!(parse("panic@2"), Some(Fault::Panic(2)));
         assert_eq!(parse("fail@x"), None);
         assert_eq!(parse("burn@1"), None);
     }

@@ -12,7 +12,16 @@ use crate::damage;
 use crate::target::{Demand, Input, Target, Verdict};
 
 pub(super) fn targets() -> Vec<Target> {
-    vec![matrix_text(), matrix_tree(), status(), rows(), tables(), record()]
+    vec![
+        matrix_text(),
+        matrix_tree(),
+        status(),
+        lease(),
+        process(),
+        rows(),
+        tables(),
+        record(),
+    ]
 }
 
 const MATRICES: [&str; 3] = [
@@ -267,6 +276,98 @@ fn status() -> Target {
                 Verdict::Accepted
             } else {
                 Verdict::Wrong("a cell that is not finished counts as finished".into())
+            }
+        }),
+    }
+}
+
+/// A folder for one file at a time, in which there is this folder.
+fn folder_with(name: &str) -> Folder {
+    let folder = Folder::new();
+    folder.with("nothing", b"", |at| {
+        std::fs::create_dir(at.join(name)).expect("a temporary folder");
+    });
+    folder
+}
+
+/// Whether a text is so many hexadecimal digits.
+fn are_digits(text: &str, count: usize) -> bool {
+    text.len() == count && text.chars().all(|c| c.is_ascii_hexdigit() && !c.is_ascii_uppercase())
+}
+
+/// A lease on a cell, in `claims`.
+fn lease() -> Target {
+    let folder = folder_with("claims");
+    let seed = json!({
+        "by": "00112233445566aa", "host": "node-7", "process": 4321, "since": 1_700_000_000,
+        "work": "0123456789ab-digits-tiny-cnn-mart-s0.ffeeddccbbaa9988",
+    });
+    Target {
+        name: "lease",
+        seeds: vec![seed.to_string().into_bytes()],
+        per_byte: 100,
+        constant: 1 << 15,
+        damage: Box::new(break_json),
+        check: Box::new(move |input, _| {
+            let read = folder.with(&format!("claims/{KEY}.1"), &input.bytes, |at| {
+                let paths = fuzzing::lease(at, KEY)?;
+                let inside = |path: &Path| path.strip_prefix(at).map(Path::to_path_buf).ok();
+                Some(paths.iter().map(|path| inside(path)).collect::<Vec<_>>())
+            });
+            let Some(paths) = read else { return Verdict::Refused };
+            for path in paths {
+                let plain = path.as_ref().is_some_and(|path| {
+                    let parts: Vec<Component<'_>> = path.components().collect();
+                    parts.len() == 2 && parts.iter().all(|part| matches!(part, Component::Normal(_)))
+                });
+                if !plain {
+                    return Verdict::Wrong(format!("it leads to {path:?}"));
+                }
+            }
+            let lease: Value = match serde_json::from_slice(&input.bytes) {
+                Ok(lease) => lease,
+                Err(error) => return Verdict::Wrong(format!("what is no JSON is a lease: {error}")),
+            };
+            let (cell, token) = lease["work"]
+                .as_str()
+                .and_then(|work| work.split_once('.'))
+                .unwrap_or_default();
+            let of_this_cell = cell.starts_with(&KEY[..12]) && !cell.contains(['/', '\\', '\0']);
+            let by_token = lease["by"].as_str().is_some_and(|by| are_digits(by, 16));
+            if of_this_cell && are_digits(token, 16) && by_token {
+                Verdict::Accepted
+            } else {
+                Verdict::Wrong("a lease names a folder that is not the cell's".into())
+            }
+        }),
+    }
+}
+
+/// What a process tells about itself, in `processes`.
+fn process() -> Target {
+    const TOKEN: &str = "00112233445566aa";
+    let folder = folder_with("processes");
+    let seed = json!({
+        "host": "node-7", "machine": "node-7 0a1b", "process": 4321, "since": 1_700_000_000, "plan": "0a1b",
+        "alone": false, "locked": true, "stale_after": 120.0,
+    });
+    Target {
+        name: "process",
+        seeds: vec![seed.to_string().into_bytes()],
+        per_byte: 100,
+        constant: 1 << 15,
+        damage: Box::new(break_json),
+        check: Box::new(move |input, _| {
+            let file = format!("processes/{TOKEN}.json");
+            match folder.with(&file, &input.bytes, |at| fuzzing::process(at, TOKEN)) {
+                None => Verdict::Refused,
+                Some(seconds) if std::time::Duration::try_from_secs_f64(seconds).is_err() => {
+                    Verdict::Wrong(format!("{seconds} is a span of time"))
+                }
+                Some(_) if serde_json::from_slice::<Value>(&input.bytes).is_err() => {
+                    Verdict::Wrong("what is no JSON is a process".into())
+                }
+                Some(_) => Verdict::Accepted,
             }
         }),
     }

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::rules::RULES;
 use super::run::{AuditedRun, Findings};
 use crate::exit::Stop;
-use crate::folder::FileMark;
-use crate::manifest::{self, Manifest};
 use plan::Methods;
+use runs::cell_folder::FileMark;
+use runs::manifest::{self, Manifest};
 
 /// Raised whenever a rule is added or demands something else.
 const RULES_VERSION: u32 = 2;

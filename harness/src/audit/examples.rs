@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use attacks::{Norm, Threat};
 use candle_core::{DType, Device, Tensor};
 use models::Networks;
+use runs::examples::Examples;
 
 use crate::data::{Data, plain_batch};
 use crate::evaluation::SLACK;
-use crate::examples::Examples;
 use crate::exit::{Exit, Stop};
 use crate::failure::Failure;
 use crate::work::external::{self, External, NetworkFile};

@@ -9,16 +9,17 @@ use candle_core::Device;
 use comfy_table::{Table, presets};
 
 use super::run::request;
-use crate::claims::{self, About};
 use crate::exit::Stop;
-use crate::files;
-use crate::folder::{self, RunFolder, State};
-use crate::manifest::{self, Manifest};
 use crate::progress::{self, Progress};
 use crate::run::{Compute, Options, run};
 use crate::schedule::select;
 use plan::Cell;
 use plan::{Methods, Plan};
+use runs::RunFolder;
+use runs::cell_folder::{self, State};
+use runs::files;
+use runs::leases::{self, ProcessInfo};
+use runs::manifest::{self, Manifest};
 
 /// Which cells to compute again, and how.
 pub(crate) struct RecomputeRequest<'a> {
@@ -62,7 +63,7 @@ pub(crate) fn recompute(asked: RecomputeRequest<'_>, methods: &Methods) -> Resul
     let cells = plan.needed(&chosen);
 
     let folder = tempfile::tempdir().context("cannot make a temporary folder; set TMPDIR to another place")?;
-    let me = About::me(None, false, claims::STALE_AFTER);
+    let me = ProcessInfo::this(None, false, leases::STALE_AFTER);
     let again = RunFolder::open(folder.path(), &plan.name, me, &|line| eprintln!("{line}"))?;
     if asked.keep_trainings {
         for &cell in cells.iter().filter(|cell| matches!(cell, Cell::Training(_))) {
@@ -148,7 +149,7 @@ fn choose(wanted: &str, plan: &Plan, root: &Path, mut selected: Vec<usize>) -> R
             .ok_or_else(|| Stop::usage(format!("--cells {number} is neither a number of cells nor `all`")))?,
     };
     selected.retain(|&i| {
-        let state = folder::cell_state(plan, root, Cell::Evaluation(i));
+        let state = cell_folder::cell_state(plan, root, Cell::Evaluation(i));
         matches!(state, State::Done | State::Damaged(_))
     });
     if selected.is_empty() {
@@ -164,12 +165,12 @@ fn choose(wanted: &str, plan: &Plan, root: &Path, mut selected: Vec<usize>) -> R
 
 /// How a cell that was computed again differs from the run's; its times may.
 fn compare(old: &Path, new: &Path) -> Result<Vec<String>> {
-    let old_status = match folder::status(old) {
+    let old_status = match cell_folder::status(old) {
         Ok(Some(status)) => status,
         Ok(None) => return Ok(vec!["the run's is not finished".into()]),
         Err(error) => return Ok(vec![format!("{error:#}")]),
     };
-    let Some(new_status) = folder::status(new)? else {
+    let Some(new_status) = cell_folder::status(new)? else {
         return Ok(vec!["it was not computed, because a cell it needs failed".into()]);
     };
     if let Some(failed) = new_status.failed {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use results::{Outcome, Row};
 
-use crate::folder;
-use crate::manifest::{self, Manifest};
 use crate::run::data_key;
 use crate::schedule::MatrixRequest;
 use plan::Cell;
 use plan::{Digests, Evaluation, Methods, Plan};
+use runs::cell_folder;
+use runs::manifest::{self, Manifest};
 
 /// A run with its manifest.
 pub(super) struct AuditedRun {
@@ -54,7 +54,7 @@ impl AuditedRun {
         let plan = self.plan()?;
         let done = plan.evaluations.iter().enumerate().filter_map(move |(i, evaluation)| {
             let folder = plan.folder(&self.root, Cell::Evaluation(i));
-            let done = folder::status(&folder).is_ok_and(|it| it.is_some_and(|it| it.failed.is_none()));
+            let done = cell_folder::status(&folder).is_ok_and(|it| it.is_some_and(|it| it.failed.is_none()));
             done.then_some((evaluation, folder))
         });
         Ok(done.map(|(evaluation, folder)| {

@@ -6,8 +6,8 @@ use clap::{Args, ValueEnum};
 use clap_complete::Shell;
 use kernels::device::Precision;
 
-use crate::claims::STALE_AFTER;
 use paper_tables::{Form, SpreadStyle};
+use runs::leases::STALE_AFTER;
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct MatrixArgs {

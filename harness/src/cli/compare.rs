@@ -2,10 +2,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use runs::files;
 
 use super::args::CompareArgs;
 use crate::exit::{Exit, Stop};
-use crate::files;
 use crate::publish::compare::{self, Comparison, Shown};
 
 /// Compares results with earlier ones. Every file is written before anything is printed.

@@ -4,11 +4,11 @@ use std::path::Path;
 use anyhow::Result;
 use clap::Command;
 use clap_mangen::Man;
+use runs::files;
 
 use super::args::ManArgs;
 use super::parse::Cli;
 use crate::exit::Exit;
-use crate::files;
 
 /// Writes a manual page for the program and one for each command.
 pub(super) fn main(args: &ManArgs, out: &mut dyn Write) -> Result<Exit> {

@@ -1,11 +1,11 @@
 use std::io::Write;
 
 use anyhow::{Context, Result};
+use runs::{files, manifest};
 
 use super::args::ReportArgs;
 use crate::exit::Exit;
 use crate::publish::report;
-use crate::{files, manifest};
 
 const FILE: &str = "report.html";
 

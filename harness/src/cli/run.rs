@@ -3,17 +3,17 @@ use std::io::Write;
 use anyhow::{Context, Result};
 
 use super::args::RunArgs;
-use crate::claims::About;
 use crate::exit::Exit;
-use crate::folder::RunFolder;
-use crate::manifest::{MatrixFacts, Recorder, Settings};
 use crate::progress::{self, Progress};
 use crate::publish::gather;
 use crate::run::{Compute, Options, run};
 use crate::schedule::{default_jobs, exit_of, named_cells, print_report, select};
-use crate::{evaluation, manifest};
+use crate::{evaluation, provenance};
 use plan::Methods;
 use plan::tables::RunTables;
+use runs::RunFolder;
+use runs::leases::ProcessInfo;
+use runs::manifest::{self, Ending, Machine, Origin, Recorder, Settings};
 
 /// Computes what is missing, then stores and typesets everything that is finished.
 pub(super) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {
@@ -27,7 +27,7 @@ pub(super) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
         Some(file) => named_cells(&plan, file, args.line.unwrap_or(0))?,
         None => plan.needed(&selected),
     };
-    let me = About::me(Some(RunTables::of(&plan).digest()), args.force, args.stale_after);
+    let me = ProcessInfo::this(Some(RunTables::of(&plan).digest()), args.force, args.stale_after);
     let run_folder = RunFolder::open(&args.select.out, &plan.name, me, &|line| eprintln!("{line}"))?;
     let root = run_folder.root();
     gather::tidy_folders(root)?;
@@ -41,8 +41,15 @@ pub(super) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
         evaluation_batch: evaluation::batch(),
         checkpoint_every: args.checkpoint_every,
     };
-    let facts = MatrixFacts::of(&matrix, &args.matrix.set, args.matrix.limit, args.matrix.seed);
-    let mut recorder = Recorder::begin(root, &plan, &data, facts, &device_name, settings)?;
+    let origin = Origin {
+        matrix: provenance::matrix(&matrix, &args.matrix.set, args.matrix.limit, args.matrix.seed),
+        plan: provenance::plan(&plan),
+        datasets: provenance::datasets(&plan, &data),
+        program: provenance::program(),
+        machine: Machine::this(&kernels::instructions().to_string(), &device_name),
+        settings,
+    };
+    let mut recorder = Recorder::begin(root, origin)?;
     let progress = Progress::new(cells.len(), progress::stop_on_signal());
     let _publisher = progress.publish(run_folder.process().progress_file())?;
     let options = Options {
@@ -61,7 +68,7 @@ pub(super) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     };
     let report = run(&plan, &cells, &data, &run_folder, &options, &progress).inspect_err(|_| {
         // The error that ended the run says more than an error in recording it.
-        let _ = recorder.note_end(Exit::Unexpected, 0);
+        let _ = recorder.note_end(ending(Exit::Unexpected, 0));
     })?;
     progress.finish();
     let exit = exit_of(&report);
@@ -71,17 +78,26 @@ pub(super) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
         None => gather::wait_for_turn(&run_folder, &progress)?,
     };
     let Some(turn) = turn else {
-        recorder.note_end(exit, report.ended)?;
+        recorder.note_end(ending(exit, report.ended))?;
         print_report(&report, root, out)?;
         return Ok(exit);
     };
     let text = gather::typeset(&plan, &run_folder)?;
     let digest = recorder
-        .end(exit, report.ended)
+        .end(ending(exit, report.ended))
         .context("the cells are stored, but not the manifest")?;
-    turn.drop_all();
+    turn.abandon();
     writeln!(out, "{text}")?;
     print_report(&report, root, out)?;
     writeln!(out, "manifest: {}/{}, BLAKE3 {digest}", root.display(), manifest::FILE)?;
     Ok(exit)
+}
+
+/// How an invocation ends, for its record.
+fn ending(exit: Exit, cells_ended: usize) -> Ending {
+    Ending {
+        exit: exit as u8,
+        cut_short: matches!(exit, Exit::Interrupted | Exit::Unexpected),
+        cells_ended,
+    }
 }

@@ -2,12 +2,11 @@ use std::io::Write;
 
 use anyhow::Result;
 use plan::tables::StyleChanges;
+use runs::leases::{self, Process, ProcessInfo};
+use runs::manifest;
 
 use super::args::{Format, Switch, TablesArgs};
-use crate::claims::{self, About, Process};
 use crate::exit::{Exit, Stop};
-use crate::manifest;
-use crate::publish::gather::TABLES;
 use crate::publish::{Changes, read_tables, write_tables};
 
 /// Typesets the tables of a run again, out of its stored results.
@@ -29,12 +28,12 @@ pub(super) fn main(args: &TablesArgs, out: &mut dyn Write) -> Result<Exit> {
     };
     let markdown = if args.run.join("cells").is_dir() {
         // One process at a time, so that none overwrites tables that show more than its own.
-        let reader = Process::join(&args.run, About::me(None, false, claims::STALE_AFTER))?;
-        let turn = reader.wait_for(TABLES, &|| false)?;
+        let reader = Process::join(&args.run, ProcessInfo::this(None, false, leases::STALE_AFTER))?;
+        let turn = reader.wait_for_tables(&|| false)?;
         let markdown = write_tables(&args.run, &changes)?;
         manifest::refresh(&args.run, manifest::is_derived)?;
         if let Some(turn) = turn {
-            turn.drop_all();
+            turn.abandon();
         }
         markdown
     } else {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use attacks::{Cost, Progress, Survivors};
 use candle_core::{Device, Tensor};
+use runs::checkpoint;
 use serde::{Deserialize, Serialize};
 
 use super::{Begun, Judged, Task};
-use crate::checkpoint;
 use crate::failure::Failure;
 
 /// Where an evaluation is saved.

@@ -9,9 +9,9 @@ use comfy_table::{CellAlignment, Table, presets};
 use results::{PerExample, Row};
 
 use crate::exit::Stop;
-use crate::files;
 use crate::work::external::{AttackRequest, Done};
-use plan::{CELLS, folder_name};
+use plan::{CELLS, CellName};
+use runs::files;
 
 /// Prints accuracies with their 95 % Wilson intervals, the cost of each attack, and flags.
 pub(crate) fn print(
@@ -117,7 +117,7 @@ pub(crate) fn store(folder: &Path, dataset: &str, rows: &[Row], done: &[Done]) -
     }
     for (done, row) in done.iter().zip(rows) {
         let slug = format!("{dataset}-{}", done.attack.attack.name);
-        let cell = folder.join(CELLS).join(folder_name(&done.key, &slug));
+        let cell = folder.join(CELLS).join(CellName::new(&done.key, &slug));
         files::make_folder(&cell)?;
         results::write_cell(
             &cell,

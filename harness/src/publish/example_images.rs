@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 use paper_tables::{AttackedImage, AttackedImages, CleanImage, ExampleImages, Image, magnification};
 use results::{Checkpoint, Kind, Outcome, Row, Status};
+use runs::cell_folder;
+use runs::examples::{self, Examples};
 
 use super::run::FinishedRun;
-use crate::examples::{self, Examples};
-use crate::folder;
 
 /// A page, or the figures of a run, hold no more characters of images.
 const CHARACTERS: usize = 2 << 20;
@@ -123,7 +123,7 @@ struct Kept<'a> {
 impl<'a> Kept<'a> {
     fn read(folder: &Path, row: &'a Row) -> Result<Self> {
         let file = folder.join(examples::FILE);
-        folder::check_file(folder, examples::FILE)?;
+        cell_folder::check_file(folder, examples::FILE)?;
         let Examples {
             adversarial,
             clean,

@@ -7,10 +7,6 @@ use anyhow::{Context, Result};
 
 use super::run::Changes;
 use super::tables::write;
-use crate::claims::{self, Claim};
-use crate::files;
-use crate::folder::{self, RunFolder, State};
-use crate::manifest;
 use crate::progress::Progress;
 use crate::run::tidy_temporary;
 use crate::table_specs;
@@ -18,9 +14,11 @@ use crate::table_specs;
 use plan::Cell;
 use plan::Plan;
 use plan::matrix::Matrix;
-
-/// What a process claims while it stores and typesets.
-pub(crate) const TABLES: &str = "tables";
+use runs::RunFolder;
+use runs::cell_folder::{self, State};
+use runs::files;
+use runs::leases::{self, Lease};
+use runs::manifest;
 
 /// Removes the temporary files of killed processes from a run's folder.
 pub(crate) fn tidy_folders(root: &Path) -> Result<()> {
@@ -37,8 +35,8 @@ pub(crate) fn begin(root: &Path, matrix: &Matrix, plan: &Plan) -> Result<()> {
 }
 
 /// Waits until no other process typesets this run, so that the last one has seen every cell. `None`: interrupted.
-pub(crate) fn wait_for_turn(run_folder: &RunFolder, progress: &Progress) -> Result<Option<Claim>> {
-    run_folder.process().wait_for(TABLES, &|| progress.interrupted())
+pub(crate) fn wait_for_turn(run_folder: &RunFolder, progress: &Progress) -> Result<Option<Lease>> {
+    run_folder.process().wait_for_tables(&|| progress.interrupted())
 }
 
 /// Stores and typesets every finished cell. Returns the tables in Markdown.
@@ -53,9 +51,9 @@ fn tidy(plan: &Plan, run_folder: &RunFolder) -> Result<()> {
         let known: HashMap<&str, Cell> = plan.cells().map(|cell| (plan.identity(cell).0, cell)).collect();
         let done = |key: &str| {
             let cell = known.get(key);
-            cell.is_some_and(|cell| folder::cell_state(plan, run_folder.root(), *cell) == State::Done)
+            cell.is_some_and(|cell| cell_folder::cell_state(plan, run_folder.root(), *cell) == State::Done)
         };
-        claims::tidy(run_folder.process(), &done)?;
+        leases::tidy(run_folder.process(), &done)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use paper_tables::{Chart, Planned, Published, ResultIndex, Table};
-use plan::KEY_DIGITS;
+use plan::CellName;
 use plan::tables::{RunTables, StyleChanges, Trained, worst_label};
 use results::{Comparison, Kind, Row, is_called};
 
@@ -38,10 +38,9 @@ impl FinishedRun {
     pub(crate) fn read(root: &Path) -> Result<Self> {
         let spec = table_specs::read(root)?;
         let folders: Vec<PathBuf> = spec.cells.iter().map(|name| root.join("cells").join(name)).collect();
-        let key = |name: &String| name.get(..KEY_DIGITS).map(str::to_string);
-        let by_key = spec.cells.iter().map(key).enumerate();
+        let keys = spec.cells.iter().map(|name| name.key_digits().to_string());
         Ok(Self {
-            by_key: by_key.filter_map(|(place, key)| Some((key?, place))).collect(),
+            by_key: keys.zip(0..).collect(),
             asked: Vec::new(),
             spec,
             folders,
@@ -66,16 +65,17 @@ impl FinishedRun {
     }
 
     /// Everything the matrix asks for, with the name of its cell's folder.
-    pub(crate) fn planned(&self) -> impl Iterator<Item = (&Planned, &str)> {
-        let names = self.spec.cells[self.spec.count_trainings()..]
-            .iter()
-            .map(String::as_str);
-        self.spec.planned.iter().zip(names)
+    pub(crate) fn planned(&self) -> impl Iterator<Item = (&Planned, &CellName)> {
+        let evaluations = &self.spec.cells[self.spec.count_trainings()..];
+        self.spec.planned.iter().zip(evaluations)
     }
 
     /// The place of a row's cell in `folders`.
     fn place(&self, row: &Row) -> Option<usize> {
-        row.cell.get(..KEY_DIGITS).and_then(|key| self.by_key.get(key)).copied()
+        row.cell
+            .get(..CellName::KEY_DIGITS)
+            .and_then(|key| self.by_key.get(key))
+            .copied()
     }
 
     /// The folder of a row's cell.

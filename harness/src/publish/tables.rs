@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use paper_tables::{Csv, Exporter, Latex, Markdown};
 use results::PerExample;
+use runs::files;
 
 use super::figures;
 use super::run::{Changes, FinishedRun};
-use crate::files;
 use crate::table_specs::{self, FOLDER};
 
 /// Combines the rows of all finished cells, writes every table in every format, flags, comparisons and figures, and

@@ -1,4 +1,4 @@
-//! One cell: claimed, computed, stored, given its place.
+//! One cell: leased, computed, stored, given its place.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,21 +11,22 @@ use plan::matrix::Checkpoint;
 use plan::{Cell, Evaluation, Plan, Training};
 use random::{Purpose, Stream};
 use results::{Row, Timing, TimingKind};
+use runs::cell_folder::{self, FailedCell, State};
+use runs::examples::{self, About, Examples};
+use runs::leases::{Attempt, Holder, Lease, Process, Published};
+use runs::{files, host};
 
-use super::behind::Behind;
+use super::fsync_thread::FsyncThread;
 use super::{AllData, Ended, Options, Others, data_key, tidy_temporary};
-use crate::claims::{Attempt, Claim, Note, Process, Published};
 use crate::data::{Data, plain_batch};
 use crate::evaluation::{Judged, Saves, Scrutiny, Task, judge, query_budget, untouched};
-use crate::examples::{self, About, Examples};
 use crate::failure::Failure;
-use crate::folder::{self, FailedCell, State};
-use crate::host;
 use crate::lessons::{self, Lessons, Said};
+use crate::panics;
 use crate::progress::{Bar, Progress};
 use crate::training::{About as Trained, RESUME, batch_that_fits, checkpoint_file, clean_up, load_network, train};
 
-/// How a claimed cell was found.
+/// How a leased cell was found.
 enum Prepared {
     /// It is to be computed.
     Begin,
@@ -42,122 +43,126 @@ pub(super) struct Runner<'a> {
     pub(super) process: &'a Process,
     pub(super) options: &'a Options,
     pub(super) progress: &'a Progress,
-    pub(super) behind: &'a Behind,
+    pub(super) fsync_thread: &'a FsyncThread,
 }
 
 impl Runner<'_> {
-    /// Claims a cell, computes it and gives it its place.
+    /// Leases a cell, computes it and gives it its place.
     pub(super) fn attempt(&self, cell: Cell, others: Others, device: &Device) -> Ended {
         if self.progress.interrupted() {
             return Ended::Interrupted;
         }
-        let claim = match self.claim(cell) {
-            Ok(Attempt::Held(claim)) => claim,
-            Ok(Attempt::Busy(note)) => return Ended::Busy(note),
+        let lease = match self.lease(cell) {
+            Ok(Attempt::Held(lease)) => lease,
+            Ok(Attempt::Busy(holder)) => return Ended::Busy(holder),
             Err(error) => return Ended::Broken(error),
         };
-        let computed = match self.prepare(cell, others, &claim) {
-            Ok(Prepared::Begin) => self.compute(cell, claim.work(), device),
+        let computed = match self.prepare(cell, others, &lease) {
+            // A bug ends the cell, not the run.
+            Ok(Prepared::Begin) => {
+                let computed = panics::caught(|| self.compute(cell, lease.work(), device));
+                computed.unwrap_or_else(|panic| Err(panic.into()))
+            }
             Ok(Prepared::Whole) => {
                 // A kill between a cell's end and its tidying leaves something.
-                clean_up(claim.work());
+                clean_up(lease.work());
                 Ok(())
             }
             Ok(Prepared::Ended(failed)) => {
-                claim.drop_all();
+                lease.abandon();
                 return Ended::Elsewhere(failed);
             }
             Err(error) => return Ended::Broken(error),
         };
         let failed = match computed.map_err(Failure::or_lost) {
             Ok(()) => None,
-            // The claim stays, so that the next to claim finds what was begun.
+            // The lease stays, so that the next to take it finds what was begun.
             Err(failure @ Failure::Lost(_)) => return Ended::Broken(failure.into()),
-            Err(_) if !claim.holds() => return Ended::Busy(claim.note()),
+            Err(_) if !lease.holds() => return Ended::Busy(lease.holder()),
             // Not the cell's fault, and the next would meet it as well. What is finished is safe.
-            Err(Failure::Other(error)) if crate::files::is_refused(&error) => {
+            Err(Failure::Other(error)) if files::is_refused(&error) => {
                 return Ended::Broken(error.context(self.plan.identity(cell).1.to_string()));
             }
             Err(failure) => match failure.record() {
-                // The claim stays, so that the next to claim finds what was begun.
+                // The lease stays, so that the next to take it finds what was begun.
                 None => return Ended::Interrupted,
                 Some(failed) => Some(failed),
             },
         };
         if let Some(failed) = &failed
-            && let Err(error) = self.write_failure(cell, failed, claim.work())
+            && let Err(error) = self.write_failure(cell, failed, lease.work())
         {
             return Ended::Broken(error);
         }
-        let note = claim.note();
-        match self.publish(cell, claim) {
+        let holder = lease.holder();
+        match self.publish(cell, lease) {
             Err(error) => Ended::Broken(error),
-            Ok(Published::Lost) => Ended::Busy(note),
+            Ok(Published::Lost) => Ended::Busy(holder),
             Ok(Published::Theirs) => Ended::Elsewhere(None),
             Ok(Published::Ours) => failed.map_or(Ended::Computed, Ended::Failed),
         }
     }
 
-    fn claim(&self, cell: Cell) -> Result<Attempt> {
+    fn lease(&self, cell: Cell) -> Result<Attempt> {
         self.process
-            .claim(self.plan.identity(cell).0, &self.plan.folder_name(cell))
+            .lease(self.plan.identity(cell).0, &self.plan.cell_name(cell))
     }
 
     /// Makes the folder to work in, out of what an earlier attempt has left.
-    fn prepare(&self, cell: Cell, others: Others, claim: &Claim) -> Result<Prepared> {
+    fn prepare(&self, cell: Cell, others: Others, lease: &Lease) -> Result<Prepared> {
         let folder = self.plan.folder(self.root, cell);
-        let work = claim.work();
+        let work = lease.work();
         if self.options.force {
-            folder::forget(work)?;
+            cell_folder::remove(work)?;
         }
-        match folder::cell_state(self.plan, self.root, cell) {
+        match cell_folder::cell_state(self.plan, self.root, cell) {
             State::Done => return Ok(Prepared::Ended(None)),
             State::Failed(failed) if failed.repeatable || others == Others::Seen => {
                 return Ok(Prepared::Ended(Some(failed)));
             }
-            State::Damaged(_) => folder::forget(&folder)?,
-            State::Failed(_) | State::Begun if !work.exists() => folder::reopen(&folder, work)?,
+            State::Damaged(_) => cell_folder::remove(&folder)?,
+            State::Failed(_) | State::Begun if !work.exists() => cell_folder::reopen(&folder, work)?,
             State::New | State::Begun | State::Failed(_) => {}
         }
-        match folder::state(work, self.plan.identity(cell).0) {
+        match cell_folder::state(work, self.plan.identity(cell).0) {
             // Whoever computed it was killed before it could say so.
             State::Done => return Ok(Prepared::Whole),
-            State::Failed(_) | State::Damaged(_) => folder::forget(work)?,
+            State::Failed(_) | State::Damaged(_) => cell_folder::remove(work)?,
             State::New | State::Begun => {}
         }
-        crate::files::make_folder(work)?;
+        files::make_folder(work)?;
         tidy_temporary(work)?;
         Ok(Prepared::Begin)
     }
 
-    fn publish(&self, cell: Cell, claim: Claim) -> Result<Published> {
+    fn publish(&self, cell: Cell, lease: Lease) -> Result<Published> {
         let folder = self.plan.folder(self.root, cell);
-        let published = claim.publish(&folder, &|| {
-            folder::cell_state(self.plan, self.root, cell) == State::Done
+        let published = lease.publish(&folder, &|| {
+            cell_folder::cell_state(self.plan, self.root, cell) == State::Done
         })?;
         if published == Published::Ours {
-            self.behind.note(folder)?;
+            self.fsync_thread.note(folder)?;
         }
         Ok(published)
     }
 
     /// Records a cell as failed that was never tried.
     pub(super) fn fail_alone(&self, cell: Cell, failed: &FailedCell) -> Result<()> {
-        let Attempt::Held(claim) = self.claim(cell)? else {
+        let Attempt::Held(lease) = self.lease(cell)? else {
             // Whoever holds it comes to the same end, or to a better one.
             return Ok(());
         };
-        if folder::cell_state(self.plan, self.root, cell) == State::Done {
-            claim.drop_all();
+        if cell_folder::cell_state(self.plan, self.root, cell) == State::Done {
+            lease.abandon();
             return Ok(());
         }
-        crate::files::make_folder(claim.work())?;
-        self.write_failure(cell, failed, claim.work())?;
-        self.publish(cell, claim).map(drop)
+        files::make_folder(lease.work())?;
+        self.write_failure(cell, failed, lease.work())?;
+        self.publish(cell, lease).map(drop)
     }
 
-    /// Of these cells, those that somebody living holds.
-    pub(super) fn held_elsewhere(&self, cells: &[Cell]) -> Result<BTreeMap<Cell, Note>> {
+    /// Of these cells, those that a living process holds.
+    pub(super) fn held_elsewhere(&self, cells: &[Cell]) -> Result<BTreeMap<Cell, Holder>> {
         let keys: Vec<&str> = cells.iter().map(|it| self.plan.identity(*it).0).collect();
         let mut held = self.process.holders(&keys)?;
         let of = |cell: &Cell| Some((*cell, held.remove(self.plan.identity(*cell).0)?));
@@ -189,7 +194,7 @@ impl Runner<'_> {
         let mut names: Vec<&str> = trained.files.iter().map(String::as_str).collect();
         names.extend(RESULT_FILES);
         names.extend(cell.supervision.teacher.as_ref().map(|_| lessons::TEACHER));
-        folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
+        cell_folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
         clean_up(folder);
         Ok(())
     }
@@ -282,7 +287,7 @@ impl Runner<'_> {
                 .write_part(&folder.join(examples::FILE))?;
             names.push(examples::FILE);
         }
-        folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
+        cell_folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
         clean_up(folder);
         Ok(())
     }
@@ -294,7 +299,7 @@ impl Runner<'_> {
         let count = adversarial.dim(0)?;
         let clean = plain_batch(&data.dataset.test, &data.test[..count], &Device::Cpu)?;
         let name = checkpoint_file(cell.checkpoint);
-        let trained = folder::status(&self.plan.folder(self.root, Cell::Training(cell.target)))?;
+        let trained = cell_folder::status(&self.plan.folder(self.root, Cell::Training(cell.target)))?;
         let mark = trained.and_then(|mut it| it.files.remove(&name));
         let correct = judged.outcomes[..count].iter().filter(|it| it.predicted == it.label);
         Ok(Examples {
@@ -328,7 +333,7 @@ impl Runner<'_> {
             let row = self.row(evaluation, data).with_failure(failed.error.clone());
             results::write_cell(folder, &[row], &[], &[]).context("cannot store a failure")?;
         }
-        folder::fail(
+        cell_folder::fail(
             folder,
             self.plan.identity(cell).0,
             &self.options.invocation,

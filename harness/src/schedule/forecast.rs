@@ -9,13 +9,13 @@ use comfy_table::{CellAlignment, Table, presets};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use crate::claims;
 use crate::cost::{Clock, Counter};
-use crate::folder::{self, State};
 use crate::run::{AllData, data_key};
 use crate::units::{duration, thousands};
 use plan::Cell;
 use plan::Plan;
+use runs::cell_folder::{self, State};
+use runs::leases;
 
 /// A cell, its state on disk, and its cost.
 struct Line {
@@ -37,10 +37,10 @@ pub(crate) struct Forecast<'a> {
 impl<'a> Forecast<'a> {
     /// Looks at the run's folder and counts the passes of every cell.
     pub(crate) fn of(plan: &'a Plan, cells: Vec<Cell>, data: &AllData, root: &Path) -> Result<Self> {
-        let begun = claims::begun(root)?;
+        let begun = leases::begun(root)?;
         let (mut counter, mut clock) = (Counter::default(), Clock::default());
-        let state = |cell: &Cell| match folder::cell_state(plan, root, *cell) {
-            State::New if begun.contains(&plan.folder_name(*cell)) => State::Begun,
+        let state = |cell: &Cell| match cell_folder::cell_state(plan, root, *cell) {
+            State::New if begun.contains(&plan.cell_name(*cell)) => State::Begun,
             state => state,
         };
         let states: Vec<State> = cells.par_iter().map(state).collect();

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::json;
 
-use crate::claims::{self, Note};
 use crate::exit::Stop;
-use crate::folder::{self, Glance};
-use crate::host;
 use crate::table_specs;
 use crate::units::duration;
+use plan::CellName;
 use plan::matrix::Matrix;
+use runs::cell_folder::{self, Claimed};
+use runs::host;
+use runs::leases::{self, Holder};
 
 /// A folder is a run's own; a file is a matrix, whose run is where `run` puts it.
 pub(crate) fn run_folder(run: &Path, out: &Path) -> Result<PathBuf> {
@@ -42,7 +43,7 @@ pub(crate) fn run_folder(run: &Path, out: &Path) -> Result<PathBuf> {
 pub(crate) struct Status {
     pub(crate) cells: usize,
     pub(crate) done: usize,
-    pub(crate) running: Vec<(String, Note)>,
+    pub(crate) running: Vec<(String, Holder)>,
     pub(crate) failed: Vec<(String, String)>,
     /// Cells to compute on which no process works, some of them begun.
     pub(crate) left: usize,
@@ -55,7 +56,7 @@ pub(crate) struct Status {
 pub(crate) struct RunProgress {
     pub(crate) root: PathBuf,
     /// The names of cells' folders, trainings first.
-    pub(crate) names: Vec<String>,
+    pub(crate) names: Vec<CellName>,
     /// What each cell is called without its seed.
     groups: Vec<String>,
     /// Cells that were done at an earlier reading are not read again.
@@ -80,13 +81,11 @@ impl RunProgress {
     /// Reads its state now.
     pub(crate) fn read(&mut self) -> Result<Status> {
         let folders = self.root.join("cells");
-        // A folder begins with the first digits of the cell's key.
-        let held: HashMap<String, Note> = claims::watch(&self.root)?
-            .into_iter()
-            .filter(|(key, _)| key.len() > plan::KEY_DIGITS)
-            .map(|(key, note)| (key[..plan::KEY_DIGITS].to_string(), note))
+        let held = leases::watch(&self.root)?.into_values();
+        let held: HashMap<String, Holder> = held
+            .filter_map(|holder| Some((holder.work.cell()?.key_digits().to_string(), holder)))
             .collect();
-        let begun = claims::begun(&self.root)?;
+        let begun = leases::begun(&self.root)?;
         let mut status = Status {
             cells: self.names.len(),
             done: 0,
@@ -97,20 +96,20 @@ impl RunProgress {
             seconds_left: None,
         };
         for (name, done) in self.names.iter().zip(&mut self.done) {
-            let holder = held.get(&name[..plan::KEY_DIGITS]);
+            let holder = held.get(name.key_digits());
             if !*done {
-                match folder::glance(&folders.join(name)) {
-                    Glance::Done => *done = true,
-                    Glance::Failed(error) if holder.is_none() => {
-                        status.failed.push((slug(name).to_string(), error));
+                match cell_folder::claimed(&folders.join(name)) {
+                    Claimed::Done => *done = true,
+                    Claimed::Failed(error) if holder.is_none() => {
+                        status.failed.push((name.readable().to_string(), error));
                         continue;
                     }
-                    Glance::Failed(_) | Glance::Unfinished => {}
+                    Claimed::Failed(_) | Claimed::Unfinished => {}
                 }
             }
             match holder {
                 _ if *done => status.done += 1,
-                Some(note) => status.running.push((slug(name).to_string(), note.clone())),
+                Some(holder) => status.running.push((name.readable().to_string(), holder.clone())),
                 None => {
                     status.left += 1;
                     status.begun += usize::from(begun.contains(name));
@@ -127,12 +126,12 @@ impl RunProgress {
             Some((done, work)) if done == status.done => work,
             _ => {
                 let failed: HashSet<&str> = status.failed.iter().map(|(name, _)| name.as_str()).collect();
-                let mut done: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+                let mut done: BTreeMap<&str, Vec<&CellName>> = BTreeMap::new();
                 let mut unfinished: BTreeMap<&str, usize> = BTreeMap::new();
                 for ((name, group), is_done) in self.names.iter().zip(&self.groups).zip(&self.done) {
                     match is_done {
                         true => done.entry(group).or_default().push(name),
-                        false if failed.contains(slug(name)) => {}
+                        false if failed.contains(name.readable()) => {}
                         false => *unfinished.entry(group).or_default() += 1,
                     }
                 }
@@ -147,7 +146,7 @@ impl RunProgress {
 impl Status {
     pub(crate) fn as_json(&self, root: &Path) -> serde_json::Value {
         let running = self.running.iter().map(
-            |(name, note)| json!({ "name": name, "host": note.host, "process": note.process, "since": note.since }),
+            |(name, holder)| json!({ "name": name, "host": holder.host, "process": holder.process, "since": holder.since }),
         );
         let failed = self
             .failed
@@ -182,9 +181,9 @@ impl Status {
         )?;
         if !self.running.is_empty() {
             writeln!(out, "at work:")?;
-            for (name, note) in self.running.iter().take(LINES) {
-                let since = host::now().saturating_sub(note.since) as f64;
-                writeln!(out, "  {name}: {note}, for {}", duration(since))?;
+            for (name, holder) in self.running.iter().take(LINES) {
+                let since = host::now().saturating_sub(holder.since) as f64;
+                writeln!(out, "  {name}: {holder}, for {}", duration(since))?;
             }
             write!(out, "{}", more(self.running.len()))?;
         }
@@ -207,19 +206,15 @@ impl Status {
     }
 }
 
-/// What follows the key in the name of a cell's folder.
-pub(crate) fn slug(name: &str) -> &str {
-    name.get(plan::KEY_DIGITS + 1..).unwrap_or(name)
-}
-
 /// Of every cell, what it is called without its seed: cells of one such name take about as long.
-fn groups(cells: &[String], trainings: usize) -> Vec<String> {
+fn groups(cells: &[CellName], trainings: usize) -> Vec<String> {
     let trained: HashMap<&str, &str> = cells[..trainings]
         .iter()
-        .map(|name| (slug(name), slug(name).rsplit_once("-s").map_or("", |(name, _)| name)))
+        .map(CellName::readable)
+        .map(|name| (name, name.rsplit_once("-s").map_or("", |(name, _)| name)))
         .collect();
-    let group = |(i, name): (usize, &String)| {
-        let slug = slug(name);
+    let group = |(i, name): (usize, &CellName)| {
+        let slug = name.readable();
         if i < trainings {
             return format!("train {}", trained[slug]);
         }
@@ -238,7 +233,7 @@ fn groups(cells: &[String], trainings: usize) -> Vec<String> {
 
 /// Seconds that the unfinished cells take one after the other, if finished ones of their kinds are anything to go by.
 /// Only a few of these are read.
-fn estimate(folders: &Path, done: &BTreeMap<&str, Vec<&str>>, unfinished: &BTreeMap<&str, usize>) -> Option<f64> {
+fn estimate(folders: &Path, done: &BTreeMap<&str, Vec<&CellName>>, unfinished: &BTreeMap<&str, usize>) -> Option<f64> {
     const IN_ALL: usize = 60;
     let kind = |group: &str| group.split(' ').next().unwrap_or_default().to_string();
     let each = (IN_ALL / done.len().max(1)).clamp(1, 8);
@@ -280,9 +275,8 @@ mod tests {
             "digits-net-mart-s1",
             "digits-net-mart-s10-best-pgd-20",
         ];
-        let cells: Vec<String> = cells.iter().map(|it| format!("0123456789ab-{it}")).collect();
-        let mut cells = cells;
-        cells.insert(2, "0123456789ab-digits-net-mart-s10".into());
+        let mut cells = cells.map(|name| CellName::new("0123456789abcdef", name)).to_vec();
+        cells.insert(2, CellName::new("0123456789abcdef", "digits-net-mart-s10"));
         let expected = ["train digits-net-mart"; 3]
             .into_iter()
             .chain(["attack digits-net-mart-best-pgd-20"]);

@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use console::{Style, Term, truncate_str};
+use plan::CellName;
 use results::Row;
+use runs::cell_folder;
+use runs::host;
+use runs::leases::{self, Holder, Token};
 
-use super::status::{RunProgress, Status, slug};
-use crate::claims;
+use super::status::{RunProgress, Status};
 use crate::exit::Exit;
-use crate::folder;
-use crate::host;
 use crate::progress::{self, CellAtWork};
 use crate::units::duration;
 
@@ -93,7 +94,7 @@ impl Palette {
     }
 
     /// A line for a finished cell.
-    fn result(&self, run: &RunProgress, name: &str) -> String {
+    fn result(&self, run: &RunProgress, name: &CellName) -> String {
         let rows = results::read_rows(&run.root.join("cells").join(name).join(results::ROWS_FILE));
         let found = match rows.ok().and_then(|rows| rows.into_iter().next()) {
             Some(Row {
@@ -112,7 +113,7 @@ impl Palette {
         format!(
             "{} {}: {}",
             self.good.apply_to("done"),
-            slug(name),
+            name.readable(),
             self.strong.apply_to(found)
         )
     }
@@ -126,11 +127,11 @@ impl Palette {
 }
 
 /// The cells that finished last, by the time of their last file, the latest last.
-fn latest(run: &RunProgress, most: usize) -> Vec<String> {
+fn latest(run: &RunProgress, most: usize) -> Vec<CellName> {
     let done = run.names.iter().zip(&run.done).filter(|(_, done)| **done);
-    let mut done: Vec<(SystemTime, &String)> = done
+    let mut done: Vec<(SystemTime, &CellName)> = done
         .filter_map(|(name, _)| {
-            let file = run.root.join("cells").join(name).join(folder::STATUS);
+            let file = run.root.join("cells").join(name).join(cell_folder::STATUS);
             Some((std::fs::metadata(file).ok()?.modified().ok()?, name))
         })
         .collect();
@@ -140,7 +141,7 @@ fn latest(run: &RunProgress, most: usize) -> Vec<String> {
 }
 
 /// The cells that have finished since `before`.
-fn newly(run: &RunProgress, before: &[bool]) -> Vec<String> {
+fn newly(run: &RunProgress, before: &[bool]) -> Vec<CellName> {
     let both = run.names.iter().zip(run.done.iter().zip(before));
     both.filter(|(_, (now, before))| **now && !**before)
         .map(|(name, _)| name.clone())
@@ -171,11 +172,11 @@ fn frame(run: &RunProgress, status: &Status, palette: &Palette, height: usize) -
         .saturating_sub(lines.len() + status.failed.len().min(FAILED) + 2)
         .max(1);
     let most = LINES.min(room);
-    for (name, note, cell) in at_work.iter().take(most) {
-        let since = duration(host::now().saturating_sub(note.since) as f64);
+    for (name, holder, cell) in at_work.iter().take(most) {
+        let since = duration(host::now().saturating_sub(holder.since) as f64);
         let who = palette
             .soft
-            .apply_to(format!("{}, process {}, for {since}", note.host, note.process));
+            .apply_to(format!("{}, process {}, for {since}", holder.host, holder.process));
         lines.push(match cell {
             Some(cell) => format!(
                 "  {} {name}: {}{who}",
@@ -210,11 +211,11 @@ fn time_left(status: &Status) -> String {
 }
 
 /// Cells at work, with what their processes report.
-fn at_work<'a>(run: &RunProgress, status: &'a Status) -> Vec<(&'a str, &'a claims::Note, Option<CellAtWork>)> {
+fn at_work<'a>(run: &RunProgress, status: &'a Status) -> Vec<(&'a str, &'a Holder, Option<CellAtWork>)> {
     let mut reported = std::collections::HashMap::new();
-    let cell = |name: &str, note: &claims::Note, reported: &mut std::collections::HashMap<String, Vec<CellAtWork>>| {
-        let cells = reported.entry(note.by.clone()).or_insert_with(|| {
-            let file = claims::progress_file(&run.root, &note.by);
+    let cell = |name: &str, holder: &Holder, reported: &mut std::collections::HashMap<Token, Vec<CellAtWork>>| {
+        let cells = reported.entry(holder.by.clone()).or_insert_with(|| {
+            let file = leases::progress_file(&run.root, &holder.by);
             progress::read(&file).map(|it| it.cells).unwrap_or_default()
         });
         cells.iter().find(|it| it.name == name).cloned()
@@ -222,7 +223,7 @@ fn at_work<'a>(run: &RunProgress, status: &'a Status) -> Vec<(&'a str, &'a claim
     status
         .running
         .iter()
-        .map(|(name, note)| (name.as_str(), note, cell(name, note, &mut reported)))
+        .map(|(name, holder)| (name.as_str(), holder, cell(name, holder, &mut reported)))
         .collect()
 }
 

@@ -10,9 +10,9 @@ use defenses::{Descent, Memory, Step, TeacherPredictions, clip_gradients};
 use models::Network;
 use plan::Training;
 use random::Stream;
+use runs::checkpoint;
 use serde::Serialize;
 
-use crate::checkpoint;
 use crate::failure::Failure;
 use crate::lessons;
 

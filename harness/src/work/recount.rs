@@ -3,9 +3,9 @@
 use anyhow::Result;
 use candle_core::Tensor;
 use models::Classifier;
+use runs::examples::Examples;
 
 use crate::evaluation::predictions;
-use crate::examples::Examples;
 use crate::failure::Failure;
 
 /// Examples evaluated together. Results do not depend on it.

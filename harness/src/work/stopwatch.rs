@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use results::{Timing, TimingKind};
-
-use crate::host;
+use runs::host;
 
 /// Runs from its start.
 pub(crate) struct Stopwatch {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::trained::Trained;
 use super::worst::{has_worst, worst_column};
 use crate::cell::Evaluation;
+use crate::cell_name::CellName;
 use crate::plan::Plan;
 
 /// What the tables of a run show, kept in its folder so that they can be typeset again.
@@ -19,7 +20,7 @@ pub struct RunTables {
     /// Everything the matrix asks for, whether it ran or not.
     pub planned: Vec<Planned>,
     /// The names of all cells' folders: trainings first.
-    pub cells: Vec<String>,
+    pub cells: Vec<CellName>,
     /// What figures need to know about each training. None in runs of earlier builds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trainings: Vec<Trained>,
@@ -36,7 +37,7 @@ impl RunTables {
                 .iter()
                 .map(|evaluation| planned(plan, evaluation))
                 .collect(),
-            cells: plan.cells().map(|cell| plan.folder_name(cell)).collect(),
+            cells: plan.cells().map(|cell| plan.cell_name(cell)).collect(),
             trainings: plan.trainings.iter().map(Trained::of).collect(),
         }
     }

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
+use runs::cell_folder::{self, FileMark, State};
+use runs::manifest;
 
 use crate::audit::run::{AuditedRun, Findings};
-use crate::folder::{self, FileMark, State};
-use crate::manifest::{self, PlanFacts};
+use crate::provenance;
 
 pub(super) fn files(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     let there: BTreeSet<String> = manifest::walk(&run.root)?.into_iter().collect();
@@ -24,8 +25,11 @@ pub(super) fn files(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
             findings.breach(format!("{path} is no file of this run"));
         }
         // The manifest repeats what a cell records; so the record itself must hold.
-        if let Some(cell) = path.strip_suffix(folder::STATUS).filter(|it| it.starts_with("cells/")) {
-            match folder::status(&run.root.join(cell)) {
+        if let Some(cell) = path
+            .strip_suffix(cell_folder::STATUS)
+            .filter(|it| it.starts_with("cells/"))
+        {
+            match cell_folder::status(&run.root.join(cell)) {
                 Err(error) => findings.breach(format!("{path}: {error:#}")),
                 Ok(status) => {
                     for (name, mark) in status.map(|it| it.files).unwrap_or_default() {
@@ -47,7 +51,7 @@ pub(super) fn plan(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     }
     match &run.plan {
         Err(error) => findings.breach(error.clone()),
-        Ok(plan) if PlanFacts::of(plan) != run.manifest.plan => findings.breach(
+        Ok(plan) if provenance::plan(plan) != run.manifest.plan => findings.breach(
             "the cells have other keys than those that were run: a method's version or a default has changed since; \
              check the run with the program that made it",
         ),
@@ -60,7 +64,7 @@ pub(super) fn complete(run: &AuditedRun, findings: &mut Findings) -> Result<()> 
     let plan = run.plan()?;
     for cell in plan.cells() {
         let slug = plan.identity(cell).1;
-        match folder::cell_state(plan, &run.root, cell) {
+        match cell_folder::cell_state(plan, &run.root, cell) {
             State::Done => {}
             State::New => findings.breach(format!("{slug} was not started")),
             State::Begun => findings.breach(format!("{slug} is not finished")),

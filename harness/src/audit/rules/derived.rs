@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
+use runs::{cell_folder, manifest};
 
 use crate::audit::run::{AuditedRun, Findings};
 use crate::publish::{self, Changes};
-use crate::{folder, manifest};
 
 pub(super) fn derived(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     let again = tempfile::tempdir().context("cannot make a temporary folder")?;
@@ -35,7 +35,7 @@ pub(super) fn source(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     let plan = run.plan()?;
     for cell in plan.cells() {
         let folder = plan.folder(&run.root, cell);
-        if let Ok(Some(status)) = folder::status(&folder)
+        if let Ok(Some(status)) = cell_folder::status(&folder)
             && !known.contains(status.made_by.as_str())
         {
             findings.breach(format!(

@@ -3,18 +3,18 @@
 use anyhow::Result;
 
 use crate::audit::run::{AuditedRun, Findings};
-use crate::folder::{self, State};
 use crate::training;
 use crate::work::row::planned_row;
 use plan::Cell;
 use plan::matrix::SelectionSplit;
+use runs::cell_folder::{self, State};
 
 /// Checks checkpoints, rows' selection and rows' epochs. A choice on test images is allowed and noted.
 pub(super) fn selection(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     let plan = run.plan()?;
     for (i, cell) in plan.trainings.iter().enumerate() {
         let folder = plan.folder(&run.root, Cell::Training(i));
-        if folder::cell_state(plan, &run.root, Cell::Training(i)) != State::Done {
+        if cell_folder::cell_state(plan, &run.root, Cell::Training(i)) != State::Done {
             continue;
         }
         for breach in training::breaches_of_selection(cell, &folder) {

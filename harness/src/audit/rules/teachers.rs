@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use crate::audit::run::{AuditedRun, Findings};
-use crate::folder::{self, State};
 use crate::lessons;
 use crate::training;
 use plan::Cell;
+use runs::cell_folder::{self, State};
 
 pub(super) fn teachers(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     let plan = run.plan()?;
@@ -14,7 +14,7 @@ pub(super) fn teachers(run: &AuditedRun, findings: &mut Findings) -> Result<()> 
         let Some(teacher) = &cell.supervision.teacher else {
             continue;
         };
-        if folder::cell_state(plan, &run.root, Cell::Training(i)) != State::Done {
+        if cell_folder::cell_state(plan, &run.root, Cell::Training(i)) != State::Done {
             continue;
         }
         let folder = plan.folder(&run.root, Cell::Training(i));

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::Result;
+use runs::files;
 
 use super::csv::{self, Record};
 use super::read::{Count, Stored, collect, normalise};
 use crate::exit::{Exit, Stop};
-use crate::files;
 
 /// The columns of a baseline.
 const COLUMNS: [&str; 18] = [

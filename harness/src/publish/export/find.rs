@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use runs::checkpoint;
 
-use crate::checkpoint;
 use crate::exit::{Exit, Stop};
 use crate::training::About;
 

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
+use runs::{checkpoint, files};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use super::find::find;
 use crate::exit::Stop;
 use crate::training::About;
-use crate::{checkpoint, files};
 
 /// What was exported.
 pub(crate) struct Exported {

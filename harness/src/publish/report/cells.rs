@@ -7,7 +7,7 @@ use results::{Row, Status, Timing};
 
 use super::warnings::Warnings;
 use crate::publish::run::FinishedRun;
-use plan::KEY_DIGITS;
+use plan::CellName;
 
 /// The columns.
 pub(super) const HEADS: [&str; 15] = [
@@ -33,12 +33,13 @@ pub(super) fn list(run: &FinishedRun, rows: &[Row], timings: &[Timing], warnings
     let seconds: HashMap<&str, f64> = timings.iter().map(|it| (it.cell.as_str(), it.seconds)).collect();
     let by_key: HashMap<&str, &Row> = rows
         .iter()
-        .filter_map(|row| Some((row.cell.get(..KEY_DIGITS)?, row)))
+        .filter_map(|row| Some((row.cell.get(..CellName::KEY_DIGITS)?, row)))
         .collect();
     let marks = warnings.by_cell();
-    let line = |(planned, folder): (&Planned, &str)| {
-        let row = folder.get(..KEY_DIGITS).and_then(|key| by_key.get(key));
-        let Some(row) = row else { return missing(planned) };
+    let line = |(planned, cell): (&Planned, &CellName)| {
+        let Some(row) = by_key.get(cell.key_digits()) else {
+            return missing(planned);
+        };
         let marks = marks.get(row.cell.as_str()).cloned().unwrap_or_default();
         there(row, seconds.get(row.cell.as_str()).copied(), marks)
     };

@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::Result;
 use paper_tables::{Item, Record};
 use results::{Row, Timing};
+use runs::manifest::{self, Manifest};
 use serde_json::Value;
 
-use crate::manifest::{self, Manifest};
 use crate::units::duration;
 
 /// Items, and lists that say more.

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::book::Book;
 use super::job::{Job, Kind};
-use crate::folder::{self, State};
 use plan::Cell;
 use plan::Plan;
+use runs::cell_folder::{self, State};
 
 /// What of a plan is to be submitted.
 pub(super) struct Left {
@@ -28,7 +28,7 @@ pub(super) fn left(plan: &Plan, root: &Path, cells: &[Cell], book: &Book) -> Lef
     };
     let mut hopeless = BTreeSet::new();
     for &cell in cells {
-        match folder::cell_state(plan, root, cell) {
+        match cell_folder::cell_state(plan, root, cell) {
             State::Done => left.done += 1,
             State::Failed(failed) if failed.repeatable => {
                 left.hopeless += 1;
@@ -81,7 +81,7 @@ pub(super) fn arrays(plan: &Plan, root: &Path, cells: &[Cell], book: &Book, larg
     for &cell in cells {
         let parent = |training: usize| -> Option<(Parent, u32)> {
             let known = queued.get(plan.trainings[training].key.as_str());
-            let done = || folder::cell_state(plan, root, Cell::Training(training)) == State::Done;
+            let done = || cell_folder::cell_state(plan, root, Cell::Training(training)) == State::Done;
             if known.is_none() && !place.contains_key(&training) && done() {
                 return None;
             }

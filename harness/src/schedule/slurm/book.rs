@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::Result;
+use runs::files;
 use serde::{Deserialize, Serialize};
 
 use super::job::Job;
 use super::programs::Slurm;
-use crate::files;
 
 /// The folder of scripts and logs, in a run's.
 pub(super) const SLURM: &str = "slurm";

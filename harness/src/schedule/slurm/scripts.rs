@@ -8,8 +8,8 @@ use super::job::Kind;
 use super::request::SubmitRequest;
 use super::resources::Resources;
 use super::shell::{absolute, quoted};
-use crate::files;
 use plan::Plan;
+use runs::files;
 
 /// Writes what `sbatch` is given.
 pub(super) struct Scripts<'a> {

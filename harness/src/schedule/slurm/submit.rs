@@ -13,14 +13,14 @@ use super::request::SubmitRequest;
 use super::resources::Resources;
 use super::scripts::Scripts;
 use super::shell::{absolute, quoted};
-use crate::claims::About;
-use crate::files;
-use crate::folder::RunFolder;
 use crate::schedule::request::select;
 use crate::table_specs;
 use plan::Cell;
 use plan::tables::RunTables;
 use plan::{Methods, Plan};
+use runs::RunFolder;
+use runs::files;
+use runs::leases::ProcessInfo;
 
 /// Submits what is neither finished nor queued.
 pub(crate) fn submit(request: &SubmitRequest, methods: &Methods, out: &mut dyn Write) -> Result<()> {
@@ -29,7 +29,7 @@ pub(crate) fn submit(request: &SubmitRequest, methods: &Methods, out: &mut dyn W
     let cells = plan.needed(&select(&plan, &request.filter)?);
     let resources = Resources::read(request, &plan)?;
     let slurm = Slurm::find(request.dry_run)?;
-    let me = About::me(Some(RunTables::of(&plan).digest()), false, request.stale_after);
+    let me = ProcessInfo::this(Some(RunTables::of(&plan).digest()), false, request.stale_after);
     let run_folder = RunFolder::open(&request.out, &plan.name, me, &|line| eprintln!("{line}"))?;
     let root = absolute(run_folder.root())?;
     files::write(&root.join("matrix.yaml"), matrix.source.text.as_bytes())?;

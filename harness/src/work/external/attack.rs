@@ -12,7 +12,6 @@ use super::entry::{NamedAttack, named_attack};
 use super::network::External;
 use crate::data::{Data, plain_batch};
 use crate::evaluation::{Judged, Scrutiny, Task, judge, query_budget, untouched};
-use crate::examples::{About, Examples};
 use crate::exit::Stop;
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -20,6 +19,7 @@ use crate::work::row::{RowAttack, RowTarget, row};
 use crate::work::stopwatch::Stopwatch;
 use plan::Methods;
 use plan::key_of;
+use runs::examples::{About, Examples};
 
 /// Raised whenever the same command starts to give other numbers.
 const VERSION: u32 = 2;

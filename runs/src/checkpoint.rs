@@ -1,4 +1,4 @@
-//! Networks and everything around them on disk, as safetensors.
+//! Checkpoints: named f32 tensors and a description of them, as safetensors.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,11 +16,18 @@ use crate::files;
 const METADATA: &str = "rampart";
 
 /// Writes named f32 tensors and a description of them, as one of the files of a cell.
-pub(crate) fn save(file: &Path, tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<()> {
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn save(file: &Path, tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<()> {
     files::write_part(file, &bytes(tensors, about)?)
 }
 
-fn bytes(tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<Vec<u8>> {
+/// The bytes that [`save`] writes.
+///
+/// # Errors
+/// If a tensor cannot be read from its device.
+pub fn bytes(tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<Vec<u8>> {
     let mut buffers = Vec::new();
     for (name, tensor) in tensors {
         let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
@@ -36,18 +43,24 @@ fn bytes(tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<V
 }
 
 /// Reads what [`save`] wrote.
-pub(crate) fn load<T: DeserializeOwned>(file: &Path, device: &Device) -> Result<(BTreeMap<String, Tensor>, T)> {
+///
+/// # Errors
+/// If the file is truncated, damaged or foreign.
+pub fn load<T: DeserializeOwned>(file: &Path, device: &Device) -> Result<(BTreeMap<String, Tensor>, T)> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read the checkpoint {}", file.display()))?;
     parse(&bytes, device).with_context(|| {
         format!(
-            "{} is truncated, damaged or foreign; delete its folder and run again to make it anew",
+            "{} is truncated, damaged or foreign; delete its folder and run again to compute it again",
             file.display()
         )
     })
 }
 
 /// The same out of bytes.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], device: &Device) -> Result<(BTreeMap<String, Tensor>, T)> {
+///
+/// # Errors
+/// If they are truncated, damaged or foreign.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], device: &Device) -> Result<(BTreeMap<String, Tensor>, T)> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     let about = header.metadata().as_ref().and_then(|entries| entries.get(METADATA));
     let about = serde_json::from_str(about.context("not written by this program")?)?;
@@ -78,17 +91,23 @@ struct Sealed<T> {
     blake3: String,
 }
 
-/// As [`save`], for [`load_sealed`], and forced to disk at once with all that was saved before.
-pub(crate) fn save_sealed(file: &Path, tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<()> {
+/// As [`save`], for [`load_sealed`], and forced to disk at once with everything in the folder.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn save_sealed(file: &Path, tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<()> {
     let blake3 = digest(tensors, about)?;
-    let folder = file.parent().expect("a file lies in a folder");
+    let folder = file.parent().expect("a file is in a folder");
     // First what it builds on, such as the best checkpoint so far.
     files::force(folder)?;
     files::write(file, &bytes(tensors, &Sealed { about, blake3 })?)
 }
 
-/// Reads what [`save_sealed`] wrote, and fails if any of it has changed since.
-pub(crate) fn load_sealed<T: Serialize + DeserializeOwned>(
+/// Reads what [`save_sealed`] wrote.
+///
+/// # Errors
+/// If any of it has changed since.
+pub fn load_sealed<T: Serialize + DeserializeOwned>(
     file: &Path,
     device: &Device,
 ) -> Result<(BTreeMap<String, Tensor>, T)> {
@@ -102,7 +121,10 @@ pub(crate) fn load_sealed<T: Serialize + DeserializeOwned>(
 }
 
 /// BLAKE3 over names, shapes and values of tensors and over what describes them.
-fn digest(tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<String> {
+///
+/// # Errors
+/// If a tensor cannot be read from its device.
+pub fn digest(tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&serde_json::to_vec(about)?);
     for (name, tensor) in tensors {
@@ -115,7 +137,7 @@ fn digest(tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Result<
 }
 
 /// The tensors whose names begin with `prefix`, without it.
-pub(crate) fn part(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
+pub fn part(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
     let named = tensors
         .iter()
         .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone())));

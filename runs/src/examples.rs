@@ -1,4 +1,4 @@
-//! Files of adversarial images, ours or anybody's: safetensors, or what `torch.save` makes of a
+//! Files of adversarial images, of this program or others: safetensors, or what `torch.save` makes of a
 //! dictionary.
 //!
 //! | tensor | shape | what |
@@ -17,62 +17,77 @@ use models::Checkpoint;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::exit::Stop;
+use crate::error::UserError;
 use crate::files;
 
-/// The file of the images that a white-box evaluation keeps for people to look at, in its folder.
-pub(crate) const FILE: &str = "examples.safetensors";
+/// The file of the images that a white-box evaluation keeps in its folder for people to view.
+pub const FILE: &str = "examples.safetensors";
 
-/// Of how many test images, from the first, an evaluation keeps clean and attacked pixels: four, but no more than 128 KiB
-/// hold. Nothing of what became of them chooses them.
-pub(crate) fn kept(image: [usize; 3]) -> usize {
+/// Of how many test images, from the first, an evaluation keeps clean and attacked pixels: four, or as many as fit into
+/// 128 KiB. Which images are kept does not depend on the outcome.
+pub fn kept(image: [usize; 3]) -> usize {
     const MOST: usize = 4;
     const BYTES: usize = 128 * 1024;
     let pair = 2 * size_of::<f32>() * image.iter().product::<usize>();
     MOST.min(BYTES / pair.max(1))
 }
 
-/// The metadata entry that describes a file of ours.
+/// The metadata entry that describes a file of this program.
 const METADATA: &str = "rampart_examples";
 
-/// What a file of ours says of itself.
+/// The description in a file of this program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct About {
-    pub(crate) dataset: String,
+pub struct About {
+    /// The data set's name.
+    pub dataset: String,
     /// Of the images and labels that were read.
-    pub(crate) dataset_digest: String,
-    pub(crate) model: String,
+    pub dataset_digest: String,
+    /// The network's name.
+    pub model: String,
     /// BLAKE3 of the checkpoint's file.
-    pub(crate) checkpoint: String,
-    pub(crate) threat: Threat,
-    pub(crate) attack: String,
+    pub checkpoint: String,
+    /// The threat model of the attack.
+    pub threat: Threat,
+    /// The attack's name.
+    pub attack: String,
     /// The attack's resolved configuration.
-    pub(crate) config: serde_json::Value,
-    pub(crate) seed: u64,
+    pub config: serde_json::Value,
+    /// The training's seed.
+    pub seed: u64,
     /// Images still classified correctly.
-    pub(crate) correct: u64,
+    pub correct: u64,
 }
 
-/// Adversarial images and what they belong to.
+/// Adversarial images with their labels.
 #[derive(Debug, Clone)]
-pub(crate) struct Examples {
+pub struct Examples {
     /// `[N, C, H, W]`, f32.
-    pub(crate) adversarial: Tensor,
-    pub(crate) clean: Option<Tensor>,
-    pub(crate) labels: Vec<u32>,
-    pub(crate) ids: Option<Vec<u64>>,
-    pub(crate) about: Option<About>,
+    pub adversarial: Tensor,
+    /// The images before the attack, `[N, C, H, W]`.
+    pub clean: Option<Tensor>,
+    /// The true classes, `[N]`.
+    pub labels: Vec<u32>,
+    /// Places in the data set's test split, `[N]`.
+    pub ids: Option<Vec<u64>>,
+    /// The description, if a program of ours wrote the file.
+    pub about: Option<About>,
 }
 
 impl Examples {
-    /// Writes a file whole or not at all, and forces it to disk.
-    pub(crate) fn write(&self, file: &Path) -> Result<()> {
+    /// Writes a file complete or not at all, and forces it to disk.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&self, file: &Path) -> Result<()> {
         files::write(&std::path::absolute(file)?, &self.bytes()?)
     }
 
     /// The same for one of a cell's files, which are forced to disk together.
-    pub(crate) fn write_part(&self, file: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_part(&self, file: &Path) -> Result<()> {
         files::write_part(file, &self.bytes()?)
     }
 
@@ -107,16 +122,19 @@ impl Examples {
     }
 
     /// Reads a file.
-    pub(crate) fn read(file: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`UserError`] if it does not hold images of this form.
+    pub fn read(file: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::read(file).map_err(|error| {
-            Stop::usage(
+            UserError::new(
                 error
                     .to_string()
                     .replace("checkpoint `", "examples `")
                     .replace("the checkpoint", "the examples"),
             )
         })?;
-        Self::out_of(&checkpoint).map_err(|error| Stop::usage(format!("examples `{}`: {error:#}", file.display())))
+        Self::out_of(&checkpoint).map_err(|error| UserError::new(format!("examples `{}`: {error:#}", file.display())))
     }
 
     fn out_of(checkpoint: &Checkpoint) -> Result<Self> {

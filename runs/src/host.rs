@@ -4,22 +4,22 @@ use std::fs;
 use std::sync::OnceLock;
 
 /// The machine's name.
-pub(crate) fn name() -> String {
+pub fn name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok();
     name.map(|it| it.trim().to_string())
         .or_else(|| std::env::var("HOSTNAME").ok())
         .unwrap_or_default()
 }
 
-/// Tells this machine, since it was started, from others.
-pub(crate) fn machine() -> String {
+/// Identifies this machine since its last start.
+pub fn machine() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     // Machines that were copied while they ran have the same boot, and containers the same machine.
     format!("{} {}", name(), boot.trim())
 }
 
 /// The processor's model.
-pub(crate) fn processor() -> String {
+pub fn processor() -> String {
     // Read once: the estimate of every cell asks, and the file is long where there are many processors.
     static MODEL: OnceLock<String> = OnceLock::new();
     let model = MODEL.get_or_init(|| {
@@ -34,7 +34,7 @@ pub(crate) fn processor() -> String {
 }
 
 /// Version of the operating system's kernel.
-pub(crate) fn kernel() -> Option<String> {
+pub fn kernel() -> Option<String> {
     Some(
         fs::read_to_string("/proc/sys/kernel/osrelease")
             .ok()?
@@ -44,7 +44,7 @@ pub(crate) fn kernel() -> Option<String> {
 }
 
 /// Version of the NVIDIA driver.
-pub(crate) fn nvidia_driver() -> Option<String> {
+pub fn nvidia_driver() -> Option<String> {
     let text = fs::read_to_string("/proc/driver/nvidia/version").ok()?;
     let mut words = text.lines().next()?.split_whitespace();
     let version = words.find(|it| it.starts_with(|c: char| c.is_ascii_digit()) && it.contains('.'));
@@ -52,7 +52,7 @@ pub(crate) fn nvidia_driver() -> Option<String> {
 }
 
 /// Memory of the machine in bytes.
-pub(crate) fn memory() -> Option<u64> {
+pub fn memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -60,7 +60,7 @@ pub(crate) fn memory() -> Option<u64> {
 }
 
 /// The largest resident memory of this process so far, in bytes.
-pub(crate) fn peak_memory() -> Option<u64> {
+pub fn peak_memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -68,7 +68,7 @@ pub(crate) fn peak_memory() -> Option<u64> {
 }
 
 /// Seconds since 1970-01-01T00:00:00Z.
-pub(crate) fn now() -> u64 {
+pub fn now() -> u64 {
     std::time::SystemTime::UNIX_EPOCH
         .elapsed()
         .map_or(0, |since| since.as_secs())

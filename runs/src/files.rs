@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all, and JSON that carries a digest of itself.
+//! Files that appear complete or not at all, and JSON that carries a digest of itself.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -10,26 +10,35 @@ use results::seal::json as sealed;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Writes a file whole or not at all, and forces it and its name to disk.
-pub(crate) fn write(file: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file complete or not at all, and forces it and its name to disk.
+///
+/// # Errors
+/// If the file system reports one; the message names the file.
+pub fn write(file: &Path, bytes: &[u8]) -> Result<()> {
     write_atomically(file, Force::Now, |mut it| it.write_all(bytes)).with_context(|| refused(file))?;
     let folder = file.parent().filter(|it| !it.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     spend(|| force_folder(folder)).with_context(|| refused(folder))
 }
 
-/// As [`write`], for one of many files in a folder that somebody forces to disk when all are there.
-pub(crate) fn write_part(file: &Path, bytes: &[u8]) -> Result<()> {
+/// As [`write`], for one of many files in a folder that are forced to disk together.
+///
+/// # Errors
+/// If the file system reports one; the message names the file.
+pub fn write_part(file: &Path, bytes: &[u8]) -> Result<()> {
     write_atomically(file, Force::Later, |mut it| it.write_all(bytes)).with_context(|| refused(file))
 }
 
 /// Forces a folder and every file in it to disk.
-pub(crate) fn force(folder: &Path) -> Result<()> {
+///
+/// # Errors
+/// If the file system reports one; the message names the file.
+pub fn force(folder: &Path) -> Result<()> {
     spend(|| force_all(folder)).with_context(|| refused(folder))
 }
 
-/// What an error of a write says.
-pub(crate) fn refused(place: &Path) -> String {
+/// The message of an error of a write.
+pub fn refused(place: &Path) -> String {
     format!(
         "cannot write {}; is the disk full or the folder read-only?",
         place.display()
@@ -37,12 +46,18 @@ pub(crate) fn refused(place: &Path) -> String {
 }
 
 /// Writes an object as indented JSON with a last entry `blake3`, the digest of all bytes before that entry.
-pub(crate) fn write_sealed(file: &Path, value: &impl Serialize) -> Result<()> {
+///
+/// # Errors
+/// If the file system reports one; the message names the file.
+pub fn write_sealed(file: &Path, value: &impl Serialize) -> Result<()> {
     write(file, sealed::to_text(value)?.as_bytes())
 }
 
-/// Reads what [`write_sealed`] wrote; `None` if there is no such file. Any other byte is an error.
-pub(crate) fn read_sealed<T: DeserializeOwned>(file: &Path) -> Result<Option<T>> {
+/// Reads what [`write_sealed`] wrote; `None` if there is no such file.
+///
+/// # Errors
+/// If any byte is not the one that was written.
+pub fn read_sealed<T: DeserializeOwned>(file: &Path) -> Result<Option<T>> {
     let text = match fs::read_to_string(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
@@ -52,39 +67,53 @@ pub(crate) fn read_sealed<T: DeserializeOwned>(file: &Path) -> Result<Option<T>>
         let read = sealed::from_text(&text).context("its bytes are not those that were written")?;
         Ok(read?)
     };
-    let value =
-        parse().with_context(|| format!("{} is damaged; delete it and run again to make it anew", file.display()));
+    let value = parse().with_context(|| {
+        format!(
+            "{} is damaged; delete it and run again to write it again",
+            file.display()
+        )
+    });
     Ok(Some(value?))
 }
 
-/// Writes plain data as indented JSON, for files that others read or that live a moment.
-pub(crate) fn write_json(file: &Path, value: &impl Serialize) -> Result<()> {
+/// Writes plain data as indented JSON, for files that other programs read or that live a moment.
+///
+/// # Errors
+/// If the file system reports one; the message names the file.
+pub fn write_json(file: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
     write(file, text.as_bytes())
 }
 
-/// Reads JSON that no seal vouches for; `None` if there is no such file.
-pub(crate) fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>> {
+/// Reads JSON that has no digest; `None` if there is no such file.
+///
+/// # Errors
+/// If it cannot be read as this type.
+pub fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>> {
     let text = match fs::read_to_string(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other.with_context(|| format!("cannot read {}", file.display()))?,
     };
-    let value = serde_json::from_str(&text)
-        .with_context(|| format!("{} is damaged; delete it and run again to make it anew", file.display()))?;
+    let value = serde_json::from_str(&text).with_context(|| {
+        format!(
+            "{} is damaged; delete it and run again to write it again",
+            file.display()
+        )
+    })?;
     Ok(Some(value))
 }
 
 /// Whether a name out of a file is that of something in a folder: it leads neither up nor anywhere else.
-pub(crate) fn is_plain(name: &str) -> bool {
+pub fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     let only = parts.next().filter(|_| parts.next().is_none());
     // A trailing separator or `./` is no part, so the part must be the whole name.
     matches!(only, Some(Component::Normal(part)) if part == name) && !name.contains(['\\', '\0'])
 }
 
-/// Whether the file system refused: no space, no permission, no device. What failed so would succeed elsewhere.
-pub(crate) fn is_refused(error: &anyhow::Error) -> bool {
+/// Whether the file system is at fault: no space, no permission, no device. On another disk the write would succeed.
+pub fn is_refused(error: &anyhow::Error) -> bool {
     let refused = |it: &std::io::Error| {
         matches!(
             it.kind(),
@@ -104,7 +133,10 @@ pub(crate) fn is_refused(error: &anyhow::Error) -> bool {
 const EIO: i32 = 5;
 
 /// Makes a folder and its parents.
-pub(crate) fn make_folder(folder: &Path) -> Result<()> {
+///
+/// # Errors
+/// If the file system reports one; the message names the file.
+pub fn make_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| {
         format!(
             "cannot make the folder {}; is the disk full or the folder read-only? choose another place with --out",

@@ -1,0 +1,14 @@
+//! Errors that are the user's to mend.
+
+/// A mistake in what the program was asked for, such as a folder that belongs to another run. Programs tell it from
+/// errors of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UserError(pub String);
+
+impl UserError {
+    /// An error with this message.
+    pub(crate) fn new(message: impl Into<String>) -> anyhow::Error {
+        Self(message.into()).into()
+    }
+}
