@@ -113,7 +113,7 @@ fn empty_lists_are_refused() {
 fn twice_the_same_is_refused() {
     mistake(
         &format!("{SMALL}seeds: [1, 1]\n"),
-        &["m.yaml:16:", "seed 1 is there twice"],
+        &["m.yaml:16:", "`seeds[1]`", "1 is listed twice"],
     );
     mistake(
         &SMALL.replace(
@@ -126,7 +126,19 @@ fn twice_the_same_is_refused() {
         &SMALL.replace("  - fgsm\n", "  - fgsm\n  - { name: fgsm, start: uniform }\n"),
         &["FGSM", "label"],
     );
-    mistake(&format!("{SMALL}name: again\n"), &["duplicate"]);
+    mistake(&format!("{SMALL}name: again\n"), &["m.yaml:16:1", "`name` is here a second time"]);
+    mistake(
+        &SMALL.replace("  - natural\n", "  - natural\n  - { name: natural, label: Again }\n"),
+        &["m.yaml:8:", "`defenses[1]`", "the same defense as `defenses[0]`"],
+    );
+    mistake(
+        &SMALL.replace("  - fgsm\n", "  - fgsm\n  - { name: fgsm, label: Again }\n"),
+        &["`Again` is the same attack as `FGSM`"],
+    );
+    mistake(
+        &SMALL.replace("[tiny-cnn]", "[tiny-cnn, tiny-cnn]"),
+        &["m.yaml:4:", "`networks[1]`", "tiny-cnn is listed twice"],
+    );
     // The same training twice, each time judged on other images: a table has one place for both.
     let blocks = "blocks:\n  - { attacks: [fgsm] }\n  - { attacks: [{ name: fgsm, start: uniform }] }\n";
     mistake(&format!("{SMALL}{blocks}"), &["`FGSM`", "label", "limit"]);
@@ -134,6 +146,61 @@ fn twice_the_same_is_refused() {
         &SMALL.replace("steps: 3,", "steps: 3, limit: 0,"),
         &["attacks[1].limit", "nothing would run"],
     );
+}
+
+/// One round of corrections is enough.
+#[test]
+fn all_mistakes_come_at_once() {
+    let matrix = SMALL
+        .replace("epochs: 2", "epochs: one")
+        .replace("rate: 0.05", "rate: fast")
+        .replace("name: pgd", "name: pdg")
+        .replace("steps: 2", "stpes: 2");
+    mistake(
+        &matrix,
+        &[
+            "m.yaml:5:",
+            "`recipe.epochs`: expected a whole number from 0 up, found the text \"one\"",
+            "`recipe.optimizer.rate`: expected a number, found the text \"fast\"",
+            "`defenses[1].attack.stpes`: unknown field `stpes`",
+            "`attacks[1].name`: there is no attack `pdg`",
+        ],
+    );
+}
+
+/// YAML has numbers that JSON has not; as null they would mean the default.
+#[test]
+fn numbers_that_are_not_finite_are_refused() {
+    for number in [".nan", ".inf", "-.inf"] {
+        mistake(
+            &SMALL.replace("rate: 0.05", &format!("rate: {number}")),
+            &["m.yaml:5:", "not a finite number"],
+        );
+    }
+}
+
+/// How editors on other systems save a file changes nothing.
+#[test]
+fn bytes_before_and_between_lines_do_not_matter() {
+    let place = Place::new(SMALL);
+    let (plain, _) = place.expect(0, &["validate", "m.yaml"]);
+    for text in [
+        format!("\u{feff}{SMALL}"),
+        format!("\u{feff}---\r\n{}", SMALL.replace('\n', "\r\n")),
+        format!("x-anchors: {{ a: &a 1 }}\n{SMALL}"),
+    ] {
+        std::fs::write(place.path("m.yaml"), text).unwrap();
+        let (out, _) = place.expect(0, &["validate", "m.yaml"]);
+        assert_eq!(out, plain);
+    }
+    for (bytes, part) in [
+        (&b"\xff\xfen\0"[..], "UTF-16"),
+        (&b"name: small\nlabel: \xfc\n"[..], "line 2 is not text in UTF-8"),
+    ] {
+        std::fs::write(place.path("m.yaml"), bytes).unwrap();
+        let (_, err) = place.expect(2, &["validate", "m.yaml"]);
+        assert!(err.contains(part), "{err}");
+    }
 }
 
 #[test]

@@ -122,8 +122,11 @@ impl Plan {
         self.trainings.len() - 1
     }
 
-    /// Adds an evaluation, unless its key is there already. `false`: another evaluation has its place in the tables.
-    pub(crate) fn add_evaluation(&mut self, evaluation: Evaluation) -> bool {
+    /// Adds an evaluation, unless its key is there already.
+    ///
+    /// # Errors
+    /// Tables have one place for it and another evaluation, or two places for the one evaluation.
+    pub(crate) fn add_evaluation(&mut self, evaluation: Evaluation) -> Result<(), Conflict> {
         let source = evaluation
             .source
             .as_ref()
@@ -135,11 +138,28 @@ impl Plan {
             source,
         );
         let key = self.places.entry(place).or_insert_with(|| evaluation.key.clone());
-        let alone = *key == evaluation.key;
-        if alone && !self.indices.contains_key(&evaluation.key) {
-            self.indices.insert(evaluation.key.clone(), self.evaluations.len());
-            self.evaluations.push(evaluation);
+        if *key != evaluation.key {
+            return Err(Conflict::Place);
         }
-        alone
+        match self.indices.get(&evaluation.key) {
+            None => {
+                self.indices.insert(evaluation.key.clone(), self.evaluations.len());
+                self.evaluations.push(evaluation);
+                Ok(())
+            }
+            Some(known) => match &self.evaluations[*known].label {
+                label if *label == evaluation.label => Ok(()),
+                label => Err(Conflict::Label(label.clone())),
+            },
+        }
     }
+}
+
+/// Why an evaluation has no place of its own.
+#[derive(Debug)]
+pub(crate) enum Conflict {
+    /// Another evaluation of the same network has its label.
+    Place,
+    /// It is there already, under this label.
+    Label(String),
 }

@@ -1,6 +1,7 @@
 //! The matrix as its author writes it.
 
 mod block;
+mod faults;
 mod read;
 mod source;
 mod tables;
@@ -8,6 +9,8 @@ mod tables;
 pub use self::block::{
     Block, Checkpoint, DatasetEntry, Limit, OtherNetwork, Selection, SelectionSplit, Sources, Transfer, Unlabeled,
 };
-pub use self::read::{Matrix, from_value};
-pub use self::source::{MatrixError, Source};
+pub use self::faults::{Fault, from_value};
+pub(crate) use self::faults::{find_in, remove, salvage, unknown_field};
+pub use self::read::Matrix;
+pub use self::source::{MatrixError, Mistake, Source};
 pub use self::tables::{TableEntry, TableName};

@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::block::Block;
-use super::source::{MatrixError, Source};
+use super::faults::salvage;
+use super::source::{MatrixError, Mistake, Source};
 use super::tables::{TableEntry, TableName};
 use crate::yaml::{self, Path};
 
@@ -35,26 +36,32 @@ pub struct Matrix {
     pub blocks: Vec<Block>,
     /// The tables to typeset.
     pub tables: Vec<TableEntry>,
-    /// Where it was read and what stood there.
+    /// The file and its text.
     pub source: Source,
-    /// Where each block's keys stand: under `blocks[i]`, or at the top for all blocks.
-    origins: Vec<Map<String, Value>>,
+    origins: Vec<Origin>,
+    /// What was found while it was read, to be reported with what is found while it is resolved.
+    pub(crate) mistakes: Vec<Mistake>,
+}
+
+/// Where a block comes from.
+#[derive(Debug, Clone)]
+struct Origin {
+    /// Its place in `blocks`.
+    index: usize,
+    /// The keys that are there; all others are at the top, for all blocks.
+    keys: Map<String, Value>,
+    /// Some of its fields could not be read.
+    faulty: bool,
 }
 
 impl Matrix {
-    /// Reads a matrix. `settings` are `path=value` pairs laid over it.
+    /// Reads a matrix. `settings` are `path=value` pairs laid over it. Mistakes that leave something to resolve are
+    /// reported when it is resolved, so that all come at once.
     ///
     /// # Errors
     /// The file cannot be read, is not YAML, or does not have the form of a matrix.
     pub fn read(file: &FilePath, settings: &[String]) -> Result<Self, MatrixError> {
-        let text = std::fs::read_to_string(file).map_err(|error| MatrixError::unreadable(file, error))?;
-        Self::parse(
-            Source {
-                file: file.to_path_buf(),
-                text,
-            },
-            settings,
-        )
+        Self::parse(Source::read(file)?, settings)
     }
 
     /// Reads a matrix's text, which stands in `source`.
@@ -72,112 +79,143 @@ impl Matrix {
                 "a matrix is a map with `name`, `dataset`, `defenses` …",
             ));
         };
-        for key in root.keys() {
-            if !HEAD_KEYS.contains(&key.as_str()) && !BLOCK_KEYS.contains(&key.as_str()) {
-                let known = [HEAD_KEYS, BLOCK_KEYS].concat().join("`, `");
-                let message = format!("unknown field `{key}`, expected one of `{known}`");
-                return Err(source.error(&Path::default().key(key), message));
-            }
-        }
+        // A place for anchors, which is read by nobody.
+        root.retain(|key, _| !key.starts_with("x-"));
         let top = Path::default();
-        let mut take = |key: &str| root.remove(key);
-        let name: String = typed(&source, &top.key("name"), take("name").unwrap_or_default())?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-            let message =
-                "a matrix needs a `name` of letters, digits, `-`, `_` and `.`: it names the folder of the run";
-            return Err(source.error(&top.key("name"), message));
+        let mut reader = Reader {
+            source: &source,
+            mistakes: Vec::new(),
+        };
+        let unknown = |key: &&String| !HEAD_KEYS.contains(&key.as_str()) && !BLOCK_KEYS.contains(&key.as_str());
+        let unknown: Vec<String> = root.keys().filter(unknown).cloned().collect();
+        for key in unknown {
+            root.remove(&key);
+            let known = [HEAD_KEYS, BLOCK_KEYS].concat().join("`, `");
+            reader.mistake(
+                &top.key(&key),
+                format!("unknown field `{key}`, expected one of `{known}`"),
+            );
         }
-        let tables = match take("tables") {
-            None => vec![TableEntry {
-                name: TableName::WhiteBox,
-                networks: None,
-                datasets: None,
-                title: None,
-                worst_of: Vec::new(),
-                style: None,
-                form: None,
-                bold: None,
-                against: None,
-            }],
+        let name = reader.name(root.remove("name"));
+        let tables = match root.remove("tables") {
+            None => Some(vec![TableEntry::new(TableName::WhiteBox)]),
             Some(mut value) => {
                 names_to_maps(&mut value);
-                typed(&source, &top.key("tables"), value)?
+                reader.typed(&top.key("tables"), value)
             }
         };
-        let overrides: Vec<Map<String, Value>> = match take("blocks") {
+        let overrides: Vec<Map<String, Value>> = match root.remove("blocks") {
             None => vec![Map::new()],
-            Some(value) => typed(&source, &top.key("blocks"), value)?,
+            Some(value) => reader.typed(&top.key("blocks"), value).unwrap_or_default(),
         };
-        if overrides.is_empty() {
-            return Err(source.error(
+        if overrides.is_empty() && reader.mistakes.is_empty() {
+            reader.mistake(
                 &top.key("blocks"),
                 "an empty list; leave `blocks` out or give it a block",
-            ));
+            );
         }
+        let several = overrides.len() > 1;
         let mut blocks = Vec::new();
-        for (i, over) in overrides.iter().enumerate() {
+        let mut origins = Vec::new();
+        for (index, keys) in overrides.into_iter().enumerate() {
             let mut merged = root.clone();
-            merged.extend(over.clone());
+            merged.extend(keys.clone());
             normalise(&mut merged);
-            let outer = |field: &str| {
-                let key = field.split(['.', '[']).next().unwrap_or("");
-                let base = if over.contains_key(key) {
-                    top.key("blocks").index(i)
-                } else {
-                    top.clone()
-                };
-                base.dotted(field)
+            let mut origin = Origin {
+                index,
+                keys,
+                faulty: false,
             };
-            let block = from_value(Value::Object(merged)).map_err(|(field, message)| {
-                let at = if field.is_empty() && overrides.len() > 1 {
-                    top.key("blocks").index(i)
+            let (block, faults) = salvage(Value::Object(merged));
+            origin.faulty = !faults.is_empty();
+            for fault in faults {
+                let path = if fault.field.is_empty() && several {
+                    top.key("blocks").index(index)
                 } else {
-                    outer(&field)
+                    origin.path(&fault.field)
                 };
-                source.error(&at, message)
-            })?;
-            blocks.push(block);
+                reader.mistake(&path, fault.message);
+            }
+            if let Some(block) = block {
+                blocks.push(block);
+                origins.push(origin);
+            }
         }
-        Ok(Self {
-            name,
-            blocks,
-            tables,
-            source,
-            origins: overrides,
-        })
+        let mistakes = reader.mistakes;
+        match (name, tables) {
+            (Some(name), Some(tables)) if !blocks.is_empty() => Ok(Self {
+                name,
+                blocks,
+                tables,
+                source,
+                origins,
+                mistakes,
+            }),
+            _ => Err(MatrixError::of(&source.file, mistakes)),
+        }
     }
 
-    /// Where a field of a block stands in the file.
-    pub(crate) fn path(&self, block: usize, field: &str) -> Path {
+    /// A mistake in a field of a block. `None`: it may only follow from another one.
+    pub(crate) fn mistake(&self, block: usize, field: &str, message: impl Into<String>) -> Option<Mistake> {
+        let origin = &self.origins[block];
         let key = field.split(['.', '[']).next().unwrap_or("");
-        let base = if self.origins[block].contains_key(key) {
-            Path::default().key("blocks").index(block)
+        // What else a method says of itself does not depend on a field that was left out.
+        const OF_METHODS: [&str; 5] = ["defenses", "attacks", "transfer", "networks", "recipe"];
+        let independent = !origin.faulty || OF_METHODS.contains(&key);
+        independent.then(|| self.source.mistake(&origin.path(field), message))
+    }
+}
+
+impl Origin {
+    /// Where a field of the block is in the file.
+    fn path(&self, field: &str) -> Path {
+        let key = field.split(['.', '[']).next().unwrap_or("");
+        let base = if self.keys.contains_key(key) {
+            Path::default().key("blocks").index(self.index)
         } else {
             Path::default()
         };
         base.dotted(field)
     }
+}
 
-    /// An error about a field of a block.
-    pub(crate) fn error(&self, block: usize, field: &str, message: impl Into<String>) -> MatrixError {
-        self.source.error(&self.path(block, field), message)
+/// Notes mistakes while a matrix is read.
+struct Reader<'a> {
+    source: &'a Source,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader<'_> {
+    fn mistake(&mut self, path: &Path, message: impl Into<String>) {
+        self.mistakes.push(self.source.mistake(path, message));
     }
-}
 
-fn typed<T: DeserializeOwned>(source: &Source, path: &Path, value: Value) -> Result<T, MatrixError> {
-    from_value(value).map_err(|(field, message)| source.error(&path.dotted(&field), message))
-}
+    fn typed<T: DeserializeOwned>(&mut self, path: &Path, value: Value) -> Option<T> {
+        let (typed, faults) = salvage(value);
+        for fault in faults {
+            self.mistake(&path.dotted(&fault.field), fault.message);
+        }
+        typed
+    }
 
-/// A typed value, or the field at fault and what is wrong with it.
-pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        (
-            if path == "." { String::new() } else { path },
-            error.into_inner().to_string(),
-        )
-    })
+    fn name(&mut self, value: Option<Value>) -> Option<String> {
+        const RULE: &str = "letters, digits, `-`, `_` and `.`: it names the folder of the run";
+        let path = Path::default().key("name");
+        let Some(value) = value else {
+            self.mistake(
+                &Path::default(),
+                format!("missing field `name`; a matrix has a name of {RULE}"),
+            );
+            return None;
+        };
+        let name: String = self.typed(&path, value)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+            self.mistake(&path, format!("a matrix needs a `name` of {RULE}"));
+            return None;
+        }
+        Some(name)
+    }
 }
 
 /// Lets a bare name stand for a map with nothing but that name.
@@ -267,7 +305,11 @@ attacks:
             text: text.into(),
         };
         let settings: Vec<_> = settings.iter().map(ToString::to_string).collect();
-        Matrix::parse(source, &settings).map_err(|error| error.to_string())
+        let matrix = Matrix::parse(source, &settings).map_err(|error| error.to_string())?;
+        if matrix.mistakes.is_empty() {
+            return Ok(matrix);
+        }
+        Err(MatrixError::of(&matrix.source.file, matrix.mistakes).to_string())
     }
 
     #[track_caller]
@@ -292,8 +334,8 @@ attacks:
         let matrix = parse(&text, &[]).unwrap();
         assert_eq!(matrix.blocks[0].seeds, [5]);
         assert_eq!(matrix.blocks[1].dataset.name, "mnist");
-        assert_eq!(matrix.path(0, "seeds").to_string(), "blocks[0].seeds");
-        assert_eq!(matrix.path(1, "seeds").to_string(), "seeds");
+        assert_eq!(matrix.origins[0].path("seeds").to_string(), "blocks[0].seeds");
+        assert_eq!(matrix.origins[1].path("seeds").to_string(), "seeds");
     }
 
     #[test]

@@ -37,6 +37,23 @@ pub struct TableEntry {
     pub against: Option<String>,
 }
 
+impl TableEntry {
+    /// A table as it is unless an entry says more.
+    pub(crate) fn new(name: TableName) -> Self {
+        Self {
+            name,
+            networks: None,
+            datasets: None,
+            title: None,
+            worst_of: Vec::new(),
+            style: None,
+            form: None,
+            bold: None,
+            against: None,
+        }
+    }
+}
+
 /// The tables of the paper, and some more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -3,9 +3,9 @@
 use attacks::{Attack, Configured, Pixels, Setting, Threat};
 use serde_json::{Map, Value, json};
 
-use super::scope::{ATTACK_KEYS, Scope};
+use super::scope::{ATTACK_KEYS, Checked, Scope};
 use crate::label::attack_label;
-use crate::matrix::{DatasetEntry, MatrixError};
+use crate::matrix::DatasetEntry;
 
 /// A white-box or transferred attack with what the matrix says about it.
 #[derive(Clone)]
@@ -17,9 +17,19 @@ pub(super) struct ResolvedAttack {
     pub(super) dataset: DatasetEntry,
 }
 
+impl ResolvedAttack {
+    /// Whether both do the same to the same images.
+    fn is_same_as(&self, other: &Self) -> bool {
+        self.attack.name == other.attack.name
+            && self.attack.config == other.attack.config
+            && self.threat == other.threat
+            && self.dataset == other.dataset
+    }
+}
+
 impl Scope<'_> {
     /// The white-box attacks, clean images first, and the transferred ones.
-    pub(super) fn attacks(&self, setting: &Setting) -> Result<(Vec<ResolvedAttack>, Vec<ResolvedAttack>), MatrixError> {
+    pub(super) fn attacks(&self, setting: &Setting) -> Checked<(Vec<ResolvedAttack>, Vec<ResolvedAttack>)> {
         let natural = self
             .methods
             .attacks
@@ -46,8 +56,16 @@ impl Scope<'_> {
         }
         for (list, attacks) in [("attacks", &white_box), ("transfer.attacks", &transferred)] {
             for (i, attack) in attacks.iter().enumerate() {
-                if attacks[..i].iter().any(|other| other.label == attack.label) {
+                let before = &attacks[..i];
+                if before.iter().any(|other| other.label == attack.label) {
                     let message = format!("two attacks are called `{}`; give one another `label`", attack.label);
+                    return Err(self.error(list, message));
+                }
+                if let Some(other) = before.iter().find(|other| other.is_same_as(attack)) {
+                    let message = format!(
+                        "`{}` is the same attack as `{}`, with the same fields; leave one of them out",
+                        attack.label, other.label
+                    );
                     return Err(self.error(list, message));
                 }
             }
@@ -56,12 +74,7 @@ impl Scope<'_> {
     }
 
     /// An attack, at each of its radii.
-    fn attack(
-        &self,
-        field: &str,
-        entry: &Map<String, Value>,
-        setting: &Setting,
-    ) -> Result<Vec<ResolvedAttack>, MatrixError> {
+    fn attack(&self, field: &str, entry: &Map<String, Value>, setting: &Setting) -> Checked<Vec<ResolvedAttack>> {
         let mut entry = entry.clone();
         let many = entry.get("epsilon").is_some_and(Value::is_array);
         let radii = if many {
@@ -104,7 +117,7 @@ impl Scope<'_> {
     }
 
     /// The block's cut of its data set, with an attack's own `limit`.
-    fn cut(&self, field: &str, entry: &mut Map<String, Value>) -> Result<DatasetEntry, MatrixError> {
+    fn cut(&self, field: &str, entry: &mut Map<String, Value>) -> Checked<DatasetEntry> {
         let mut dataset = self.block.dataset.clone();
         match self.take::<usize>(field, entry, "limit")? {
             Some(0) => return Err(self.error(&format!("{field}.limit"), "0 images: nothing would run")),

@@ -1,13 +1,13 @@
 //! Checks of a comparison's lists and numbers, before anything is resolved.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use serde_json::{Map, Value};
 
-use super::scope::Scope;
+use super::scope::{Checked, Scope};
 use super::sweep::numbers;
 use crate::cell::Training;
-use crate::matrix::MatrixError;
 use crate::plan::Plan;
 
 /// More evaluations of one block are a mistake.
@@ -15,7 +15,7 @@ const MOST_CELLS: usize = 1_000_000;
 
 impl Scope<'_> {
     /// Fails for empty lists, repeated seeds and numbers out of range.
-    pub(super) fn check_lists(&self) -> Result<(), MatrixError> {
+    pub(super) fn check_lists(&self) -> Checked<()> {
         let block = self.block;
         let lists = [
             ("networks", block.networks.is_empty()),
@@ -33,13 +33,16 @@ impl Scope<'_> {
         if let Some((field, _)) = lists.into_iter().find(|(_, empty)| *empty) {
             return Err(self.error(field, "an empty list: nothing would run"));
         }
-        let mut seeds = self.seeds.clone();
-        seeds.sort_unstable();
-        if let Some(repeat) = seeds.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(self.error(
-                "seeds",
-                format!("seed {} is listed twice; it would count as two runs", repeat[0]),
-            ));
+        let repeated = [
+            ("networks", repeat(&block.networks)),
+            ("checkpoints", repeat(&block.checkpoints)),
+            ("seeds", repeat(&self.seeds)),
+        ];
+        for (field, repeat) in repeated {
+            if let Some((i, item)) = repeat {
+                let message = format!("{item} is listed twice; leave one of them out");
+                return Err(self.error(&format!("{field}[{i}]"), message));
+            }
         }
         // A file of some kilobytes can name more cells than memory holds.
         let transferred = block.transfer.as_ref().map_or(0, |transfer| transfer.attacks.len());
@@ -73,7 +76,7 @@ impl Scope<'_> {
     }
 
     /// Fails where two defenses have one label.
-    pub(super) fn check_labels(&self, plan: &Plan, targets: &[usize]) -> Result<(), MatrixError> {
+    pub(super) fn check_labels(&self, plan: &Plan, targets: &[usize]) -> Checked<()> {
         let mut seen = BTreeMap::new();
         for &target in targets {
             let Training { label, seed, key, .. } = &plan.trainings[target];
@@ -84,4 +87,11 @@ impl Scope<'_> {
         }
         Ok(())
     }
+}
+
+/// The first item that is there a second time, with its index.
+fn repeat<T: PartialEq + Display>(items: &[T]) -> Option<(usize, String)> {
+    let mut indexed = items.iter().enumerate();
+    let (i, item) = indexed.find(|(i, item)| items[..*i].contains(item))?;
+    Some((i, item.to_string()))
 }

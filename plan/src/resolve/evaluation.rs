@@ -1,12 +1,12 @@
 //! One evaluation cell and its key.
 
 use super::attack::ResolvedAttack;
-use super::scope::Scope;
+use super::scope::{Checked, Scope};
 use crate::cell::{Evaluation, TransferSource};
 use crate::key::{CheckpointKey, EvaluationKey};
 use crate::label::slug;
-use crate::matrix::{Checkpoint, MatrixError};
-use crate::plan::Plan;
+use crate::matrix::Checkpoint;
+use crate::plan::{Conflict, Plan};
 
 impl Scope<'_> {
     /// The evaluation of a checkpoint under an attack.
@@ -57,15 +57,19 @@ impl Scope<'_> {
     }
 
     /// Adds an evaluation to the plan, unless another one has its place in the tables.
-    pub(super) fn add(&self, plan: &mut Plan, evaluation: Evaluation) -> Result<(), MatrixError> {
+    pub(super) fn add(&self, plan: &mut Plan, evaluation: Evaluation) -> Checked<()> {
         let (label, slug) = (evaluation.label.clone(), plan.target(&evaluation).slug.clone());
-        if plan.add_evaluation(evaluation) {
-            return Ok(());
-        }
-        let message = format!(
-            "another comparison evaluates the same training ({slug}) under a `{label}` of its own, on other images or \
-             with other fields; give the attack another `label`, or limit its images by its own `limit`"
-        );
+        let message = match plan.add_evaluation(evaluation) {
+            Ok(()) => return Ok(()),
+            Err(Conflict::Place) => format!(
+                "another comparison evaluates the same training ({slug}) under a `{label}` of its own, on other images \
+                 or with other fields; give the attack another `label`, or limit its images by its own `limit`"
+            ),
+            Err(Conflict::Label(other)) => format!(
+                "`{label}` is the same attack on the same training ({slug}) as `{other}`; leave one of them out, or give \
+                 both one `label`"
+            ),
+        };
         Err(self.error("attacks", message))
     }
 }

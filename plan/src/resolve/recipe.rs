@@ -4,7 +4,7 @@ use attacks::Setting;
 use defenses::{Defense, Recipe};
 use serde_json::{Map, Value, json};
 
-use crate::matrix::from_value;
+use crate::matrix::{find_in, salvage};
 
 /// A mistake in a recipe.
 pub(super) struct RecipeProblem {
@@ -15,15 +15,15 @@ pub(super) struct RecipeProblem {
 }
 
 /// The recipe of a defense and its label: the base (`shared` or `authors`), with the block's changes
-/// and then the defense's own laid over it.
+/// and then the defense's own laid over it. All mistakes come at once.
 pub(super) fn resolve_recipe(
     defense: &dyn Defense,
     setting: &Setting,
     block: Option<&Value>,
     own: Option<&Value>,
-) -> Result<(Recipe, String), RecipeProblem> {
-    let block = Layer::read(block, false)?;
-    let own = Layer::read(own, true)?;
+) -> Result<(Recipe, String), Vec<RecipeProblem>> {
+    let block = Layer::read(block, false).map_err(|problem| vec![problem])?;
+    let own = Layer::read(own, true).map_err(|problem| vec![problem])?;
     let base = own.from.clone().or(block.from.clone());
     let (base, label) = match base.as_deref() {
         Some("authors") => match defense.authors_recipe(setting) {
@@ -33,44 +33,70 @@ pub(super) fn resolve_recipe(
         },
         _ => (defenses::shared_recipe(setting), "shared"),
     };
-    let mut recipe = serde_json::to_value(base).expect("a recipe is plain data");
+    let base = serde_json::to_value(base).expect("a recipe is plain data");
+    let mut recipe = base.clone();
     for layer in [&block, &own] {
         lay_over(&mut recipe, &Value::Object(layer.changes.clone()));
     }
-    let changes = block.changes.keys().chain(own.changes.keys());
-    let changed = changes.into_iter().any(|key| !OPTIONS.contains(&key.as_str()));
-    let in_own = |field: &str| {
-        let key = field.split(['.', '[']).next().unwrap_or("");
-        let key = if key == "length" {
-            ["epochs", "steps"]
-        } else {
-            [key, key]
-        };
-        key.iter().any(|key| own.written.contains(&(*key).to_string()))
-    };
-    let recipe: Recipe = from_value(recipe).map_err(|(field, message)| RecipeProblem {
-        in_own: own.written.contains(&unknown_field(&message)) || in_own(&field),
-        field: if field.is_empty() {
-            unknown_field(&message)
-        } else {
-            field
-        },
-        // A matrix writes the length as one of these, and `from` beside it.
-        message: message.replace("`length`", "`from`, `epochs`, `steps`"),
-    })?;
-    recipe.check().map_err(|invalid| RecipeProblem {
-        in_own: in_own(&invalid.field),
-        field: invalid.field.replace("length.", ""),
-        message: invalid.message,
-    })?;
+    let recipe = read_recipe(&base, recipe, &own)?;
+    let mut changes = block.changes.keys().chain(own.changes.keys());
     let mut label = label.to_string();
-    if changed {
+    if changes.any(|key| !OPTIONS.contains(&key.as_str())) {
         label += ", changed";
     }
     for mark in marks(&recipe) {
         label += &format!(", {mark}");
     }
     Ok((recipe, label))
+}
+
+/// The recipe that a document states. Where a value is refused, the base's own stands in for it, so that the next mistake
+/// is found as well.
+fn read_recipe(base: &Value, mut recipe: Value, own: &Layer) -> Result<Recipe, Vec<RecipeProblem>> {
+    let mut problems: Vec<RecipeProblem> = Vec::new();
+    let mut note = |field: &str, message: &str| {
+        // A matrix writes the length as one of these, and `from` beside it.
+        problems.push(RecipeProblem {
+            in_own: own.holds(field),
+            field: field.replace("length.", ""),
+            message: message.replace("`length`", "`from`, `epochs`, `steps`"),
+        });
+    };
+    let (typed, faults) = salvage::<Recipe>(recipe.clone());
+    for fault in &faults {
+        note(&fault.field, &fault.message);
+        let key = fault.field.split(['.', '[']).next().unwrap_or_default();
+        restore(&mut recipe, base, key);
+    }
+    let mut left = if faults.is_empty() {
+        typed
+    } else {
+        salvage(recipe.clone()).0
+    };
+    while let Some(invalid) = left.as_ref().and_then(|recipe| recipe.check().err()) {
+        note(&invalid.field, &invalid.message);
+        let key = invalid.field.split(['.', '[']).next().unwrap_or_default();
+        left = restore(&mut recipe, base, key)
+            .then(|| salvage(recipe.clone()).0)
+            .flatten();
+    }
+    match left {
+        Some(recipe) if problems.is_empty() => Ok(recipe),
+        _ => Err(problems),
+    }
+}
+
+/// Puts the base's value of a key into a recipe. `false`: it was there already.
+fn restore(recipe: &mut Value, base: &Value, key: &str) -> bool {
+    let Some(map) = recipe.as_object_mut() else {
+        return false;
+    };
+    let before = map.get(key).cloned();
+    match base.get(key) {
+        Some(value) => map.insert(key.to_string(), value.clone()),
+        None => map.remove(key),
+    };
+    map.get(key) != before.as_ref()
 }
 
 /// The keys of a recipe that add something to training, whatever else the recipe is.
@@ -97,13 +123,6 @@ pub fn written_recipe(recipe: &Recipe) -> Value {
     written
 }
 
-fn unknown_field(message: &str) -> String {
-    let unknown = message
-        .strip_prefix("unknown field `")
-        .and_then(|rest| rest.split('`').next());
-    unknown.unwrap_or("").to_string()
-}
-
 /// What one `recipe` key says.
 struct Layer {
     from: Option<String>,
@@ -113,6 +132,18 @@ struct Layer {
 }
 
 impl Layer {
+    /// Whether a field of the recipe was written here, rather than in the layer below.
+    fn holds(&self, field: &str) -> bool {
+        if find_in(&self.changes, field).is_some() {
+            return true;
+        }
+        let key = field.split(['.', '[']).next().unwrap_or_default();
+        let units = ["epochs", "steps"];
+        self.written
+            .iter()
+            .any(|written| written == key || (key == "length" && units.contains(&written.as_str())))
+    }
+
     fn read(value: Option<&Value>, in_own: bool) -> Result<Self, RecipeProblem> {
         let problem = |field: &str, message: &str| RecipeProblem {
             in_own,
@@ -213,7 +244,8 @@ mod tests {
         check(json!({"averaging": {"start": 3}}), Value::Null, "shared, EMA");
 
         let wrong = |own: Value, field: &str, part: &str| {
-            let problem = resolve_recipe(mart.as_ref(), &setting, None, Some(&own)).err().unwrap();
+            let problems = resolve_recipe(mart.as_ref(), &setting, None, Some(&own)).err().unwrap();
+            let problem = &problems[0];
             assert!(
                 problem.in_own && problem.field == field && problem.message.contains(part),
                 "{}",

@@ -1,5 +1,6 @@
 //! All blocks of a matrix, then its tables.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::scope::Scope;
@@ -17,7 +18,7 @@ pub type Digests = HashMap<DatasetEntry, String>;
 /// to read ([`Plan::datasets`]).
 ///
 /// # Errors
-/// A mistake in the matrix, with its place.
+/// All mistakes of the matrix, with their places.
 pub fn resolve(
     matrix: &Matrix,
     methods: &Methods,
@@ -25,10 +26,17 @@ pub fn resolve(
     digests: Option<&Digests>,
 ) -> Result<Plan, MatrixError> {
     let mut plan = Plan::new(&matrix.name);
+    let mistakes = RefCell::new(matrix.mistakes.clone());
     for (index, block) in matrix.blocks.iter().enumerate() {
         let seeds = seed.map_or_else(|| block.seeds.clone(), |seed| vec![seed]);
-        let entry = datasets::entry(&block.dataset.name)
-            .map_err(|error| matrix.error(index, "dataset.name", error.to_string()))?;
+        let entry = match datasets::entry(&block.dataset.name) {
+            Ok(entry) => entry,
+            Err(error) => {
+                let mistake = matrix.mistake(index, "dataset.name", error.to_string());
+                mistakes.borrow_mut().extend(mistake);
+                continue;
+            }
+        };
         let digest = digests.map_or("", |digests| digests[&block.dataset].as_str());
         let scope = Scope {
             matrix,
@@ -38,8 +46,14 @@ pub fn resolve(
             seeds,
             entry,
             digest,
+            mistakes: &mistakes,
         };
-        scope.add_to(&mut plan)?;
+        scope.add_to(&mut plan);
+    }
+    let mistakes = mistakes.into_inner();
+    // What tables show depends on all cells.
+    if !mistakes.is_empty() {
+        return Err(MatrixError::of(&matrix.source.file, mistakes));
     }
     plan.tables = table_specs(&plan, &matrix.tables).map_err(|(i, (field, message))| {
         let path = Path::default().key("tables").index(i).dotted(field);

@@ -1,12 +1,21 @@
 //! What every step of resolving a comparison needs: its block, the methods, and errors at a place of the matrix.
 
+use std::cell::RefCell;
+
 use attacks::{Configured, Family, ParseError, Registry, Setting};
 use defenses::Defense;
 use serde_json::{Map, Value};
 
-use crate::matrix::{Block, Checkpoint, Matrix, MatrixError, SelectionSplit, from_value};
+use crate::matrix::{Block, Checkpoint, Fault, Matrix, Mistake, SelectionSplit, from_value, remove, unknown_field};
 use crate::methods::Methods;
 use crate::suggest::nearest;
+
+/// What was resolved, or that a mistake was noted.
+pub(super) type Checked<T> = Result<T, Noted>;
+
+/// A mistake was noted; what depends on its field cannot be resolved, everything else can.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Noted;
 
 /// One comparison of a matrix, to be resolved.
 pub(super) struct Scope<'a> {
@@ -20,16 +29,20 @@ pub(super) struct Scope<'a> {
     pub(super) entry: &'static datasets::Entry,
     /// Digest of that data set's content.
     pub(super) digest: &'a str,
+    /// All mistakes of the matrix so far.
+    pub(super) mistakes: &'a RefCell<Vec<Mistake>>,
 }
 
 impl Scope<'_> {
-    /// An error about a field of the block.
-    pub(super) fn error(&self, field: &str, message: impl Into<String>) -> MatrixError {
-        self.matrix.error(self.index, field, message)
+    /// Notes a mistake in a field of the block.
+    pub(super) fn error(&self, field: &str, message: impl Into<String>) -> Noted {
+        let mistake = self.matrix.mistake(self.index, field, message);
+        self.mistakes.borrow_mut().extend(mistake);
+        Noted
     }
 
     /// Fails where the best checkpoint is wanted and there are no examples to choose it on.
-    pub(super) fn check_has_best(&self, field: &str, checkpoint: Checkpoint) -> Result<(), MatrixError> {
+    pub(super) fn check_has_best(&self, field: &str, checkpoint: Checkpoint) -> Checked<()> {
         let nothing = self.block.dataset.validation == 0 && self.block.selection.split == SelectionSplit::Validation;
         if checkpoint == Checkpoint::Best && nothing {
             return Err(self.error(
@@ -42,7 +55,7 @@ impl Scope<'_> {
     }
 
     /// What the defaults of methods depend on, for one network.
-    pub(super) fn setting(&self, network: &str, field: &str) -> Result<Setting, MatrixError> {
+    pub(super) fn setting(&self, network: &str, field: &str) -> Checked<Setting> {
         let entry = self.entry;
         let found = self
             .methods
@@ -67,7 +80,7 @@ impl Scope<'_> {
         field: &str,
         entry: &Map<String, Value>,
         setting: &Setting,
-    ) -> Result<Configured<dyn Defense>, MatrixError> {
+    ) -> Checked<Configured<dyn Defense>> {
         let mut entry = entry.clone();
         for key in DEFENSE_KEYS.iter().filter(|key| **key != "name") {
             entry.remove(*key);
@@ -81,9 +94,18 @@ impl Scope<'_> {
         field: &str,
         entry: &mut Map<String, Value>,
         key: &str,
-    ) -> Result<Option<T>, MatrixError> {
-        let parse = |value| from_value(value).map_err(|(_, message)| self.error(&format!("{field}.{key}"), message));
-        entry.remove(key).map(parse).transpose()
+    ) -> Checked<Option<T>> {
+        let Some(value) = entry.remove(key) else {
+            return Ok(None);
+        };
+        let at = |fault: &Fault| match (fault.field.as_str(), fault.field.starts_with('[')) {
+            ("", _) => format!("{field}.{key}"),
+            (inner, true) => format!("{field}.{key}{inner}"),
+            (inner, false) => format!("{field}.{key}.{inner}"),
+        };
+        from_value(value)
+            .map(Some)
+            .map_err(|fault| self.error(&at(&fault), fault.message))
     }
 
     /// A method with every field filled.
@@ -94,25 +116,38 @@ impl Scope<'_> {
         registry: &Registry<T>,
         setting: &Setting,
         harness_keys: &[&str],
-    ) -> Result<Configured<T>, MatrixError> {
+    ) -> Checked<Configured<T>> {
         let name: Option<String> = self.take(field, &mut entry, "name")?;
         let name = name.ok_or_else(|| self.error(field, "missing field `name`"))?;
-        registry
-            .parse(&name, Value::Object(entry), setting)
-            .map_err(|error| match error {
+        // Every field that is wrong is noted: without it, the next one is found.
+        let mut noted = None;
+        loop {
+            let error = match registry.parse(&name, Value::Object(entry.clone()), setting) {
+                Ok(method) => return noted.map_or(Ok(method), Err),
+                Err(error) => error,
+            };
+            let (inner, message) = match error {
                 ParseError::UnknownName { .. } => {
-                    let place = format!("{field}.name");
-                    self.error(&place, error.to_string())
+                    return Err(self.error(&format!("{field}.name"), error.to_string()));
                 }
-                ParseError::Field { field: inner, message } => {
-                    let place = if inner.is_empty() {
-                        field.to_string()
-                    } else {
-                        format!("{field}.{inner}")
-                    };
-                    self.error(&place, hint_harness_key(message, harness_keys))
-                }
-            })
+                ParseError::Field { field, message } => (field, message),
+            };
+            if noted.is_some() && message.starts_with("missing field") {
+                return Err(Noted);
+            }
+            let place = if inner.is_empty() {
+                field.to_string()
+            } else {
+                format!("{field}.{inner}")
+            };
+            noted = Some(self.error(&place, hint_harness_key(message, harness_keys)));
+            let mut left = Value::Object(std::mem::take(&mut entry));
+            let removed = remove(&mut left, inner.split('[').next().unwrap_or_default());
+            match left {
+                Value::Object(left) if removed => entry = left,
+                _ => return Err(Noted),
+            }
+        }
     }
 }
 
@@ -125,10 +160,7 @@ pub(super) const UNLABELED: &str = "unlabeled";
 
 /// Suggests a misspelt harness key where the method knows no such field.
 fn hint_harness_key(message: String, keys: &[&str]) -> String {
-    let unknown = message
-        .strip_prefix("unknown field `")
-        .and_then(|rest| rest.split('`').next());
-    match unknown.and_then(|word| nearest(word, keys.iter().copied())) {
+    match unknown_field(&message).and_then(|word| nearest(word, keys.iter().copied())) {
         Some(key) => format!("{message}; did you mean `{key}`?"),
         None => message,
     }

@@ -3,8 +3,7 @@
 use attacks::Setting;
 use serde_json::{Map, Value};
 
-use super::scope::Scope;
-use crate::matrix::MatrixError;
+use super::scope::{Checked, Scope};
 
 /// A defense's entry, and what its label ends in.
 type Valued = (Map<String, Value>, String);
@@ -12,12 +11,7 @@ type Valued = (Map<String, Value>, String);
 impl Scope<'_> {
     /// A defense at each value of a list that stands where it takes one number, as in `lambda: [1, 2]`, each with what
     /// its label ends in.
-    pub(super) fn swept(
-        &self,
-        field: &str,
-        entry: &Map<String, Value>,
-        setting: &Setting,
-    ) -> Result<Vec<Valued>, MatrixError> {
+    pub(super) fn swept(&self, field: &str, entry: &Map<String, Value>, setting: &Setting) -> Checked<Vec<Valued>> {
         let lists: Vec<(&String, &Vec<Value>)> = entry
             .iter()
             .filter_map(|(key, value)| Some((key, numbers(value)?)))

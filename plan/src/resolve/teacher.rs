@@ -4,9 +4,9 @@ use attacks::Setting;
 use defenses::Group;
 use serde_json::{Map, Value};
 
-use super::scope::{Scope, TEACHER, UNLABELED};
+use super::scope::{Checked, Scope, TEACHER, UNLABELED};
 use crate::cell::{Supervision, Teacher};
-use crate::matrix::{MatrixError, OtherNetwork, Unlabeled};
+use crate::matrix::{OtherNetwork, Unlabeled};
 use crate::plan::Plan;
 
 /// In a defense's entry, in place of a teacher: it has none.
@@ -16,7 +16,7 @@ const ALL_LABELED: &str = "every example has its label; set `labeled: 1000` or s
 
 impl Scope<'_> {
     /// Fails for a number of labels that leaves no example with one, or none without.
-    pub(super) fn check_labeled(&self) -> Result<(), MatrixError> {
+    pub(super) fn check_labeled(&self) -> Checked<()> {
         let dataset = &self.block.dataset;
         if self.block.unlabeled.is_some() && !dataset.has_unlabeled() {
             return Err(self.error(UNLABELED, ALL_LABELED));
@@ -45,7 +45,7 @@ impl Scope<'_> {
         field: &str,
         defense: &Map<String, Value>,
         setting: &Setting,
-    ) -> Result<Supervision, MatrixError> {
+    ) -> Checked<Supervision> {
         let mut own = defense.clone();
         let treats = self.defense(field, defense, setting)?.method.treats();
         let hidden = self.block.dataset.has_unlabeled();
@@ -85,13 +85,7 @@ impl Scope<'_> {
     }
 
     /// Adds a teacher's training to the plan.
-    fn teacher(
-        &self,
-        plan: &mut Plan,
-        place: &str,
-        other: &OtherNetwork,
-        setting: &Setting,
-    ) -> Result<Teacher, MatrixError> {
+    fn teacher(&self, plan: &mut Plan, place: &str, other: &OtherNetwork, setting: &Setting) -> Checked<Teacher> {
         let setting = match &other.network {
             Some(network) => self.setting(network, &format!("{place}.network"))?,
             None => setting.clone(),
@@ -121,7 +115,7 @@ impl Scope<'_> {
 
     /// Fails for a defense that needs a teacher and has none. `hidden`: some labels are hidden, and the defense does not
     /// say that it trains on the labeled examples alone.
-    fn check_alone(&self, field: &str, treats: Option<Group>, hidden: bool) -> Result<(), MatrixError> {
+    fn check_alone(&self, field: &str, treats: Option<Group>, hidden: bool) -> Checked<()> {
         if treats.is_some() {
             let message = "this defense treats some examples differently, and a teacher must say which: name a \
                            `teacher`, such as `teacher: { defense: standard }`";
@@ -146,7 +140,7 @@ impl Scope<'_> {
         Err(self.error(field, message))
     }
 
-    fn check_unlabeled(&self, field: &str, own: Option<Unlabeled>, declined: bool) -> Result<(), MatrixError> {
+    fn check_unlabeled(&self, field: &str, own: Option<Unlabeled>, declined: bool) -> Checked<()> {
         let place = format!("{field}.{UNLABELED}");
         if own.is_some() && !self.block.dataset.has_unlabeled() {
             return Err(self.error(&place, ALL_LABELED));
@@ -177,7 +171,7 @@ impl Scope<'_> {
     }
 
     /// Fails where no defense uses the comparison's teacher.
-    pub(super) fn check_teacher_used(&self, used: bool) -> Result<(), MatrixError> {
+    pub(super) fn check_teacher_used(&self, used: bool) -> Checked<()> {
         match &self.block.teacher {
             Some(_) if !used => Err(self.error(
                 TEACHER,

@@ -4,11 +4,11 @@ use attacks::Setting;
 use serde_json::{Map, Value, json};
 
 use super::recipe::{marks, resolve_recipe};
-use super::scope::{METHOD_KEYS, Scope, UNLABELED};
+use super::scope::{Checked, METHOD_KEYS, Noted, Scope, UNLABELED};
 use crate::cell::{SelectionRule, Supervision, Training};
 use crate::key::{CheckpointKey, DataKey, NetworkKey, SelectionKey, TrainingKey};
 use crate::label::{defense_label, slug};
-use crate::matrix::{MatrixError, SelectionSplit};
+use crate::matrix::SelectionSplit;
 
 impl Scope<'_> {
     /// A training cell of this defense. `value` is what a sweep adds to its label.
@@ -19,7 +19,7 @@ impl Scope<'_> {
         setting: &Setting,
         seed: u64,
         supervision: &Supervision,
-    ) -> Result<Training, MatrixError> {
+    ) -> Checked<Training> {
         let mut entry = entry.clone();
         let label = self.take::<String>(field, &mut entry, "label")?;
         let own_recipe = entry.remove("recipe");
@@ -30,13 +30,21 @@ impl Scope<'_> {
             self.block.recipe.as_ref(),
             own_recipe.as_ref(),
         )
-        .map_err(|problem| {
-            let place = if problem.in_own {
-                format!("{field}.recipe")
-            } else {
-                "recipe".to_string()
-            };
-            self.error(&format!("{place}.{}", problem.field), problem.message)
+        .map_err(|problems| {
+            for problem in problems {
+                let place = if problem.in_own {
+                    format!("{field}.recipe")
+                } else {
+                    "recipe".to_string()
+                };
+                let place = if problem.field.is_empty() {
+                    place
+                } else {
+                    format!("{place}.{}", problem.field)
+                };
+                self.error(&place, problem.message);
+            }
+            Noted
         })?;
         // As the field writes it: TRADES-AWP.
         let usual = || {
@@ -107,7 +115,7 @@ impl Scope<'_> {
         })
     }
 
-    fn selection(&self, setting: &Setting) -> Result<SelectionRule, MatrixError> {
+    fn selection(&self, setting: &Setting) -> Checked<SelectionRule> {
         let selection = &self.block.selection;
         let attack = match &selection.attack {
             Some(entry) => self.method(
@@ -143,7 +151,7 @@ impl Scope<'_> {
         field: &str,
         supervision: &Supervision,
         batch: usize,
-    ) -> Result<(), MatrixError> {
+    ) -> Checked<()> {
         let share = supervision.unlabeled.and_then(|unlabeled| unlabeled.share);
         let Some(share) = share.filter(|share| batch as f64 * share < 1.0) else {
             return Ok(());

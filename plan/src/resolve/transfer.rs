@@ -2,9 +2,9 @@
 
 use attacks::Setting;
 
-use super::scope::Scope;
+use super::scope::{Checked, Scope};
 use crate::cell::TransferSource;
-use crate::matrix::{Checkpoint, MatrixError, Sources, Transfer};
+use crate::matrix::{Checkpoint, Sources, Transfer};
 use crate::plan::Plan;
 
 impl Scope<'_> {
@@ -16,7 +16,7 @@ impl Scope<'_> {
         targets: &[usize],
         target: usize,
         setting: &Setting,
-    ) -> Result<Vec<(Checkpoint, TransferSource)>, MatrixError> {
+    ) -> Checked<Vec<(Checkpoint, TransferSource)>> {
         let named = |plan: &Plan, training: usize, checkpoint| {
             let source = &plan.trainings[training];
             TransferSource {

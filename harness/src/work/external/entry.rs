@@ -14,7 +14,7 @@ use plan::yaml;
 pub(crate) fn threat(text: &str) -> Result<Threat> {
     let mistake = |why: String| Stop::usage(format!("--threat {text}: {why}; write it as `linf:8/255` or `l2:0.5`"));
     let (norm, epsilon) = text.split_once(':').ok_or_else(|| mistake("no `:`".into()))?;
-    let norm: Norm = from_value(json!(norm)).map_err(|(_, message)| mistake(message))?;
+    let norm: Norm = from_value(json!(norm)).map_err(|fault| mistake(fault.message))?;
     let epsilon: Pixels = epsilon
         .parse()
         .map_err(|error: attacks::InvalidPixels| mistake(error.to_string()))?;
