@@ -87,7 +87,7 @@ fn tables_look_as_they_are_asked_to_and_figures_lie_beside_them() {
     ];
     let (out, _) = place.expect(0, &[&["tables", "runs/small"], &plain[..]].concat());
     assert!(!out.contains('[') && !out.contains("**") && !out.contains('†'), "{out}");
-    assert!(out.contains("\\* differs from Standard"), "{out}");
+    assert!(out.contains("\\* significantly different from Standard"), "{out}");
     place.expect(0, &["check", "runs/small"]);
     let (csv, _) = place.expect(0, &["tables", "runs/small", "--format", "csv"]);
     assert!(

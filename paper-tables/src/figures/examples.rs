@@ -93,8 +93,7 @@ impl ExampleImages {
         );
         [
             left,
-            "below: the class that the network predicts; framed: fooled by the attack; dotted: already wrong before it"
-                .to_string(),
+            "below: the predicted class; framed: fooled by the attack; dotted: already wrong before".to_string(),
         ]
     }
 }

@@ -15,17 +15,17 @@ use crate::row::{Outcome, Row, Timing};
 use crate::seal;
 use crate::table::Table;
 
-/// The rows in a file that [`write_cell`] or [`combine`] wrote.
+/// The rows in a file that [`write_cell`](crate::write_cell) or [`combine`](crate::combine) wrote.
 pub fn read_rows(file: &Path) -> Result<Vec<Row>> {
     parse_rows(bytes_of(file)?).map_err(|reason| damaged(file, reason))
 }
 
-/// The times in a file that [`write_cell`] or [`combine`] wrote.
+/// The times in a file that [`write_cell`](crate::write_cell) or [`combine`](crate::combine) wrote.
 pub fn read_timings(file: &Path) -> Result<Vec<Timing>> {
     parse(bytes_of(file)?).map_err(|reason| damaged(file, reason))
 }
 
-/// The outcomes in a file that [`write_cell`] or [`combine`] wrote.
+/// The outcomes in a file that [`write_cell`](crate::write_cell) or [`combine`](crate::combine) wrote.
 pub fn read_outcomes(file: &Path) -> Result<Vec<Outcome>> {
     Outcome::from_frame(&read_frame(file)?).map_err(|error| damaged(file, error))
 }
@@ -104,7 +104,7 @@ fn parse_frame(bytes: Vec<u8>) -> Result<DataFrame, String> {
     Ok(frame)
 }
 
-/// The rows in the bytes of a file that [`write_cell`] or [`combine`] wrote, or what is wrong with them.
+/// The rows in the bytes of a file that [`write_cell`](crate::write_cell) or [`combine`](crate::combine) wrote, or what is wrong with them.
 pub fn parse_rows(bytes: Vec<u8>) -> Result<Vec<Row>, String> {
     parse(bytes)
 }
