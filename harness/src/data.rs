@@ -2,7 +2,9 @@
 
 mod extra;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use attacks::Batch;
@@ -14,6 +16,14 @@ use plan::matrix::{DatasetEntry, Limit, SelectionSplit, Unlabeled};
 use random::{Purpose, Stream};
 
 use crate::exit::Stop;
+
+/// Data sets by how the matrix cuts them.
+pub(crate) type AllData = BTreeMap<String, Arc<Data>>;
+
+/// The key of a data set's cut among [`AllData`].
+pub(crate) fn data_key(entry: &DatasetEntry) -> String {
+    serde_json::to_string(entry).expect("plain data")
+}
 
 /// Index of the draw of labeled examples among those of [`Purpose::Subset`], after the limits of both splits.
 const LABELED: u64 = 2;

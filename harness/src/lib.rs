@@ -9,11 +9,9 @@ mod publish;
 mod schedule;
 mod work;
 
-mod cost;
 mod data;
 mod evaluation;
 mod lessons;
-mod run;
 mod training;
 
 mod table_specs;

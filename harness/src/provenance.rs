@@ -6,7 +6,7 @@ use plan::Plan;
 use plan::matrix::Matrix;
 use runs::manifest::{self, DatasetFacts, MatrixFacts, PlanFacts, Program};
 
-use crate::run::{AllData, data_key};
+use crate::data::{AllData, data_key};
 
 /// This program.
 pub(crate) fn program() -> Program {

@@ -126,7 +126,10 @@ fn twice_the_same_is_refused() {
         &SMALL.replace("  - fgsm\n", "  - fgsm\n  - { name: fgsm, start: uniform }\n"),
         &["FGSM", "label"],
     );
-    mistake(&format!("{SMALL}name: again\n"), &["m.yaml:16:1", "`name` is here a second time"]);
+    mistake(
+        &format!("{SMALL}name: again\n"),
+        &["m.yaml:16:1", "`name` is here a second time"],
+    );
     mistake(
         &SMALL.replace("  - natural\n", "  - natural\n  - { name: natural, label: Again }\n"),
         &["m.yaml:8:", "`defenses[1]`", "the same defense as `defenses[0]`"],

@@ -104,6 +104,17 @@ pub fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>> {
     Ok(Some(value))
 }
 
+/// Removes the temporary files that killed processes left in a folder.
+///
+/// # Errors
+/// The folder cannot be read, or a file cannot be removed.
+pub fn remove_temporary(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    results::atomic::clean(folder).with_context(|| format!("cannot clean up {}", folder.display()))
+}
+
 /// Whether a name out of a file is that of something in a folder: it leads neither up nor anywhere else.
 pub fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use comfy_table::{Table, presets};
+use plan::Methods;
+use runs::cell_folder::FileMark;
+use runs::manifest::{self, Manifest};
 use serde_json::{Value, json};
 
 use super::rules::RULES;
 use super::run::{AuditedRun, Findings};
 use crate::exit::Stop;
-use plan::Methods;
-use runs::cell_folder::FileMark;
-use runs::manifest::{self, Manifest};
 
 /// Raised whenever a rule is added or demands something else.
 const RULES_VERSION: u32 = 2;

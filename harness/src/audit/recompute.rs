@@ -7,12 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use comfy_table::{Table, presets};
-
-use super::run::request;
-use crate::exit::Stop;
-use crate::progress::{self, Progress};
-use crate::run::{Compute, Options, run};
-use crate::schedule::select;
 use plan::Cell;
 use plan::{Methods, Plan};
 use runs::RunFolder;
@@ -20,6 +14,12 @@ use runs::cell_folder::{self, State};
 use runs::files;
 use runs::leases::{self, ProcessInfo};
 use runs::manifest::{self, Manifest};
+
+use super::run::request;
+use crate::exit::Stop;
+use crate::progress::{self, Progress};
+use crate::schedule::select;
+use crate::schedule::{Compute, Options, run};
 
 /// Which cells to compute again, and how.
 pub(crate) struct RecomputeRequest<'a> {

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use results::{Outcome, Row};
-
-use crate::run::data_key;
-use crate::schedule::MatrixRequest;
 use plan::Cell;
 use plan::{Digests, Evaluation, Methods, Plan};
+use results::{Outcome, Row};
 use runs::cell_folder;
 use runs::manifest::{self, Manifest};
+
+use crate::data::data_key;
+use crate::schedule::MatrixRequest;
 
 /// A run with its manifest.
 pub(super) struct AuditedRun {

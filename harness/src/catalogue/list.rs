@@ -5,10 +5,10 @@ use std::io::Write;
 use anyhow::Result;
 use attacks::Registry;
 use comfy_table::{ContentArrangement, Table, presets};
+use plan::Methods;
 use serde_json::{Value, json};
 
 use super::text::example;
-use plan::Methods;
 
 /// Everything of one kind, and the columns that a table of it has.
 pub(crate) struct List {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use attacks::{Attack, Entry, Registry, Setting};
 use defenses::{Defense, Recipe};
+use plan::written_recipe;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -10,7 +11,6 @@ use super::field::{Field, add_fields};
 use super::place::{PLACES, Place, by_place};
 use super::text::example;
 use crate::exit::Stop;
-use plan::written_recipe;
 
 /// What is known of one method of a registry.
 pub(crate) struct Method {

@@ -3,13 +3,13 @@
 use std::io::Write;
 
 use anyhow::Result;
+use plan::written_recipe;
 use serde_json::{Value, json};
 
 use super::field::Field;
 use super::method::Method;
 use super::place::{LEGEND, Place, grouped};
 use super::text::plain;
-use plan::written_recipe;
 
 const WIDTH: usize = 100;
 

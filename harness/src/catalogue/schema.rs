@@ -1,12 +1,11 @@
 //! The JSON Schema of matrices.
 
 use attacks::Registry;
+use plan::Methods;
+use plan::matrix::{Block, TableEntry, TableName};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
-
-use plan::Methods;
-use plan::matrix::{Block, TableEntry, TableName};
 
 /// The schema of a whole matrix: a block's keys may stand at the top or in `blocks`.
 pub(crate) fn schema(methods: &Methods) -> Value {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use clap_complete::Shell;
 use kernels::device::Precision;
-
 use paper_tables::{Form, SpreadStyle};
 use runs::leases::STALE_AFTER;
 

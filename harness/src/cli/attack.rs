@@ -1,6 +1,7 @@
 use std::io::Write;
 
 use anyhow::Result;
+use plan::Methods;
 
 use super::args::AttackArgs;
 use crate::data::Data;
@@ -9,7 +10,6 @@ use crate::failure::Failure;
 use crate::progress::{self, Progress};
 use crate::work::external::{self, AttackRequest};
 use crate::{audit, device, publish};
-use plan::Methods;
 
 /// Attacks a network from a file. Mistakes are found before anything is computed, and nothing is written before that.
 pub(super) fn main(args: &AttackArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {

@@ -1,11 +1,11 @@
 use std::io::Write;
 
 use anyhow::Result;
+use plan::Methods;
 
 use super::args::CheckArgs;
 use crate::audit::Audit;
 use crate::exit::Exit;
-use plan::Methods;
 
 /// Checks that a run is complete, unmodified and consistent.
 pub(super) fn main(args: &CheckArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {

@@ -1,11 +1,11 @@
 use std::io::Write;
 
 use anyhow::Result;
+use plan::Methods;
 
 use super::args::{Listing, LsArgs};
 use crate::catalogue::{self, List};
 use crate::exit::Exit;
-use plan::Methods;
 
 /// Lists what a matrix can name, or describes one of them in full.
 pub(super) fn main(args: &LsArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {

@@ -29,11 +29,12 @@ mod output;
 use std::io::Write;
 use std::process::ExitCode;
 
+use ::plan::Methods;
+use ::plan::matrix::MatrixError;
+
 use self::output::Output;
 use self::parse::{Cli, Command};
 use crate::exit::{Exit, Stop};
-use ::plan::Methods;
-use ::plan::matrix::MatrixError;
 
 /// Runs the command of this process's arguments. Results go to stdout, everything else to stderr.
 pub(crate) fn main(methods: &Methods) -> ExitCode {

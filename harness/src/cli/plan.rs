@@ -1,11 +1,11 @@
 use std::io::Write;
 
 use anyhow::Result;
+use plan::Methods;
 
 use super::args::PlanArgs;
 use crate::exit::Exit;
 use crate::schedule::{Forecast, select};
-use plan::Methods;
 
 /// Lists cells, the state of each, and what is left to compute.
 pub(super) fn main(args: &PlanArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {

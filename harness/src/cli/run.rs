@@ -1,19 +1,19 @@
 use std::io::Write;
 
 use anyhow::{Context, Result};
-
-use super::args::RunArgs;
-use crate::exit::Exit;
-use crate::progress::{self, Progress};
-use crate::publish::gather;
-use crate::run::{Compute, Options, run};
-use crate::schedule::{default_jobs, exit_of, named_cells, print_report, select};
-use crate::{evaluation, provenance};
 use plan::Methods;
 use plan::tables::RunTables;
 use runs::RunFolder;
 use runs::leases::ProcessInfo;
 use runs::manifest::{self, Ending, Machine, Origin, Recorder, Settings};
+
+use super::args::RunArgs;
+use crate::exit::Exit;
+use crate::progress::{self, Progress};
+use crate::publish::gather;
+use crate::schedule::{Compute, Options, run};
+use crate::schedule::{default_jobs, exit_of, named_cells, print_report, select};
+use crate::{evaluation, provenance};
 
 /// Computes what is missing, then stores and typesets everything that is finished.
 pub(super) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {

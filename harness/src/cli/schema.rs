@@ -1,10 +1,10 @@
 use std::io::Write;
 
 use anyhow::Result;
+use plan::Methods;
 
 use crate::catalogue;
 use crate::exit::Exit;
-use plan::Methods;
 
 /// Prints the JSON Schema of matrices.
 pub(super) fn main(methods: &Methods, out: &mut dyn Write) -> Result<Exit> {

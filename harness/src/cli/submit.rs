@@ -1,11 +1,11 @@
 use std::io::Write;
 
 use anyhow::Result;
+use plan::Methods;
 
 use super::args::SubmitArgs;
 use crate::exit::{Exit, Stop};
 use crate::schedule::slurm::{self, SubmitRequest};
-use plan::Methods;
 
 /// Submits what is neither finished nor queued.
 pub(super) fn main(args: &SubmitArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {

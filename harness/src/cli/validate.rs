@@ -1,10 +1,10 @@
 use std::io::Write;
 
 use anyhow::Result;
+use plan::Methods;
 
 use super::args::MatrixArgs;
 use crate::exit::Exit;
-use plan::Methods;
 
 /// Checks everything that can be checked without reading data.
 pub(super) fn main(args: &MatrixArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {

@@ -1,11 +1,11 @@
 use std::io::Write;
 
 use anyhow::Result;
+use plan::Methods;
 
 use super::args::VerifyArgs;
 use crate::audit::{RecomputeRequest, recompute};
 use crate::exit::Exit;
-use plan::Methods;
 
 /// Computes cells again and compares them with the run's.
 pub(super) fn main(args: &VerifyArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {

@@ -1,11 +1,11 @@
 use std::io::Write;
 
 use anyhow::Result;
+use plan::Methods;
 
 use super::args::VerifyExamplesArgs;
 use crate::audit::{ExamplesRequest, verify_examples};
 use crate::exit::Exit;
-use plan::Methods;
 
 /// Evaluates saved adversarial images again, and checks every rule they must keep.
 pub(super) fn main(args: &VerifyExamplesArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {

@@ -6,12 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use attacks::Setting;
 use comfy_table::{CellAlignment, Table, presets};
+use plan::{CELLS, CellName};
 use results::{PerExample, Row};
+use runs::files;
 
 use crate::exit::Stop;
 use crate::work::external::{AttackRequest, Done};
-use plan::{CELLS, CellName};
-use runs::files;
 
 /// Prints accuracies with their 95 % Wilson intervals, the cost of each attack, and flags.
 pub(crate) fn print(

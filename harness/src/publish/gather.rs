@@ -4,13 +4,6 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-
-use super::run::Changes;
-use super::tables::write;
-use crate::progress::Progress;
-use crate::run::tidy_temporary;
-use crate::table_specs;
-
 use plan::Cell;
 use plan::Plan;
 use plan::matrix::Matrix;
@@ -20,10 +13,15 @@ use runs::files;
 use runs::leases::{self, Lease};
 use runs::manifest;
 
+use super::run::Changes;
+use super::tables::write;
+use crate::progress::Progress;
+use crate::table_specs;
+
 /// Removes the temporary files of killed processes from a run's folder.
 pub(crate) fn tidy_folders(root: &Path) -> Result<()> {
     for folder in ["", table_specs::FOLDER, manifest::INVOCATIONS] {
-        tidy_temporary(&root.join(folder))?;
+        files::remove_temporary(&root.join(folder))?;
     }
     Ok(())
 }

@@ -6,16 +6,16 @@ use std::path::Path;
 use anyhow::Result;
 use attacks::Cost;
 use comfy_table::{CellAlignment, Table, presets};
-use rayon::prelude::*;
-use serde_json::{Value, json};
-
-use crate::cost::{Clock, Counter};
-use crate::run::{AllData, data_key};
-use crate::units::{duration, thousands};
 use plan::Cell;
 use plan::Plan;
+use rayon::prelude::*;
 use runs::cell_folder::{self, State};
 use runs::leases;
+use serde_json::{Value, json};
+
+use crate::data::{AllData, data_key};
+use crate::units::{duration, thousands};
+use crate::work::cost::{Clock, Counter};
 
 /// A cell, its state on disk, and its cost.
 struct Line {

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use anyhow::Result;
 use candle_core::Device;
+use plan::Cell;
+use plan::Plan;
 use random::Stream;
 
 use crate::exit::Stop;
-use plan::Cell;
-use plan::Plan;
 
 /// The cells that a line of a file names by their keys, separated by blanks.
 pub(crate) fn named_cells(plan: &Plan, file: &Path, line: usize) -> Result<Vec<Cell>> {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
-
-use crate::data::Data;
-use crate::exit::{Exit, Stop};
-use crate::run::{AllData, data_key};
 use plan::matrix::Matrix;
 use plan::{Digests, Methods, Plan};
+
+use crate::data::Data;
+use crate::data::{AllData, data_key};
+use crate::exit::{Exit, Stop};
 
 /// A matrix and what the command line changes in it.
 #[derive(Debug, Clone)]

@@ -5,16 +5,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use serde_json::json;
-
-use crate::exit::Stop;
-use crate::table_specs;
-use crate::units::duration;
 use plan::CellName;
 use plan::matrix::Matrix;
 use runs::cell_folder::{self, Claimed};
 use runs::host;
 use runs::leases::{self, Holder};
+use serde_json::json;
+
+use crate::exit::Stop;
+use crate::table_specs;
+use crate::units::duration;
 
 /// A folder is a run's own; a file is a matrix, whose run is where `run` puts it.
 pub(crate) fn run_folder(run: &Path, out: &Path) -> Result<PathBuf> {

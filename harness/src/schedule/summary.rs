@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::options::Report;
 use crate::exit::Exit;
-use crate::run::Report;
 
 /// The exit code of a run.
 pub(crate) fn exit_of(report: &Report) -> Exit {

@@ -1,5 +1,6 @@
 //! Computes one cell.
 
+pub(crate) mod cost;
 pub(crate) mod external;
 pub(crate) mod recount;
 pub(crate) mod row;

@@ -1,9 +1,8 @@
 //! Builds rows: everything that a row says of an evaluation before anything is measured.
 
 use attacks::{Attack, Configured, Pixels, Threat};
-use results::{Kind, Row};
-
 use plan::{Evaluation, Plan};
+use results::{Kind, Row};
 
 /// The network under evaluation, and the data.
 pub(crate) struct RowTarget<'a> {

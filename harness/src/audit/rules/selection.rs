@@ -1,13 +1,13 @@
 //! Selection: are the checkpoints those that their rule chooses?
 
 use anyhow::Result;
+use plan::Cell;
+use plan::matrix::SelectionSplit;
+use runs::cell_folder::{self, State};
 
 use crate::audit::run::{AuditedRun, Findings};
 use crate::training;
 use crate::work::row::planned_row;
-use plan::Cell;
-use plan::matrix::SelectionSplit;
-use runs::cell_folder::{self, State};
 
 /// Checks checkpoints, rows' selection and rows' epochs. A choice on test images is allowed and noted.
 pub(super) fn selection(run: &AuditedRun, findings: &mut Findings) -> Result<()> {

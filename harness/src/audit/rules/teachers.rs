@@ -1,12 +1,12 @@
 //! Teachers: are their predictions on record?
 
 use anyhow::Result;
+use plan::Cell;
+use runs::cell_folder::{self, State};
 
 use crate::audit::run::{AuditedRun, Findings};
 use crate::lessons;
 use crate::training;
-use plan::Cell;
-use runs::cell_folder::{self, State};
 
 pub(super) fn teachers(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     let plan = run.plan()?;

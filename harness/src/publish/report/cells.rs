@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use paper_tables::{CellLine, Planned, Value};
+use plan::CellName;
 use results::{Row, Status, Timing};
 
 use super::warnings::Warnings;
 use crate::publish::run::FinishedRun;
-use plan::CellName;
 
 /// The columns.
 pub(super) const HEADS: [&str; 15] = [

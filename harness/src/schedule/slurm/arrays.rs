@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-use super::book::Book;
-use super::job::{Job, Kind};
 use plan::Cell;
 use plan::Plan;
 use runs::cell_folder::{self, State};
+
+use super::book::Book;
+use super::job::{Job, Kind};
 
 /// What of a plan is to be submitted.
 pub(super) struct Left {

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
+use plan::Plan;
 
 use super::job::Kind;
 use super::request::SubmitRequest;
 use crate::exit::Stop;
-use plan::Plan;
 
 /// What the user asks of `sbatch`.
 pub(super) struct Resources {

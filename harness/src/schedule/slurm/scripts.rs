@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use plan::Plan;
+use runs::files;
 
 use super::job::Kind;
 use super::request::SubmitRequest;
 use super::resources::Resources;
 use super::shell::{absolute, quoted};
-use plan::Plan;
-use runs::files;
 
 /// Writes what `sbatch` is given.
 pub(super) struct Scripts<'a> {

@@ -4,6 +4,12 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
+use plan::Cell;
+use plan::tables::RunTables;
+use plan::{Methods, Plan};
+use runs::RunFolder;
+use runs::files;
+use runs::leases::ProcessInfo;
 
 use super::arrays::{Array, Left, arrays, left};
 use super::book::{Book, SLURM};
@@ -15,12 +21,6 @@ use super::scripts::Scripts;
 use super::shell::{absolute, quoted};
 use crate::schedule::request::select;
 use crate::table_specs;
-use plan::Cell;
-use plan::tables::RunTables;
-use plan::{Methods, Plan};
-use runs::RunFolder;
-use runs::files;
-use runs::leases::ProcessInfo;
 
 /// Submits what is neither finished nor queued.
 pub(crate) fn submit(request: &SubmitRequest, methods: &Methods, out: &mut dyn Write) -> Result<()> {

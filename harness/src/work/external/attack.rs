@@ -4,8 +4,11 @@ use anyhow::Result;
 use attacks::Setting;
 use candle_core::{Device, Tensor};
 use models::Classifier;
+use plan::Methods;
+use plan::key_of;
 use random::{Purpose, Stream};
 use results::{Kind, Row, Timing, TimingKind};
+use runs::examples::{About, Examples};
 use serde_json::json;
 
 use super::entry::{NamedAttack, named_attack};
@@ -17,9 +20,6 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::work::row::{RowAttack, RowTarget, row};
 use crate::work::stopwatch::Stopwatch;
-use plan::Methods;
-use plan::key_of;
-use runs::examples::{About, Examples};
 
 /// Raised whenever the same command starts to give other numbers.
 const VERSION: u32 = 2;

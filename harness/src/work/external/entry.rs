@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use attacks::{Attack, Configured, Family, Norm, Pixels, Registry, Setting, Threat};
-use serde_json::{Map, Value, json};
-
-use crate::exit::Stop;
 use plan::attack_label;
 use plan::matrix::from_value;
 use plan::with_suggestion;
 use plan::yaml;
+use serde_json::{Map, Value, json};
+
+use crate::exit::Stop;
 
 /// A threat model as the command line writes it: `linf:8/255`.
 pub(crate) fn threat(text: &str) -> Result<Threat> {

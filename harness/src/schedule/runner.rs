@@ -16,9 +16,10 @@ use runs::examples::{self, About, Examples};
 use runs::leases::{Attempt, Holder, Lease, Process, Published};
 use runs::{files, host};
 
+use super::attempt::{Ended, Others};
 use super::fsync_thread::FsyncThread;
-use super::{AllData, Ended, Options, Others, data_key, tidy_temporary};
-use crate::data::{Data, plain_batch};
+use super::options::Options;
+use crate::data::{AllData, Data, data_key, plain_batch};
 use crate::evaluation::{Judged, Saves, Scrutiny, Task, judge, query_budget, untouched};
 use crate::failure::Failure;
 use crate::lessons::{self, Lessons, Said};
@@ -131,7 +132,7 @@ impl Runner<'_> {
             State::New | State::Begun => {}
         }
         files::make_folder(work)?;
-        tidy_temporary(work)?;
+        files::remove_temporary(work)?;
         Ok(Prepared::Begin)
     }
 
