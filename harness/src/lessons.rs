@@ -18,9 +18,9 @@ use runs::files;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Data, plain_batch};
-use crate::evaluation::{self, predictions};
 use crate::failure::Failure;
 use crate::progress::Bar;
+use crate::work::evaluation::{self, predictions};
 
 /// What the teacher said, in the folder of the training that asked it.
 pub(crate) const TEACHER: &str = "teacher.json";

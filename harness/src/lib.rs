@@ -10,7 +10,6 @@ mod schedule;
 mod work;
 
 mod data;
-mod evaluation;
 mod lessons;
 mod training;
 

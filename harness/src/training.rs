@@ -24,10 +24,10 @@ use serde::{Deserialize, Serialize};
 use self::best::BestFiles;
 use self::learner::{Learner, prefixed};
 use crate::data::{Data, Resident};
-use crate::evaluation::{Saves, Scrutiny, Task, judge};
 use crate::failure::Failure;
 use crate::lessons::Lessons;
 use crate::progress::Bar;
+use crate::work::evaluation::{Saves, Scrutiny, Task, evaluate};
 
 /// The file of a checkpoint.
 pub(crate) fn checkpoint_file(checkpoint: Checkpoint) -> String {
@@ -256,13 +256,13 @@ pub(crate) fn train(
                 }
                 let selecting = folder.join(SELECTING);
                 // Resumed from an earlier save, the network of this epoch may be another one.
-                let network = checkpoint::digest(&learner.judged().state()?, &at.epoch)?;
+                let network = checkpoint::digest(&learner.evaluated().state()?, &at.epoch)?;
                 let saves = Saves {
                     file: &selecting,
                     key: &format!("{} at {network}", cell.key),
                     every: every / 2,
                 };
-                let selected = select(cell, data, learner.judged(), &root, at.epoch, saves, device, bar);
+                let selected = select(cell, data, learner.evaluated(), &root, at.epoch, saves, device, bar);
                 if matches!(selected, Err(Failure::Interrupted)) {
                     save()?;
                 }
@@ -285,12 +285,12 @@ pub(crate) fn train(
                 .as_ref()
                 .is_none_or(|best| selected.robust > best.selected.robust)
         {
-            let best = network_file(cell, learner.judged(), at.epoch, Some(selected))?;
+            let best = network_file(cell, learner.evaluated(), at.epoch, Some(selected))?;
             let blake3 = best_files.keep(&best)?;
             at.best = Some(Best { selected, blake3 });
         }
         if last {
-            let file = network_file(cell, learner.judged(), at.epoch, selected)?;
+            let file = network_file(cell, learner.evaluated(), at.epoch, selected)?;
             files::write_part(&folder.join(checkpoint_file(Checkpoint::Last)), &file)?;
         }
     }
@@ -452,7 +452,7 @@ fn select(
     let random = root.of(Purpose::Selection).at(epoch);
     let threat = &cell.setting.threat;
     let attack = cell.selection.attack.method.as_ref();
-    let judged = judge(&Task {
+    let evaluated = evaluate(&Task {
         source: None,
         target: network,
         attack,
@@ -467,8 +467,8 @@ fn select(
         keep_images: 0,
     })?;
     Ok(Some(Selected {
-        natural: judged.clean_accuracy(),
-        robust: judged.accuracy(),
+        natural: evaluated.clean_accuracy(),
+        robust: evaluated.accuracy(),
     }))
 }
 

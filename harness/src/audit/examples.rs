@@ -10,9 +10,9 @@ use models::Networks;
 use runs::examples::Examples;
 
 use crate::data::{Data, plain_batch};
-use crate::evaluation::SLACK;
 use crate::exit::{Exit, Stop};
 use crate::failure::Failure;
+use crate::work::evaluation::SLACK;
 use crate::work::external::{self, External, NetworkFile};
 use crate::work::recount::recount;
 

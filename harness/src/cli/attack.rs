@@ -57,7 +57,7 @@ pub(super) fn main(args: &AttackArgs, methods: &Methods, out: &mut dyn Write) ->
     if let Some(file) = &args.save_examples {
         let last = done.last().expect("the attack that was asked for");
         request.examples(last)?.write(file)?;
-        audit::check_saved(file, &network, last.judged.correct())?;
+        audit::check_saved(file, &network, last.evaluated.correct())?;
         writeln!(out, "examples: {} of {}", file.display(), last.attack.label)?;
     }
     Ok(Exit::Success)

@@ -7,10 +7,11 @@ use anyhow::Result;
 use candle_core::Device;
 
 use super::args::{AttackArgs, DeviceArgs, MatrixArgs, NetworkArgs, RunArgs};
+use crate::device;
 use crate::exit::Stop;
 use crate::schedule::MatrixRequest;
+use crate::work::evaluation;
 use crate::work::external::NetworkFile;
-use crate::{device, evaluation};
 
 impl MatrixArgs {
     pub(super) fn request(&self) -> MatrixRequest {

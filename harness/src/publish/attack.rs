@@ -84,8 +84,8 @@ fn table(setting: &Setting, done: &[Done]) -> Result<Table> {
         "forward / image",
         "backward / image",
     ]);
-    for Done { attack, judged, .. } in done {
-        let (n, correct) = (judged.outcomes.len() as u64, judged.correct());
+    for Done { attack, evaluated, .. } in done {
+        let (n, correct) = (evaluated.outcomes.len() as u64, evaluated.correct());
         let interval = results::wilson(correct, n).context("an evaluation of no images")?;
         let label = if attack.threat == setting.threat {
             attack.label.clone()
@@ -95,10 +95,10 @@ fn table(setting: &Setting, done: &[Done]) -> Result<Table> {
         table.add_row([
             label,
             format!("{correct} of {n}"),
-            format!("{:.2}", 100.0 * judged.accuracy()),
+            format!("{:.2}", 100.0 * evaluated.accuracy()),
             format!("{:.2} to {:.2}", 100.0 * interval.low, 100.0 * interval.high),
-            format!("{:.1}", judged.cost.forwards as f64 / n as f64),
-            format!("{:.1}", judged.cost.backwards as f64 / n as f64),
+            format!("{:.1}", evaluated.cost.forwards as f64 / n as f64),
+            format!("{:.1}", evaluated.cost.backwards as f64 / n as f64),
         ]);
     }
     for column in table.column_iter_mut().skip(1) {
@@ -122,7 +122,7 @@ pub(crate) fn store(folder: &Path, dataset: &str, rows: &[Row], done: &[Done]) -
         results::write_cell(
             &cell,
             std::slice::from_ref(row),
-            &done.judged.stored(&done.key),
+            &done.evaluated.stored(&done.key),
             std::slice::from_ref(&done.timing),
         )?;
     }

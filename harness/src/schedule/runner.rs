@@ -20,12 +20,12 @@ use super::attempt::{Ended, Others};
 use super::fsync_thread::FsyncThread;
 use super::options::Options;
 use crate::data::{AllData, Data, data_key, plain_batch};
-use crate::evaluation::{Judged, Saves, Scrutiny, Task, judge, query_budget, untouched};
 use crate::failure::Failure;
 use crate::lessons::{self, Lessons, Said};
 use crate::panics;
 use crate::progress::{Bar, Progress};
 use crate::training::{About as Trained, RESUME, batch_that_fits, checkpoint_file, clean_up, load_network, train};
+use crate::work::evaluation::{Evaluated, Saves, Scrutiny, Task, evaluate, query_budget, untouched};
 
 /// How a leased cell was found.
 enum Prepared {
@@ -273,18 +273,18 @@ impl Runner<'_> {
             },
         };
         let networks: Vec<&Network> = [&target].into_iter().chain(&source).collect();
-        let judged = untouched(&networks, || judge(&task))?;
+        let evaluated = untouched(&networks, || evaluate(&task))?;
         let row = Row {
             epoch: Some(about.epoch),
             ..self.row(cell, data)
         };
-        let row = judged.complete(row, query_budget(task.attack, target.classes()));
-        let outcomes = judged.stored(&cell.key);
+        let row = evaluated.complete(row, query_budget(task.attack, target.classes()));
+        let outcomes = evaluated.stored(&cell.key);
         let timing = self.timing(&cell.key, TimingKind::Evaluate, started, clock, outcomes.len() as u64);
         results::write_cell(folder, &[row], &outcomes, &[timing]).context("cannot store an evaluation")?;
         let mut names = RESULT_FILES.to_vec();
-        if !judged.images.is_empty() {
-            self.examples(cell, data, &judged)?
+        if !evaluated.images.is_empty() {
+            self.examples(cell, data, &evaluated)?
                 .write_part(&folder.join(examples::FILE))?;
             names.push(examples::FILE);
         }
@@ -294,15 +294,15 @@ impl Runner<'_> {
     }
 
     /// The first images of an evaluation, before and after, as `harness verify-examples` reads them.
-    fn examples(&self, cell: &Evaluation, data: &Data, judged: &Judged) -> Result<Examples> {
+    fn examples(&self, cell: &Evaluation, data: &Data, evaluated: &Evaluated) -> Result<Examples> {
         let training = self.plan.target(cell);
-        let adversarial = Tensor::cat(&judged.images, 0)?;
+        let adversarial = Tensor::cat(&evaluated.images, 0)?;
         let count = adversarial.dim(0)?;
         let clean = plain_batch(&data.dataset.test, &data.test[..count], &Device::Cpu)?;
         let name = checkpoint_file(cell.checkpoint);
         let trained = cell_folder::status(&self.plan.folder(self.root, Cell::Training(cell.target)))?;
         let mark = trained.and_then(|mut it| it.files.remove(&name));
-        let correct = judged.outcomes[..count].iter().filter(|it| it.predicted == it.label);
+        let correct = evaluated.outcomes[..count].iter().filter(|it| it.predicted == it.label);
         Ok(Examples {
             adversarial,
             clean: Some(clean.images),

@@ -85,8 +85,8 @@ impl Learner {
         Ok(Made { loss, cost })
     }
 
-    /// The network that is judged and kept: the average, if there is one.
-    pub(super) fn judged(&self) -> &Network {
+    /// The network that is evaluated and kept: the average, if there is one.
+    pub(super) fn evaluated(&self) -> &Network {
         self.average.as_ref().unwrap_or(&self.network)
     }
 

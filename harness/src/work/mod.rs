@@ -1,6 +1,7 @@
 //! Computes one cell.
 
 pub(crate) mod cost;
+pub(crate) mod evaluation;
 pub(crate) mod external;
 pub(crate) mod recount;
 pub(crate) mod row;

@@ -5,8 +5,8 @@ use candle_core::Tensor;
 use models::Classifier;
 use runs::examples::Examples;
 
-use crate::evaluation::predictions;
 use crate::failure::Failure;
+use crate::work::evaluation::predictions;
 
 /// Examples evaluated together. Results do not depend on it.
 const BATCH: usize = 100;

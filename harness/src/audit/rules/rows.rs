@@ -7,7 +7,7 @@ use results::{Outcome, Row};
 
 use crate::audit::run::{AuditedRun, Findings};
 use crate::data::data_key;
-use crate::evaluation::SLACK;
+use crate::work::evaluation::SLACK;
 use crate::work::row::planned_row;
 
 /// Compares each row with the plan and with its outcomes, and the images of evaluations with each other.

@@ -14,10 +14,10 @@ use serde_json::json;
 use super::entry::{NamedAttack, named_attack};
 use super::network::External;
 use crate::data::{Data, plain_batch};
-use crate::evaluation::{Judged, Scrutiny, Task, judge, query_budget, untouched};
 use crate::exit::Stop;
 use crate::failure::Failure;
 use crate::progress::Progress;
+use crate::work::evaluation::{Evaluated, Scrutiny, Task, evaluate, query_budget, untouched};
 use crate::work::row::{RowAttack, RowTarget, row};
 use crate::work::stopwatch::Stopwatch;
 
@@ -43,7 +43,7 @@ pub(crate) struct AttackRequest<'a> {
 /// An attack and what it left.
 pub(crate) struct Done {
     pub(crate) attack: NamedAttack,
-    pub(crate) judged: Judged,
+    pub(crate) evaluated: Evaluated,
     pub(crate) adversarial: Tensor,
     pub(crate) timing: Timing,
     pub(crate) key: String,
@@ -109,13 +109,13 @@ impl AttackRequest<'_> {
             keep_images: usize::MAX,
         };
         let networks: Vec<_> = [self.network].into_iter().chain(source).map(|it| &it.network).collect();
-        let judged = untouched(&networks, || judge(&task))?;
-        let images = judged.outcomes.len() as u64;
+        let evaluated = untouched(&networks, || evaluate(&task))?;
+        let images = evaluated.outcomes.len() as u64;
         Ok(Done {
-            adversarial: Tensor::cat(&judged.images, 0)?,
+            adversarial: Tensor::cat(&evaluated.images, 0)?,
             timing: stopwatch.timing(&key, TimingKind::Evaluate, self.device_name, images),
             attack,
-            judged,
+            evaluated,
             key,
         })
     }
@@ -184,7 +184,7 @@ impl AttackRequest<'_> {
             ..row
         };
         let budget = query_budget(attack.method.as_ref(), self.network.network.classes());
-        done.judged.complete(row, budget)
+        done.evaluated.complete(row, budget)
     }
 
     /// The images of an attack, before and after, as `harness verify-examples` reads them.
@@ -204,7 +204,7 @@ impl AttackRequest<'_> {
                 attack: done.attack.attack.name.to_string(),
                 config: done.attack.attack.config.clone(),
                 seed: self.seed,
-                correct: done.judged.correct(),
+                correct: done.evaluated.correct(),
             }),
         })
     }

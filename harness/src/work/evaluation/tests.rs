@@ -2,11 +2,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use attacks::{AutoAttack, Description, Member, Norm, Pgd, Pixels, Square, Version};
-use candle_core::Result as TensorResult;
+use attacks::{AutoAttack, Description, Member, Norm, Pgd, Pixels, Square, Threat, Version};
+use candle_core::{Result as TensorResult, Tensor};
+use datasets::Split;
 use models::{FromModule, Mode};
+use random::Stream;
 
+use super::super::task::Saves;
 use super::*;
+use crate::progress::Bar;
 
 /// Adds the same to every pixel.
 #[derive(Debug)]
@@ -60,16 +64,16 @@ fn linf(epsilon: Pixels) -> Threat {
     }
 }
 
-/// Judges every image of a split.
-fn judge_all(
+/// Evaluates every image of a split.
+fn evaluate_all(
     network: &dyn Classifier,
     attack: &dyn Attack,
     threat: &Threat,
     split: &Split,
     scrutiny: Scrutiny,
-) -> Result<Judged, Failure> {
+) -> Result<Evaluated, Failure> {
     let indices: Vec<usize> = (0..split.len()).collect();
-    judge(&Task {
+    evaluate(&Task {
         source: None,
         target: network,
         attack,
@@ -85,13 +89,13 @@ fn judge_all(
     })
 }
 
-fn shifted_by(shift: f64, epsilon: Pixels, slope: f64) -> Result<Judged, Failure> {
+fn shifted_by(shift: f64, epsilon: Pixels, slope: f64) -> Result<Evaluated, Failure> {
     let network = network(move |images| threshold(images)? * slope);
-    judge_all(&network, &Shift(shift), &linf(epsilon), &two(), Scrutiny::Again)
+    evaluate_all(&network, &Shift(shift), &linf(epsilon), &two(), Scrutiny::Again)
 }
 
 #[track_caller]
-fn refused(result: Result<Judged, Failure>, part: &str) {
+fn refused(result: Result<Evaluated, Failure>, part: &str) {
     match result {
         Err(Failure::Integrity(message)) => assert!(message.contains(part), "{message}"),
         other => panic!("{other:?}"),
@@ -100,9 +104,9 @@ fn refused(result: Result<Judged, Failure>, part: &str) {
 
 #[test]
 fn what_is_left_is_counted() {
-    let judged = shifted_by(0.2, Pixels::new(1, 4), 1.0).unwrap();
-    assert_eq!((judged.clean_accuracy(), judged.accuracy()), (1.0, 0.5));
-    assert!((judged.max_delta - 0.2).abs() < 1e-6, "{}", judged.max_delta);
+    let evaluated = shifted_by(0.2, Pixels::new(1, 4), 1.0).unwrap();
+    assert_eq!((evaluated.clean_accuracy(), evaluated.accuracy()), (1.0, 0.5));
+    assert!((evaluated.max_delta - 0.2).abs() < 1e-6, "{}", evaluated.max_delta);
 }
 
 #[test]
@@ -122,9 +126,9 @@ fn a_prediction_that_depends_on_the_company_is_refused() {
         logits + (others * 10.0)?
     });
     let split = Split::new([1, 1, 1], 5, vec![4, 4, 4, 4, 0, 0, 0], vec![1; 7]).unwrap();
-    let judged = judge_all(&company, &Shift(0.0), &linf(Pixels::ZERO), &split, Scrutiny::Again);
-    refused(judged, "in its batch and class");
-    judge_all(&company, &Shift(0.0), &linf(Pixels::ZERO), &split, Scrutiny::Count).unwrap();
+    let evaluated = evaluate_all(&company, &Shift(0.0), &linf(Pixels::ZERO), &split, Scrutiny::Again);
+    refused(evaluated, "in its batch and class");
+    evaluate_all(&company, &Shift(0.0), &linf(Pixels::ZERO), &split, Scrutiny::Count).unwrap();
 }
 
 /// A network that changes its mind after two calls.
@@ -144,12 +148,12 @@ fn wavering() -> impl Classifier {
 fn a_network_that_answers_at_random_is_counted_and_not_refused() {
     // Clean and attacked images, then the latter again, which contradicts; then the same batch, which differs as well.
     for scrutiny in [Scrutiny::Again, Scrutiny::Network] {
-        let found = judge_all(&wavering(), &Shift(0.0), &linf(Pixels::ZERO), &two(), scrutiny).unwrap();
-        assert_eq!(found.doubts.random_outputs, Some(2), "{found:?}");
+        let found = evaluate_all(&wavering(), &Shift(0.0), &linf(Pixels::ZERO), &two(), scrutiny).unwrap();
+        assert_eq!(found.warnings.random_outputs, Some(2), "{found:?}");
     }
     let steady = network(threshold);
-    let found = judge_all(&steady, &Shift(0.0), &linf(Pixels::ZERO), &two(), Scrutiny::Network).unwrap();
-    assert_eq!(found.doubts.random_outputs, Some(0));
+    let found = evaluate_all(&steady, &Shift(0.0), &linf(Pixels::ZERO), &two(), Scrutiny::Network).unwrap();
+    assert_eq!(found.warnings.random_outputs, Some(0));
 }
 
 #[test]
@@ -157,12 +161,12 @@ fn networks_are_examined_on_clean_images() {
     let natural = Shift(0.0);
     let threat = linf(Pixels::new(1, 100));
     let examine = |network: &dyn Classifier| {
-        let found = judge_all(network, &natural, &threat, &two(), Scrutiny::Network).unwrap();
-        let Doubts {
+        let found = evaluate_all(network, &natural, &threat, &two(), Scrutiny::Network).unwrap();
+        let Warnings {
             vanishing_gradients,
             random_outputs,
             softmax_outputs,
-        } = found.doubts;
+        } = found.warnings;
         [
             Some(found.zero_gradients),
             vanishing_gradients,
@@ -214,7 +218,7 @@ fn images_are_not_transferred_between_other_numbers_of_classes() {
         network(threshold),
     );
     let split = two();
-    let failed = judge(&Task {
+    let failed = evaluate(&Task {
         source: Some(&three),
         target: &two_classes,
         attack: &Shift(0.0),
@@ -267,7 +271,7 @@ fn waves() -> Split {
 }
 
 /// Stopped after every so many calls of the network and begun anew, until it ends. Returns how often it was stopped.
-fn in_pieces(attack: &dyn Attack, split: &Split, calls: u64, every: Duration) -> (Judged, usize) {
+fn in_pieces(attack: &dyn Attack, split: &Split, calls: u64, every: Duration) -> (Evaluated, usize) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("resume.safetensors");
     let indices: Vec<usize> = (0..split.len()).collect();
@@ -280,7 +284,7 @@ fn in_pieces(attack: &dyn Attack, split: &Split, calls: u64, every: Duration) ->
             stop_at: calls,
             stop: stop.clone(),
         };
-        let judged = judge(&Task {
+        let evaluated = evaluate(&Task {
             source: None,
             target: &network,
             attack,
@@ -298,9 +302,9 @@ fn in_pieces(attack: &dyn Attack, split: &Split, calls: u64, every: Duration) ->
             }),
             keep_images: 3,
         });
-        match judged {
+        match evaluated {
             Err(Failure::Interrupted) => assert!(file.exists()),
-            judged => return (judged.unwrap(), stops),
+            evaluated => return (evaluated.unwrap(), stops),
         }
     }
     unreachable!()
@@ -309,11 +313,11 @@ fn in_pieces(attack: &dyn Attack, split: &Split, calls: u64, every: Duration) ->
 /// Saved when interrupted, and at no other time.
 const NEVER: Duration = Duration::MAX;
 
-fn same(a: &Judged, b: &Judged) {
+fn same(a: &Evaluated, b: &Evaluated) {
     assert_eq!(a.outcomes, b.outcomes);
     assert_eq!((a.cost, a.max_delta), (b.cost, b.max_delta));
-    assert_eq!((a.zero_gradients, a.doubts), (b.zero_gradients, b.doubts));
-    let pixels = |it: &Judged| {
+    assert_eq!((a.zero_gradients, a.warnings), (b.zero_gradients, b.warnings));
+    let pixels = |it: &Evaluated| {
         let images = Tensor::cat(&it.images, 0).unwrap();
         assert_eq!(images.dims()[0], 3.min(it.outcomes.len()));
         images.flatten_all().unwrap().to_vec1::<f32>().unwrap()
@@ -389,7 +393,7 @@ fn a_killed_evaluation_goes_on_from_its_last_save() {
         ..Pgd::default()
     };
     let run = |attack: &dyn Attack, key: &str, saves: bool| {
-        judge(&Task {
+        evaluate(&Task {
             source: None,
             target: &tiny,
             attack,
@@ -467,7 +471,7 @@ fn a_network_behind_a_step_function_trips_the_flags() {
             } else {
                 Scrutiny::Again
             };
-            let judged = judge_all(network, attack, &threat, &split, scrutiny).unwrap();
+            let evaluated = evaluate_all(network, attack, &threat, &split, scrutiny).unwrap();
             let row = results::Row {
                 cell: name.to_string(),
                 attack: name.to_string(),
@@ -479,7 +483,7 @@ fn a_network_behind_a_step_function_trips_the_flags() {
                 loss: attack.describe().loss,
                 ..results::Row::default()
             };
-            judged.complete(row, query_budget(attack, 10))
+            evaluated.complete(row, query_budget(attack, 10))
         });
         let found: Vec<(String, Flag)> = results::flags(&rows).into_iter().map(|it| (it.cell, it.flag)).collect();
         found

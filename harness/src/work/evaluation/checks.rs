@@ -1,40 +1,18 @@
-//! Rules that every honest result keeps. Whoever breaks one fails with an integrity error.
+//! Rules that every honest result keeps. Breaking one is an integrity error.
 
 use attacks::{Batch, Norm, Threat};
 use candle_core::{DType, Tensor};
-use models::{Classifier, Mode, Network};
+use models::{Classifier, Network};
 
-use super::Doubts;
+use super::logits::{best, differing, largest, logits};
+use super::warnings::Warnings;
 use crate::failure::Failure;
 
 /// Slack of the rules for images, in pixel units: rounding of f32 images near 1.
 pub(crate) const SLACK: f64 = 1e-6;
-/// How far apart two computations of a logit may lie, in units of the largest logit of the image: on the CPU rounding,
+/// How far apart two computations of a logit may be, in units of the largest logit of the image: on the CPU rounding,
 /// on a GPU that of products in TF32.
 const ROUNDING: [f64; 2] = [1e-4, 2e-2];
-
-/// The logits of images, all finite.
-pub(crate) fn logits(classifier: &dyn Classifier, images: &Tensor) -> Result<Vec<Vec<f32>>, Failure> {
-    let logits: Vec<Vec<f32>> = classifier.logits(images, Mode::Eval)?.to_dtype(DType::F32)?.to_vec2()?;
-    match logits.iter().flatten().find(|logit| !logit.is_finite()) {
-        Some(logit) => Err(Failure::Integrity(format!("a logit is {logit}"))),
-        None => Ok(logits),
-    }
-}
-
-/// The class with the largest logit, the first on ties.
-pub(crate) fn classes(logits: &[Vec<f32>]) -> Vec<u32> {
-    logits.iter().map(|row| best(row) as u32).collect()
-}
-
-/// The predicted classes of images.
-pub(crate) fn predictions(classifier: &dyn Classifier, images: &Tensor) -> Result<Vec<u32>, Failure> {
-    Ok(classes(&logits(classifier, images)?))
-}
-
-fn best(logits: &[f32]) -> usize {
-    (1..logits.len()).fold(0, |best, class| if logits[class] > logits[best] { class } else { best })
-}
 
 /// The norm of each perturbation. Fails on an image outside the threat model or `[0, 1]`.
 pub(super) fn check_images(batch: &Batch, attacked: &Tensor, threat: &Threat) -> Result<Vec<f64>, Failure> {
@@ -84,7 +62,7 @@ pub(super) fn check_again(
     images: &Tensor,
     first: &[Vec<f32>],
     ids: &[u64],
-) -> Result<Doubts, Failure> {
+) -> Result<Warnings, Failure> {
     let rows = ids.len();
     let reversed: Vec<u32> = (0..rows as u32).rev().collect();
     let order = Tensor::new(reversed, images.device())?;
@@ -100,7 +78,7 @@ pub(super) fn check_again(
     let rounding = ROUNDING[usize::from(!images.device().is_cpu())];
     let mut changed = (0..rows).filter(|&row| !agree(&first[row], &again[row], rounding));
     let Some(row) = changed.next() else {
-        return Ok(Doubts::default());
+        return Ok(Warnings::default());
     };
     // The same batch on the same network, where nothing but chance can make a difference.
     let random = differing(first, &logits(frozen, images)?, rounding);
@@ -112,9 +90,9 @@ pub(super) fn check_again(
             best(&again[row]),
             1 + changed.count(),
         ))),
-        random => Ok(Doubts {
+        random => Ok(Warnings {
             random_outputs: Some(random),
-            ..Doubts::default()
+            ..Warnings::default()
         }),
     }
 }
@@ -124,21 +102,6 @@ fn agree(first: &[f32], again: &[f32], rounding: f64) -> bool {
     let (one, other) = (best(first), best(again));
     let slack = rounding * largest(first);
     one == other || f64::from(first[one] - first[other]) <= slack
-}
-
-fn largest(logits: &[f32]) -> f64 {
-    logits
-        .iter()
-        .fold(0.0, |largest, logit| f64::from(logit.abs()).max(largest))
-}
-
-/// How many images have other logits in the second pass than in the first.
-pub(super) fn differing(first: &[Vec<f32>], second: &[Vec<f32>], rounding: f64) -> u64 {
-    let differs = |(a, b): (&Vec<f32>, &Vec<f32>)| {
-        let slack = rounding * largest(a);
-        a.iter().zip(b).any(|(a, b)| f64::from((a - b).abs()) > slack)
-    };
-    first.iter().zip(second).filter(|&pair| differs(pair)).count() as u64
 }
 
 /// Runs an evaluation and fails if it changed a network's parameters or running statistics.

@@ -1,8 +1,8 @@
-//! How far an evaluation is, on disk: what a killed one goes on from. The same bytes come out as from one that was not.
+//! The progress of an evaluation on disk, from which a killed one continues. It gives the same bytes as one that was not
+//! killed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::anyhow;
 use attacks::{Cost, Progress, Survivors};
@@ -10,19 +10,9 @@ use candle_core::{Device, Tensor};
 use runs::checkpoint;
 use serde::{Deserialize, Serialize};
 
-use super::{Begun, Judged, Task};
+use super::outcome::{Begun, Evaluated, cost};
+use super::task::{Saves, Task};
 use crate::failure::Failure;
-
-/// Where an evaluation is saved.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Saves<'a> {
-    pub(crate) file: &'a Path,
-    /// The evaluation cell.
-    pub(crate) key: &'a str,
-    /// After how much time the next save is due: at most this much work is lost when the process is killed, but for
-    /// one attack on one batch.
-    pub(crate) every: Duration,
-}
 
 /// When the next save is due.
 #[derive(Debug)]
@@ -33,7 +23,7 @@ impl Clock {
         Self(Instant::now())
     }
 
-    /// Whether a save is due; if so, the time starts anew.
+    /// Whether a save is due; if so, the time starts again.
     pub(super) fn is_due(&mut self, task: &Task<'_>) -> bool {
         let due = task.saves.is_some_and(|saves| self.0.elapsed() >= saves.every);
         if due {
@@ -43,16 +33,17 @@ impl Clock {
     }
 }
 
-/// What stands in the file beside tensors.
+/// What the file holds beside tensors.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
     key: String,
-    judged: Judged,
+    #[serde(rename = "judged")]
+    evaluated: Evaluated,
     batch: Option<Within>,
 }
 
-/// Where AutoAttack stands within a batch.
+/// The progress of AutoAttack within a batch.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Within {
@@ -69,7 +60,7 @@ const LOGITS: &str = "clean_logits";
 const KEPT: &str = "kept_images";
 
 /// Saves finished batches and, if there is one, the batch at work.
-pub(super) fn save(task: &Task<'_>, judged: &Judged, begun: Option<&Begun>) -> Result<(), Failure> {
+pub(super) fn save(task: &Task<'_>, evaluated: &Evaluated, begun: Option<&Begun>) -> Result<(), Failure> {
     let Some(saves) = &task.saves else { return Ok(()) };
     let mut tensors = BTreeMap::new();
     let batch = begun.map(|Begun { progress, cost }| {
@@ -83,27 +74,27 @@ pub(super) fn save(task: &Task<'_>, judged: &Judged, begun: Option<&Begun>) -> R
             cost: *cost,
         }
     });
-    if !judged.images.is_empty() {
-        tensors.insert(KEPT.to_string(), Tensor::cat(&judged.images, 0)?);
+    if !evaluated.images.is_empty() {
+        tensors.insert(KEPT.to_string(), Tensor::cat(&evaluated.images, 0)?);
     }
-    let judged = Judged {
-        outcomes: judged.outcomes.clone(),
+    let evaluated = Evaluated {
+        outcomes: evaluated.outcomes.clone(),
         images: Vec::new(),
-        ..*judged
+        ..*evaluated
     };
     let state = State {
         key: saves.key.to_string(),
-        judged,
+        evaluated,
         batch,
     };
     Ok(checkpoint::save_sealed(saves.file, &tensors, &state)?)
 }
 
 impl Saves<'_> {
-    /// What was saved; nothing done if nothing was, or something else, or if it is damaged: what is judged anew comes
-    /// to the same.
-    pub(super) fn load(&self, task: &Task<'_>) -> (Judged, Option<Begun>) {
-        let nothing = (Judged::default(), None);
+    /// What was saved. Nothing is done yet if nothing was saved, if it belongs to something else, or if it is damaged:
+    /// starting again gives the same.
+    pub(super) fn load(&self, task: &Task<'_>) -> (Evaluated, Option<Begun>) {
+        let nothing = (Evaluated::default(), None);
         if !self.file.exists() {
             return nothing;
         }
@@ -112,13 +103,13 @@ impl Saves<'_> {
             Ok(None) => nothing,
             Err(error) => {
                 task.bar
-                    .say(&format!("warning: {error:#}; that evaluation starts anew"));
+                    .say(&format!("warning: {error:#}; that evaluation starts again"));
                 nothing
             }
         }
     }
 
-    fn read(&self, device: &Device, keep: usize) -> anyhow::Result<Option<(Judged, Option<Begun>)>> {
+    fn read(&self, device: &Device, keep: usize) -> anyhow::Result<Option<(Evaluated, Option<Begun>)>> {
         let (mut tensors, state): (BTreeMap<String, Tensor>, State) = checkpoint::load_sealed(self.file, device)?;
         let file = self.file.display();
         if state.key != self.key {
@@ -128,13 +119,13 @@ impl Saves<'_> {
             let missing = || anyhow!("{file} lacks `{name}`; delete it and run again");
             tensors.remove(name).ok_or_else(missing)
         };
-        let mut judged = state.judged;
-        let kept = keep.min(judged.outcomes.len());
+        let mut evaluated = state.evaluated;
+        let kept = keep.min(evaluated.outcomes.len());
         if kept > 0 {
             let images = take(KEPT)?.to_device(&Device::Cpu)?;
             let there = images.dims().first().copied().unwrap_or(0);
             anyhow::ensure!(there == kept, "{file} holds {there} images, not {kept}");
-            judged.images = vec![images];
+            evaluated.images = vec![images];
         }
         let begun = match state.batch {
             None => None,
@@ -152,21 +143,6 @@ impl Saves<'_> {
                 cost: within.cost,
             }),
         };
-        Ok(Some((judged, begun)))
-    }
-}
-
-/// Passes as plain data.
-pub(super) mod cost {
-    use attacks::Cost;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(cost: &Cost, serializer: S) -> Result<S::Ok, S::Error> {
-        [cost.forwards, cost.backwards].serialize(serializer)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cost, D::Error> {
-        let [forwards, backwards] = <[u64; 2]>::deserialize(deserializer)?;
-        Ok(Cost { forwards, backwards })
+        Ok(Some((evaluated, begun)))
     }
 }
