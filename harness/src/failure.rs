@@ -1,6 +1,6 @@
 //! How a cell ends if it does not finish.
 
-use runs::cell_folder::FailedCell;
+use storage::cell_folder::FailedCell;
 
 use crate::exit::{Exit, Stop};
 use crate::panics::Panicked;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use plan::Plan;
 use plan::matrix::{Matrix, Source};
-use runs::{cell_folder, checkpoint, files, leases};
+use storage::{cell_folder, checkpoint, files, leases};
 
 use crate::publish::compare;
-use crate::{table_specs, training};
+use crate::{table_specs, work::training};
 
 /// What a matrix can name.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub fn matrix(text: &str, methods: &Methods) -> Result<Vec<PathBuf>, String> {
 /// Reads a training's checkpoint. Returns each tensor's name and shape.
 pub fn checkpoint(bytes: &[u8]) -> Result<Vec<(String, Vec<usize>)>, String> {
     let (tensors, _) =
-        checkpoint::parse::<training::About>(bytes, &Device::Cpu).map_err(|error| format!("{error:#}"))?;
+        checkpoint::parse::<training::CheckpointInfo>(bytes, &Device::Cpu).map_err(|error| format!("{error:#}"))?;
     Ok(tensors
         .into_iter()
         .map(|(name, tensor)| (name, tensor.dims().to_vec()))
@@ -101,7 +101,7 @@ pub fn sample_checkpoint() -> Vec<u8> {
     let tensors = tensors.map(|(name, tensor)| (name.to_string(), tensor)).into();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("it.safetensors");
-    checkpoint::save(&file, &tensors, &training::About::sample()).expect("a small file");
+    checkpoint::save(&file, &tensors, &training::CheckpointInfo::sample()).expect("a small file");
     std::fs::read(file).expect("the file that was written")
 }
 

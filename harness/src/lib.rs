@@ -9,10 +9,6 @@ mod publish;
 mod schedule;
 mod work;
 
-mod data;
-mod lessons;
-mod training;
-
 mod table_specs;
 
 #[doc(hidden)]

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use runs::{files, host};
 use serde::{Deserialize, Serialize};
+use storage::{files, host};
 
 use crate::panics::locked;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use plan::Plan;
 use plan::matrix::Matrix;
-use runs::manifest::{self, DatasetFacts, MatrixFacts, PlanFacts, Program};
+use storage::manifest::{self, DatasetFacts, MatrixFacts, PlanFacts, Program};
 
-use crate::data::{AllData, data_key};
+use crate::work::data::{AllData, data_key};
 
 /// This program.
 pub(crate) fn program() -> Program {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use plan::tables::RunTables;
 use plan::{CellName, Plan};
-use runs::files;
+use storage::files;
 
 use crate::exit::Stop;
 

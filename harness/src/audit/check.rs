@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use comfy_table::{Table, presets};
 use plan::Methods;
-use runs::cell_folder::FileMark;
-use runs::manifest::{self, Manifest};
 use serde_json::{Value, json};
+use storage::cell_folder::FileMark;
+use storage::manifest::{self, Manifest};
 
 use super::rules::RULES;
 use super::run::{AuditedRun, Findings};

@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use attacks::{Norm, Threat};
 use candle_core::{DType, Device, Tensor};
 use models::Networks;
-use runs::examples::Examples;
+use storage::examples::Examples;
 
-use crate::data::{Data, plain_batch};
 use crate::exit::{Exit, Stop};
 use crate::failure::Failure;
+use crate::work::data::{Data, plain_batch};
 use crate::work::evaluation::SLACK;
 use crate::work::external::{self, External, NetworkFile};
 use crate::work::recount::recount;

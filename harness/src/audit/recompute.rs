@@ -9,11 +9,11 @@ use candle_core::Device;
 use comfy_table::{Table, presets};
 use plan::Cell;
 use plan::{Methods, Plan};
-use runs::RunFolder;
-use runs::cell_folder::{self, State};
-use runs::files;
-use runs::leases::{self, ProcessInfo};
-use runs::manifest::{self, Manifest};
+use storage::RunFolder;
+use storage::cell_folder::{self, State};
+use storage::files;
+use storage::leases::{self, ProcessInfo};
+use storage::manifest::{self, Manifest};
 
 use super::run::request;
 use crate::exit::Stop;

@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use plan::Cell;
 use plan::{Digests, Evaluation, Methods, Plan};
 use results::{Outcome, Row};
-use runs::cell_folder;
-use runs::manifest::{self, Manifest};
+use storage::cell_folder;
+use storage::manifest::{self, Manifest};
 
-use crate::data::data_key;
 use crate::schedule::MatrixRequest;
+use crate::work::data::data_key;
 
 /// A run with its manifest.
 pub(super) struct AuditedRun {

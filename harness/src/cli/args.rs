@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use clap_complete::Shell;
 use kernels::device::Precision;
 use paper_tables::{Form, SpreadStyle};
-use runs::leases::STALE_AFTER;
+use storage::leases::STALE_AFTER;
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct MatrixArgs {

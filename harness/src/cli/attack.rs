@@ -4,10 +4,10 @@ use anyhow::Result;
 use plan::Methods;
 
 use super::args::AttackArgs;
-use crate::data::Data;
 use crate::exit::{Exit, Stop};
 use crate::failure::Failure;
 use crate::progress::{self, Progress};
+use crate::work::data::Data;
 use crate::work::external::{self, AttackRequest};
 use crate::{audit, device, publish};
 

@@ -2,7 +2,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use runs::files;
+use storage::files;
 
 use super::args::CompareArgs;
 use crate::exit::{Exit, Stop};

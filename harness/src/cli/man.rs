@@ -4,7 +4,7 @@ use std::path::Path;
 use anyhow::Result;
 use clap::Command;
 use clap_mangen::Man;
-use runs::files;
+use storage::files;
 
 use super::args::ManArgs;
 use super::parse::Cli;

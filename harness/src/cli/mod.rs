@@ -94,7 +94,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
         if let Some(stop) = cause.downcast_ref::<Stop>() {
             return stop.exit;
         }
-        if cause.is::<MatrixError>() || cause.is::<runs::UserError>() {
+        if cause.is::<MatrixError>() || cause.is::<storage::UserError>() {
             return Exit::Usage;
         }
     }

@@ -1,7 +1,7 @@
 use std::io::Write;
 
 use anyhow::{Context, Result};
-use runs::{files, manifest};
+use storage::{files, manifest};
 
 use super::args::ReportArgs;
 use crate::exit::Exit;

@@ -3,9 +3,9 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use plan::Methods;
 use plan::tables::RunTables;
-use runs::RunFolder;
-use runs::leases::ProcessInfo;
-use runs::manifest::{self, Ending, Machine, Origin, Recorder, Settings};
+use storage::RunFolder;
+use storage::leases::ProcessInfo;
+use storage::manifest::{self, Ending, Machine, Origin, Recorder, Settings};
 
 use super::args::RunArgs;
 use crate::exit::Exit;

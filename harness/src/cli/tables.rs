@@ -2,8 +2,8 @@ use std::io::Write;
 
 use anyhow::Result;
 use plan::tables::StyleChanges;
-use runs::leases::{self, Process, ProcessInfo};
-use runs::manifest;
+use storage::leases::{self, Process, ProcessInfo};
+use storage::manifest;
 
 use super::args::{Format, Switch, TablesArgs};
 use crate::exit::{Exit, Stop};

@@ -8,7 +8,7 @@ use attacks::Setting;
 use comfy_table::{CellAlignment, Table, presets};
 use plan::{CELLS, CellName};
 use results::{PerExample, Row};
-use runs::files;
+use storage::files;
 
 use crate::exit::Stop;
 use crate::work::external::{AttackRequest, Done};

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 use paper_tables::{AttackedImage, AttackedImages, CleanImage, ExampleImages, Image, magnification};
 use results::{Checkpoint, Kind, Outcome, Row, Status};
-use runs::cell_folder;
-use runs::examples::{self, Examples};
+use storage::cell_folder;
+use storage::examples::{self, Examples};
 
 use super::run::FinishedRun;
 

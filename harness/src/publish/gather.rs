@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use plan::Cell;
 use plan::Plan;
 use plan::matrix::Matrix;
-use runs::RunFolder;
-use runs::cell_folder::{self, State};
-use runs::files;
-use runs::leases::{self, Lease};
-use runs::manifest;
+use storage::RunFolder;
+use storage::cell_folder::{self, State};
+use storage::files;
+use storage::leases::{self, Lease};
+use storage::manifest;
 
 use super::run::Changes;
 use super::tables::write;

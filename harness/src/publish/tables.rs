@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use paper_tables::{Csv, Exporter, Latex, Markdown};
 use results::PerExample;
-use runs::files;
+use storage::files;
 
 use super::figures;
 use super::run::{Changes, FinishedRun};

@@ -1,8 +1,8 @@
 //! What a worker does next, and how its attempt at a cell ended.
 
 use plan::Cell;
-use runs::cell_folder::FailedCell;
-use runs::leases::Holder;
+use storage::cell_folder::FailedCell;
+use storage::leases::Holder;
 
 /// What a worker is to do.
 pub(super) enum Turn {

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use plan::{Cell, CellName, Plan};
-use runs::cell_folder::{self, FailedCell, State};
-use runs::files::remove_temporary;
-use runs::leases::Holder;
+use storage::cell_folder::{self, FailedCell, State};
+use storage::files::remove_temporary;
+use storage::leases::Holder;
 
 use super::attempt::{Ended, Others, Turn};
 use super::options::{Compute, Report};
 use super::runner::Runner;
 use crate::progress::Progress;
-use crate::training::clean_up;
+use crate::work::training::clean_up;
 
 /// Between two checks of the cells of other processes: at first, and at most.
 const LOOK: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];

@@ -9,13 +9,13 @@ use comfy_table::{CellAlignment, Table, presets};
 use plan::Cell;
 use plan::Plan;
 use rayon::prelude::*;
-use runs::cell_folder::{self, State};
-use runs::leases;
 use serde_json::{Value, json};
+use storage::cell_folder::{self, State};
+use storage::leases;
 
-use crate::data::{AllData, data_key};
 use crate::units::{duration, thousands};
 use crate::work::cost::{Clock, Counter};
+use crate::work::data::{AllData, data_key};
 
 /// A cell, its state on disk, and its cost.
 struct Line {

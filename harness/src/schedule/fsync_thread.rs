@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use results::atomic::{force_all, force_folder, spend};
-use runs::cell_folder::STATUS;
-use runs::files::refused;
+use storage::cell_folder::STATUS;
+use storage::files::refused;
 
 use crate::panics;
 

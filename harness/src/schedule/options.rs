@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use candle_core::Device;
-use runs::cell_folder::FailedCell;
+use storage::cell_folder::FailedCell;
 
 /// How a plan is run.
 #[derive(Debug, Clone)]

@@ -11,21 +11,23 @@ use plan::matrix::Checkpoint;
 use plan::{Cell, Evaluation, Plan, Training};
 use random::{Purpose, Stream};
 use results::{Row, Timing, TimingKind};
-use runs::cell_folder::{self, FailedCell, State};
-use runs::examples::{self, About, Examples};
-use runs::leases::{Attempt, Holder, Lease, Process, Published};
-use runs::{files, host};
+use storage::cell_folder::{self, FailedCell, State};
+use storage::examples::{self, About, Examples};
+use storage::leases::{Attempt, Holder, Lease, Process, Published};
+use storage::{files, host};
 
 use super::attempt::{Ended, Others};
 use super::fsync_thread::FsyncThread;
 use super::options::Options;
-use crate::data::{AllData, Data, data_key, plain_batch};
 use crate::failure::Failure;
-use crate::lessons::{self, Lessons, Said};
 use crate::panics;
 use crate::progress::{Bar, Progress};
-use crate::training::{About as Trained, RESUME, batch_that_fits, checkpoint_file, clean_up, load_network, train};
+use crate::work::data::{AllData, Data, data_key, plain_batch};
 use crate::work::evaluation::{Evaluated, Saves, Scrutiny, Task, evaluate, query_budget, untouched};
+use crate::work::training::{
+    CheckpointInfo as Trained, RESUME, batch_that_fits, checkpoint_file, clean_up, load_network, train,
+};
+use crate::work::training_set::{self, StoredPredictions, TrainingSet};
 
 /// How a leased cell was found.
 enum Prepared {
@@ -181,12 +183,12 @@ impl Runner<'_> {
         let (started, clock) = (host::now(), Instant::now());
         let bar = self.progress.cell("train", &cell.slug);
         let data = &self.data[&data_key(&cell.dataset)];
-        let lessons = self.lessons(cell, data, folder, device, &bar)?;
+        let set = self.training_set(cell, data, folder, device, &bar)?;
         let every = self.options.checkpoint_every;
-        let trained = train(cell, data, &lessons, device, folder, every, &bar).map_err(|failure| match &failure {
+        let trained = train(cell, data, &set, device, folder, every, &bar).map_err(|failure| match &failure {
             Failure::Other(error) if kernels::device::is_out_of_memory(error) => Failure::Memory {
                 batch: cell.recipe.batch,
-                fits: batch_that_fits(cell, data, &lessons, device),
+                fits: batch_that_fits(cell, data, &set, device),
             },
             _ => failure,
         })?;
@@ -194,39 +196,39 @@ impl Runner<'_> {
         results::write_cell(folder, &[], &[], &[timing]).context("cannot store a training's timings")?;
         let mut names: Vec<&str> = trained.files.iter().map(String::as_str).collect();
         names.extend(RESULT_FILES);
-        names.extend(cell.supervision.teacher.as_ref().map(|_| lessons::TEACHER));
+        names.extend(cell.supervision.teacher.as_ref().map(|_| training_set::TEACHER));
         cell_folder::finish(folder, &cell.key, &self.options.invocation, &names)?;
         clean_up(folder);
         Ok(())
     }
 
-    /// What a training learns from. A teacher is asked once: what it said is kept in the folder.
-    fn lessons(
+    /// What a training learns from. A teacher predicts once; its predictions are kept in the folder.
+    fn training_set(
         &self,
         cell: &Training,
         data: &Data,
         folder: &Path,
         device: &Device,
         bar: &Bar,
-    ) -> Result<Lessons, Failure> {
+    ) -> Result<TrainingSet, Failure> {
         let Some(teacher) = &cell.supervision.teacher else {
-            return Ok(Lessons::without_teacher(data));
+            return Ok(TrainingSet::without_teacher(data));
         };
-        let before = Said::read(folder, &cell.key).unwrap_or_else(|error| {
+        let before = StoredPredictions::read(folder, &cell.key).unwrap_or_else(|error| {
             // Asked again it says the same.
             bar.say(&format!("warning: {error:#}; the teacher is asked again"));
             None
         });
-        let said = match before {
-            Some(said) => said,
+        let predictions = match before {
+            Some(predictions) => predictions,
             None => {
                 let (network, about) = self.load(teacher.training, teacher.checkpoint, device)?;
-                let said = lessons::ask(cell, &network, about.epoch, data, device, bar)?;
-                said.write(folder)?;
-                said
+                let predictions = training_set::predict(cell, &network, about.epoch, data, device, bar)?;
+                predictions.write(folder)?;
+                predictions
             }
         };
-        Lessons::with_teacher(cell, data, &said)
+        TrainingSet::with_teacher(cell, data, &predictions)
     }
 
     /// The network of a finished training.

@@ -6,16 +6,16 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use anyhow::Result;
 use candle_core::Device;
 use plan::{Cell, Plan};
-use runs::RunFolder;
+use storage::RunFolder;
 
 use super::attempt::Turn;
 use super::board::{Board, Next};
 use super::fsync_thread::FsyncThread;
 use super::options::{Options, Report};
 use super::runner::Runner;
-use crate::data::AllData;
 use crate::panics::{caught, locked};
 use crate::progress::Progress;
+use crate::work::data::AllData;
 
 /// Runs `cells`, parents first, while other processes may run cells in the same folder. Returns once every cell has ended,
 /// here or elsewhere.

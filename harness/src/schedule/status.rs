@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use plan::CellName;
 use plan::matrix::Matrix;
-use runs::cell_folder::{self, Claimed};
-use runs::host;
-use runs::leases::{self, Holder};
 use serde_json::json;
+use storage::cell_folder::{self, Claimed};
+use storage::host;
+use storage::leases::{self, Holder};
 
 use crate::exit::Stop;
 use crate::table_specs;

@@ -8,9 +8,9 @@ use anyhow::Result;
 use console::{Style, Term, truncate_str};
 use plan::CellName;
 use results::Row;
-use runs::cell_folder;
-use runs::host;
-use runs::leases::{self, Holder, Token};
+use storage::cell_folder;
+use storage::host;
+use storage::leases::{self, Holder, Token};
 
 use super::status::{RunProgress, Status};
 use crate::exit::Exit;

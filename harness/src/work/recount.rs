@@ -3,7 +3,7 @@
 use anyhow::Result;
 use candle_core::Tensor;
 use models::Classifier;
-use runs::examples::Examples;
+use storage::examples::Examples;
 
 use crate::failure::Failure;
 use crate::work::evaluation::predictions;

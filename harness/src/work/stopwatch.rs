@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use results::{Timing, TimingKind};
-use runs::host;
+use storage::host;
 
 /// Runs from its start.
 pub(crate) struct Stopwatch {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use runs::cell_folder::{self, FileMark, State};
-use runs::manifest;
+use storage::cell_folder::{self, FileMark, State};
+use storage::manifest;
 
 use crate::audit::run::{AuditedRun, Findings};
 use crate::provenance;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use runs::{cell_folder, manifest};
+use storage::{cell_folder, manifest};
 
 use crate::audit::run::{AuditedRun, Findings};
 use crate::publish::{self, Changes};

@@ -6,7 +6,7 @@ use anyhow::Result;
 use results::{Outcome, Row};
 
 use crate::audit::run::{AuditedRun, Findings};
-use crate::data::data_key;
+use crate::work::data::data_key;
 use crate::work::evaluation::SLACK;
 use crate::work::row::planned_row;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use runs::files;
+use storage::files;
 
 use super::csv::{self, Record};
 use super::read::{Count, Stored, collect, normalise};

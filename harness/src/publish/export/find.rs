@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use runs::checkpoint;
+use storage::checkpoint;
 
 use crate::exit::{Exit, Stop};
-use crate::training::About;
+use crate::work::training::CheckpointInfo;
 
 /// A checkpoint on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +128,7 @@ fn passes(slug: &str, file: &Path, filters: &[(&str, &str)]) -> Result<bool> {
     if filters.iter().all(|(key, _)| *key == "checkpoint") {
         return Ok(true);
     }
-    let (_, about): (_, About) =
+    let (_, about): (_, CheckpointInfo) =
         checkpoint::load(file, &Device::Cpu).map_err(|error| Stop::usage(format!("{error:#}")))?;
     let Some(parts) = parts(slug, &about.network) else {
         return Ok(false);

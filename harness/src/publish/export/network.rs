@@ -4,25 +4,25 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
-use runs::{checkpoint, files};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
+use storage::{checkpoint, files};
 
 use super::find::find;
 use crate::exit::Stop;
-use crate::training::About;
+use crate::work::training::CheckpointInfo;
 
 /// What was exported.
 pub(crate) struct Exported {
     /// The checkpoint it was read from.
     pub(crate) from: PathBuf,
-    pub(crate) about: About,
+    pub(crate) about: CheckpointInfo,
 }
 
 /// Writes the one checkpoint in `source` that passes the filters to a file.
 pub(crate) fn export(source: &Path, filters: &[String], file: &Path) -> Result<Exported> {
     let found = find(source, filters)?;
-    let (tensors, about): (_, About) =
+    let (tensors, about): (_, CheckpointInfo) =
         checkpoint::load(&found.file, &Device::Cpu).map_err(|error| Stop::usage(format!("{error:#}")))?;
     let tensors = checkpoint::part(&tensors, "model.");
     let mut buffers = Vec::new();

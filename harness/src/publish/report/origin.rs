@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 use paper_tables::{Item, Record};
 use results::{Row, Timing};
-use runs::manifest::{self, Manifest};
 use serde_json::Value;
+use storage::manifest::{self, Manifest};
 
 use crate::units::duration;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use plan::Cell;
 use plan::Plan;
-use runs::cell_folder::{self, State};
+use storage::cell_folder::{self, State};
 
 use super::book::Book;
 use super::job::{Job, Kind};

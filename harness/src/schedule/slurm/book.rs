@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::Result;
-use runs::files;
 use serde::{Deserialize, Serialize};
+use storage::files;
 
 use super::job::Job;
 use super::programs::Slurm;

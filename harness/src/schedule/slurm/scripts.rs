@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use plan::Plan;
-use runs::files;
+use storage::files;
 
 use super::job::Kind;
 use super::request::SubmitRequest;

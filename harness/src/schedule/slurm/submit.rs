@@ -7,9 +7,9 @@ use anyhow::Result;
 use plan::Cell;
 use plan::tables::RunTables;
 use plan::{Methods, Plan};
-use runs::RunFolder;
-use runs::files;
-use runs::leases::ProcessInfo;
+use storage::RunFolder;
+use storage::files;
+use storage::leases::ProcessInfo;
 
 use super::arrays::{Array, Left, arrays, left};
 use super::book::{Book, SLURM};

@@ -15,8 +15,8 @@ use super::outcome::{Begun, Evaluated, Outcome};
 use super::saves::{Clock, save};
 use super::task::{Scrutiny, Task};
 use super::warnings::Warnings;
-use crate::data::plain_batch;
 use crate::failure::Failure;
+use crate::work::data::plain_batch;
 
 /// Queries that an attack may ask about one image; `None` if it is no query attack.
 pub(crate) fn query_budget(attack: &dyn Attack, classes: usize) -> Option<u64> {

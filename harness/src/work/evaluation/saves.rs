@@ -7,8 +7,8 @@ use std::time::Instant;
 use anyhow::anyhow;
 use attacks::{Cost, Progress, Survivors};
 use candle_core::{Device, Tensor};
-use runs::checkpoint;
 use serde::{Deserialize, Serialize};
+use storage::checkpoint;
 
 use super::outcome::{Begun, Evaluated, cost};
 use super::task::{Saves, Task};

@@ -8,6 +8,8 @@ use datasets::Split;
 use models::{FromModule, Mode};
 use random::Stream;
 
+use super::super::checks::untouched;
+use super::super::logits::predictions;
 use super::super::task::Saves;
 use super::*;
 use crate::progress::Bar;

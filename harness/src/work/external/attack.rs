@@ -8,15 +8,15 @@ use plan::Methods;
 use plan::key_of;
 use random::{Purpose, Stream};
 use results::{Kind, Row, Timing, TimingKind};
-use runs::examples::{About, Examples};
 use serde_json::json;
+use storage::examples::{About, Examples};
 
 use super::entry::{NamedAttack, named_attack};
 use super::network::External;
-use crate::data::{Data, plain_batch};
 use crate::exit::Stop;
 use crate::failure::Failure;
 use crate::progress::Progress;
+use crate::work::data::{Data, plain_batch};
 use crate::work::evaluation::{Evaluated, Scrutiny, Task, evaluate, query_budget, untouched};
 use crate::work::row::{RowAttack, RowTarget, row};
 use crate::work::stopwatch::Stopwatch;

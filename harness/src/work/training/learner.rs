@@ -10,11 +10,12 @@ use defenses::{Descent, Memory, Step, TeacherPredictions, clip_gradients};
 use models::Network;
 use plan::Training;
 use random::Stream;
-use runs::checkpoint;
 use serde::Serialize;
+use storage::checkpoint;
 
+use super::checkpoints::{build, prefixed};
 use crate::failure::Failure;
-use crate::lessons;
+use crate::work::training_set::check_weights;
 
 /// A network in training and everything that a step changes.
 pub(super) struct Learner {
@@ -35,8 +36,8 @@ pub(super) struct Made {
 impl Learner {
     /// At the beginning, for so many training examples.
     pub(super) fn new(cell: &Training, examples: usize, device: &Device) -> Result<Self, Failure> {
-        let network = super::build(cell, device)?;
-        let average = cell.recipe.averaging.map(|_| super::build(cell, device)).transpose()?;
+        let network = build(cell, device)?;
+        let average = cell.recipe.averaging.map(|_| build(cell, device)).transpose()?;
         Ok(Self {
             optimizer: cell.recipe.optimizer.over(network.parameters()),
             memory: cell.defense.method.memory(examples),
@@ -65,7 +66,7 @@ impl Learner {
             }
             None => (defense.objective(&mut step)?, None),
         };
-        lessons::check_weights(cell, &step)?;
+        check_weights(cell, &step)?;
         let mut cost = step.cost;
         cost.backwards += batch.ids.len() as u64;
         let loss: f32 = objective.to_dtype(DType::F32)?.to_scalar()?;
@@ -129,12 +130,4 @@ impl Learner {
         }
         Ok(())
     }
-}
-
-/// Tensors under names with something before them.
-pub(super) fn prefixed(prefix: &str, tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
-    tensors
-        .into_iter()
-        .map(|(name, tensor)| (format!("{prefix}{name}"), tensor))
-        .collect()
 }

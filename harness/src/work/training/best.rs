@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use runs::files;
+use storage::files;
 
 const PREFIX: &str = "best-";
 const SUFFIX: &str = ".safetensors";
