@@ -1,3 +1,5 @@
+//! Exact lengths in pixel units.
+
 use std::fmt;
 use std::str::FromStr;
 

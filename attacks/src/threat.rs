@@ -1,3 +1,5 @@
+//! The threat model.
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

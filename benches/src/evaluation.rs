@@ -1,7 +1,7 @@
-//! A network out of a file under attack, as an evaluation runs it: AutoAttack `standard`, PGD and CW.
+//! Attacks on a network from a file, as an evaluation runs them: AutoAttack `standard`, PGD and CW.
 //!
 //! The images come from a file of `harness attack --save-examples` (its entries `clean`, `labels`, `ids`), so that
-//! another program can be given the same ones. Every example's random draws follow its id and the seed as they do
+//! another program can use the same ones. Every example's random draws follow its id and the seed as they do
 //! in the harness, so the outcomes are those that the harness reports.
 
 use std::ops::Range;
@@ -39,19 +39,19 @@ pub struct Evaluation {
     setting: Setting,
 }
 
-/// What became of some examples.
+/// The outcomes of some examples.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Outcome {
     /// The ids of those that the network gets wrong without an attack.
     pub wrong: Vec<u64>,
-    /// The attacks in their order, each on what those before have left; of AutoAttack, then, `outside` them: what
+    /// The attacks in their order, each on the survivors of the ones before; of AutoAttack, then, `outside` them: what
     /// else was asked of the network.
     pub stages: Vec<Stage>,
     /// Wall-clock time of everything.
     pub seconds: f64,
 }
 
-/// What one attack did.
+/// The outcome of one attack.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Stage {
     /// Its name.
@@ -70,7 +70,7 @@ impl Evaluation {
     /// Reads network and examples. `threat` is written as in `linf:8/255`.
     ///
     /// # Errors
-    /// A file that cannot be read or does not fit, or a threat model that is none.
+    /// A file that cannot be read or does not fit, or an invalid threat model.
     pub fn open(checkpoint: &Path, model: &str, images: &Path, threat: &str) -> Result<Self> {
         let examples = read_examples(images).with_context(|| format!("examples `{}`", images.display()))?;
         let (_, channels, height, width) = examples.images.dims4()?;
@@ -93,7 +93,7 @@ impl Evaluation {
         })
     }
 
-    /// Which examples there are, in their order.
+    /// The ids of the examples, in their order.
     pub fn ids(&self) -> &[u64] {
         &self.examples.ids
     }

@@ -1,4 +1,4 @@
-//! Numbers that both sides of a comparison can make for themselves.
+//! Parameters and images that both sides of a comparison compute from a formula.
 //!
 //! f(i, j) = 2·((h ≫ 11)·2⁻⁵³) − 1 ∈ [−1, 1), h = splitmix64(i + j·2⁴⁰), for number i of array j.
 //! Arrays are the entries of the state dictionary in their order, `num_batches_tracked` left out; the images

@@ -1,4 +1,4 @@
-//! The workloads that are timed, each a step that can be repeated for as long as one likes.
+//! The workloads that are timed: each is a step that can be repeated any number of times.
 //!
 //! | workload | one step |
 //! | --- | --- |
@@ -13,7 +13,7 @@
 //! Attacks on a network out of a file ([`Evaluation`]) are timed and compared by `peers/auto_attack.sh`.
 //!
 //! Images and parameters of the workloads follow a closed formula ([`formula`]), the same here and in
-//! `peers/networks.py`, so that both sides can be seen to compute the same.
+//! `peers/networks.py`, so that a check can show that both sides compute the same.
 
 pub mod formula;
 pub mod memory;

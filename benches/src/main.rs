@@ -1,7 +1,7 @@
 //! Our side of a comparison: `rampart-worker WORKLOAD NETWORK BATCH DEVICE PRECISION`, or
 //! `rampart-worker evaluate CHECKPOINT NETWORK EXAMPLES THREAT` for attacks on a network out of a file.
 //!
-//! Speaks in lines of JSON on stdout. The first says `ready`; then every line on stdin is answered by one:
+//! Writes lines of JSON to stdout. The first says `ready`; then it answers every line on stdin with one:
 //!
 //! - `check`: the logits of the batch, flat, with the current parameters
 //! - `run SECONDS`: whole steps for at least that long, and one at least
@@ -9,7 +9,7 @@
 //! An evaluation is asked about the examples at places FIRST up to, but not with, LAST of the file:
 //!
 //! - `check FIRST LAST`: the logits of the clean images, flat
-//! - `auto-attack|tenth|pgd|cw FIRST LAST SEED`: what became of them; `tenth` is AutoAttack, shortened
+//! - `auto-attack|tenth|pgd|cw FIRST LAST SEED`: their outcomes; `tenth` is AutoAttack, shortened
 //!
 //! It ends with its input.
 

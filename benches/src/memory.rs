@@ -1,7 +1,7 @@
-//! How much memory this process holds, as Linux counts it.
+//! The memory of this process, as Linux counts it.
 //!
 //! What libraries take before there is a network is not counted: a peak is the high-water mark less what
-//! was resident before network and data were made. All in MiB; `None` where the system does not tell.
+//! was resident before network and data were made. All in MiB; `None` where the system does not say.
 
 use std::fs;
 

@@ -17,7 +17,7 @@ use crate::{Subject, formula};
 
 /// Steps of the attack inside a whole training step.
 const ATTACK_STEPS: u64 = 10;
-/// Small, so that a batch seen again and again does not lead anywhere.
+/// Small, so that training on one batch over and over does not diverge.
 const RATE: f64 = 0.001;
 
 /// What is timed.
@@ -126,7 +126,7 @@ pub struct Burst {
     pub images: u64,
     /// Wall-clock time.
     pub seconds: f64,
-    /// What tells whether another program did the same: see [`Bench::value`].
+    /// A number that shows whether another program did the same: see [`Bench::value`].
     pub value: f64,
 }
 
@@ -206,7 +206,7 @@ impl Bench {
                 // A probe of what is frozen already takes it as it is.
                 let mut probe = Probe::new(frozen.as_ref(), BatchNorm::Eval)?;
                 let loss = (&Loss::CrossEntropy, None);
-                // As an attack takes its steps: in one go where the network can.
+                // As an attack takes its steps: all at once if the network can.
                 *images = match probe.ascend(ball, images, &batch.labels, loss, (*step_size, 1))? {
                     Some(images) => images,
                     None => {
@@ -222,7 +222,7 @@ impl Bench {
         Ok(())
     }
 
-    /// A number that another program has to arrive at as well, after the same steps: the mean cross entropy of the
+    /// A number that another program must reach as well after the same steps: the mean cross entropy of the
     /// batch, of the attack's images if there is an attack; of a training the last objective.
     pub fn value(&self) -> Result<f64> {
         let (classifier, images) = match &self.work {
@@ -241,7 +241,7 @@ impl Bench {
         let mut images = 0;
         let seconds = loop {
             self.step()?;
-            // A GPU is told and goes its own way; a step has ended when it has.
+            // A GPU runs asynchronously: wait until it has finished the step.
             self.network.device().synchronize()?;
             images += self.batch.ids.len() as u64;
             let passed = start.elapsed().as_secs_f64();

@@ -101,7 +101,7 @@ mod tests {
             .collect()
     }
 
-    fn ten(folder: &Path) {
+    fn cifar10_files(folder: &Path) {
         fs::create_dir_all(folder).unwrap();
         for batch in 1..=5 {
             fs::write(folder.join(format!("data_batch_{batch}.bin")), file(&[&[batch], &[0]])).unwrap();
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_known_picture_keeps_its_orientation() {
         let root = tempfile::tempdir().unwrap();
-        ten(&root.path().join("cifar-10-batches-bin"));
+        cifar10_files(&root.path().join("cifar-10-batches-bin"));
         let data = cifar10::ENTRY.read(root.path(), Verify::No).unwrap();
         assert!(!data.verified);
         assert_eq!(data.train.labels(), [1, 0, 2, 0, 3, 0, 4, 0, 5, 0]);
@@ -148,7 +148,7 @@ mod tests {
     fn what_does_not_fit_is_named() {
         let root = tempfile::tempdir().unwrap();
         let error = |verify| cifar10::ENTRY.read(root.path(), verify).unwrap_err().to_string();
-        ten(root.path());
+        cifar10_files(root.path());
         assert!(error(Verify::Yes).contains("data_batch_1.bin` is not proven"));
         fs::write(root.path().join("data_batch_4.bin"), &file(&[&[1]])[1..]).unwrap();
         assert!(error(Verify::No).contains("data_batch_4.bin` is damaged at its end: its 3072 bytes"));

@@ -1,3 +1,5 @@
+//! What can be wrong with data.
+
 use std::io;
 use std::path::PathBuf;
 

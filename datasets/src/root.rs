@@ -1,3 +1,5 @@
+//! The folder of all data sets.
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

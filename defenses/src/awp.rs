@@ -40,7 +40,7 @@ fn default_gamma() -> f64 {
 }
 
 impl Awp {
-    /// Refuses a γ that moves nothing, or downhill.
+    /// Refuses a γ that is not above 0.
     pub(crate) fn check(&self) -> std::result::Result<(), Invalid> {
         if self.gamma.is_finite() && self.gamma > 0.0 {
             return Ok(());
@@ -91,13 +91,13 @@ impl Awp {
     }
 }
 
-/// How far each weight was moved.
+/// The change of each weight.
 #[must_use = "weights are to be moved back after the optimizer's step"]
 #[derive(Debug)]
 pub struct Moved(Vec<(Var, Tensor)>);
 
 impl Moved {
-    /// Takes v away again.
+    /// Subtracts v again.
     pub fn back(self) -> Result<()> {
         for (var, by) in self.0 {
             var.set(&(var.as_detached_tensor() - by)?)?;

@@ -1,4 +1,4 @@
-//! How a network is trained, apart from the objective.
+//! The recipe of a training: everything but the objective.
 
 use attacks::{Family, Invalid, Setting};
 use schemars::JsonSchema;
@@ -33,7 +33,7 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Refuses values with which nothing can be trained.
+    /// Refuses values with which no network can be trained.
     pub fn check(&self) -> Result<(), Invalid> {
         let (unit, length) = match self.length {
             Length::Epochs(epochs) => ("epochs", epochs),

@@ -1,4 +1,4 @@
-//! How the learning rate falls.
+//! The schedule of the learning rate.
 
 use attacks::Invalid;
 use schemars::JsonSchema;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::Rng;
 
-/// Longer inputs find nothing that shorter ones do not, only slower.
+/// Longer inputs find nothing new and take longer.
 const LONGEST: usize = 1 << 18;
 
 /// One to eight changes: bits, bytes, numbers in place of lengths, pieces cut, doubled, moved or taken from

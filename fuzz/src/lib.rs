@@ -1,8 +1,8 @@
-//! Damages valid files in many ways and watches what their readers do.
+//! Damages valid files in many ways and checks what their readers do.
 //!
-//! A [`Target`] has a few valid files, ways to damage them, and a check. The check calls the reader and, where
-//! it accepts, holds what it says against an independent reading of the same bytes: a wrong acceptance is as
-//! much a failure as a panic. Input `i` of a target is a function of `i` alone, so a number finds it again.
+//! A [`Target`] has a few valid files, ways to damage them, and a check. The check calls the reader and, if
+//! it accepts, compares its result with an independent reading of the same bytes: a wrong acceptance is a failure, as
+//! a panic is. Input `i` of a target is a function of `i` alone, so its number reproduces it.
 //!
 //! Most damage to a format with checksums ends at the checksum. So the damage is also done inside, and the
 //! checksums are made to fit: members of zip files, what is packed by gzip, the footer behind our seal.

@@ -1,7 +1,7 @@
-//! `fuzz [TARGET] [COUNT]`: so many inputs to one target or to all, by their numbers from `--from N` on.
+//! `fuzz [TARGET] [COUNT]`: runs COUNT inputs on one target or on all, from number `--from N` on.
 //!
-//! Prints one line for each target. What fails is kept under `fuzz/failures/TARGET`, one file for each place
-//! of a panic; move it to `fuzz/corpus/TARGET` once it is mended, and every test run tries it again.
+//! Prints one line for each target. A failing input is kept under `fuzz/failures/TARGET`, one file for each place
+//! of a panic; move it to `fuzz/corpus/TARGET` once it is fixed, and every test run tries it again.
 //! `--show N` writes input N to stdout. Exit code 1 if anything failed.
 
 use std::cell::RefCell;
@@ -19,11 +19,11 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// The input at work, for the watchdog.
+/// The current input, for the watchdog.
 static AT: AtomicU64 = AtomicU64::new(0);
-/// A reader that computes so long over a quarter of a megabyte hangs …
+/// A reader that computes for longer than this hangs …
 const HANG: Duration = Duration::from_secs(20);
-/// … and so does one that waits so long, however busy the machine is.
+/// … and so does one that waits for longer than this, even on a busy machine.
 const SLEEP: Duration = Duration::from_secs(900);
 
 thread_local! {
@@ -31,7 +31,7 @@ thread_local! {
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// What happened to a target's inputs.
+/// The outcomes of a target's inputs.
 #[derive(Default)]
 struct Tally {
     refused: u64,

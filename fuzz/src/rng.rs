@@ -1,4 +1,4 @@
-//! SplitMix64 (Steele, Lea and Flood 2014): small, and the same everywhere.
+//! SplitMix64 (Steele, Lea and Flood 2014): small, and the same on every machine.
 
 /// A stream of numbers.
 #[derive(Debug, Clone)]

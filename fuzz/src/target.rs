@@ -7,11 +7,11 @@ use crate::Rng;
 pub struct Input {
     /// The file.
     pub bytes: Vec<u8>,
-    /// What the reader owes these bytes beyond what they say themselves.
+    /// What the reader must do with these bytes.
     pub demand: Demand,
 }
 
-/// What is known of an input because of how it was made.
+/// What is known about an input from the way it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Demand {
     /// Nothing.
@@ -22,7 +22,7 @@ pub enum Demand {
     AsSeed(usize),
 }
 
-/// What a reader did.
+/// The answer of a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It refused the bytes.
@@ -42,9 +42,9 @@ pub struct Target {
     pub name: &'static str,
     /// Valid files.
     pub seeds: Vec<Vec<u8>>,
-    /// At most so many bytes of memory for each byte of a file …
+    /// The most memory for each byte of a file, in bytes …
     pub per_byte: usize,
-    /// … and so many besides.
+    /// … and the constant beside it.
     pub constant: usize,
     pub(crate) damage: Box<Damage>,
     pub(crate) check: Box<Check>,

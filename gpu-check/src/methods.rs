@@ -16,7 +16,7 @@ use crate::context::{Context, precise};
 use crate::networks::{batch, network};
 use crate::report::{Found, Report, deviation, distance, doubles};
 
-/// The convolutional network of the vectors, out of our operations.
+/// The convolutional network of the vectors, built from the operations of `kernels`.
 struct Net {
     tensors: BTreeMap<String, Var>,
 }
@@ -306,7 +306,7 @@ fn defenses(context: &Context, report: &mut Report) {
                 let gradients = distance(&flat(&ours.1)?, &flat(&theirs.1)?)? / 0.2;
                 worst = if gradients <= worst { worst } else { gradients };
                 // In shares of a hundredth for the objective and a fifth for the gradients: attacked images differ in
-                // pixels whose gradient rounding turned.
+                // pixels whose gradient changed its sign by rounding.
                 Ok(Found::Deviation {
                     is: worst,
                     allowed: 1.0,

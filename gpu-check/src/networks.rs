@@ -48,7 +48,7 @@ fn pass(classifier: &dyn Classifier, batch: &Batch, mode: Mode<'_>) -> Result<(T
     Ok((logits.detach(), gradient))
 }
 
-/// Logits, and gradients in the mean, may be off by so much.
+/// The largest deviation of logits, and of gradients in the mean.
 fn allowed(precision: Precision) -> [f64; 2] {
     match precision {
         // Gradients: a ReLU that flips in rounding, one among thousands.
@@ -176,7 +176,7 @@ fn ascents(context: &Context, report: &mut Report, name: &str) {
         Loss::SoftMargin,
         Loss::Cw { kappa: 50.0 },
     ] {
-        // Every loss once; the rest of the way is the same for all.
+        // Every loss once; everything else is the same for all networks.
         if loss != Loss::CrossEntropy && name != "small-cnn" {
             continue;
         }
@@ -188,7 +188,7 @@ fn ascents(context: &Context, report: &mut Report, name: &str) {
                 let theirs = attack(&Device::Cpu, loss, true, true)?;
                 let (a, b) = (doubles(&ours)?, doubles(&theirs)?);
                 let apart = a.iter().zip(&b).filter(|(a, b)| (*a - *b).abs() > 1e-5).count();
-                // A gradient next to zero has either sign; so a few pixels in a hundred go elsewhere.
+                // A gradient next to zero has either sign; so a few pixels in a hundred differ.
                 Ok(Found::Deviation {
                     is: apart as f64 / a.len() as f64,
                     allowed: 0.05,

@@ -153,7 +153,7 @@ fn convolutions(context: &Context, report: &mut Report) {
     }
 }
 
-/// What only a GPU has, against the way the CPU does the same.
+/// Kernels that only a GPU has, against the same computation on the CPU.
 fn resident_operations(context: &Context, report: &mut Report) {
     draws(context, report);
     report.add("operations", "sign step, bit by bit", || sign_step(context));

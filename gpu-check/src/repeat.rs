@@ -1,4 +1,4 @@
-//! The same bits twice, and no memory that grows.
+//! Checks that results repeat bit by bit, and that memory does not grow.
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};

@@ -1,4 +1,4 @@
-//! What was found, as a table and as JSON.
+//! The results of all checks, as a table and as JSON.
 
 use std::io::Write;
 use std::path::Path;
@@ -20,7 +20,7 @@ struct Row {
 enum Outcome {
     /// A deviation and the largest one allowed.
     Deviation(f64, f64),
-    /// A figure that nothing is demanded of, and its unit.
+    /// A figure without a limit, and its unit.
     Figure(f64, &'static str),
     Failed(String),
     Skipped(String),
@@ -52,7 +52,7 @@ impl Report {
         }
     }
 
-    /// Runs one check, unless it was not asked for or time is up. A panic of the check is a failure like another.
+    /// Runs one check, unless it is not selected or time is up. A panic of the check counts as a failure.
     pub(crate) fn add(&mut self, group: &'static str, name: impl Into<String>, check: impl FnOnce() -> Result<Found>) {
         let name = name.into();
         if !format!("{group} {name}").contains(&self.only) {

@@ -1,4 +1,4 @@
-//! Our own speed, and which share of the card's matrix rate it is. PyTorch beside it is `benches/peers/compare.sh`.
+//! Measures speed, and its share of the card's matrix rate. The comparison with PyTorch is `benches/peers/compare.sh`.
 
 use std::time::Instant;
 

@@ -8,10 +8,10 @@ use random::{Purpose, Stream};
 use crate::layers::{BatchNorm, Convolution, Linear};
 use crate::parameter::{Parameter, Role, State};
 
-/// How a layer's parameters begin.
+/// How a layer's parameters are initialised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Init {
-    /// Uniform on ±1/√fan_in, weights and biases: what PyTorch does unless told otherwise.
+    /// Uniform on ±1/√fan_in, weights and biases: PyTorch's default.
     PyTorch,
     /// Weights as in PyTorch, biases zero.
     PyTorchNoBias,
@@ -23,7 +23,7 @@ pub enum Init {
     Zero,
 }
 
-/// Makes layers and remembers their parameters and running statistics, in the order in which they are made. Names are
+/// Makes layers and keeps their parameters and running statistics, in the order in which they are made. Names are
 /// those of the state dictionary: with `conv1`, a convolution's weight is `conv1.weight`.
 pub struct Builder {
     stream: Stream,

@@ -1,7 +1,7 @@
 //! Counter-based random streams.
 //!
-//! A draw is a pure function of the seed and of what it is for: purpose, epoch, step, restart and
-//! example. Nothing remembers how often it was asked. So a result does not depend on batch size,
+//! A draw is a pure function of the seed and of its use: purpose, epoch, step, restart and example. A stream has no
+//! state. So a result does not depend on batch size,
 //! thread count, sharding, the order of the work, or whether a run was interrupted.
 //!
 //! ```
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub use philox::philox4x32_10;
 
-/// What a draw is for. Two purposes never share a draw. The numbers are part of every result's
+/// The use of a draw. Two purposes never share a draw. The numbers are part of every result's
 /// reproducibility: never renumber, only append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
@@ -52,7 +52,7 @@ pub enum Purpose {
     Selection = 11,
 }
 
-/// A family of draws, addressed by what they are for. Cheap to clone.
+/// A family of draws, addressed by their use. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Stream(Source);
 

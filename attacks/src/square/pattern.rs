@@ -80,7 +80,7 @@ mod tests {
         let pattern = hills(3, false);
         assert!(pattern[..3].iter().all(|&value| value > 0.0) && pattern[3..].iter().all(|&value| value < 0.0));
         assert!((pattern.iter().map(|value| value * value).sum::<f64>() - 1.0).abs() < 1e-12);
-        let turned = hills(3, true);
-        assert!((0..9).all(|i| turned[i] == pattern[i % 3 * 3 + i / 3]));
+        let transposed = hills(3, true);
+        assert!((0..9).all(|i| transposed[i] == pattern[i % 3 * 3 + i / 3]));
     }
 }
