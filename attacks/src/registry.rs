@@ -219,7 +219,7 @@ impl<T: ?Sized + 'static> Registry<T> {
             Some(entry) => (entry.parse)(value, setting),
             None => {
                 let known: Vec<_> = self.entries.iter().map(|entry| entry.name).collect();
-                let suggestion = nearest(name, &known);
+                let suggestion = suggest::nearest(name, known.iter().copied());
                 Err(ParseError::UnknownName {
                     kind: self.kind,
                     name: name.to_string(),
@@ -229,13 +229,6 @@ impl<T: ?Sized + 'static> Registry<T> {
             }
         }
     }
-}
-
-/// The known word nearest to `word`, if it is near enough to be meant.
-pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distance = |candidate: &&&str| strsim::damerau_levenshtein(&word.to_lowercase(), candidate);
-    let best = known.iter().min_by_key(distance)?;
-    (distance(&best) <= 1 + best.len() / 4).then_some(*best)
 }
 
 fn parse<M: Method, T: ?Sized>(

@@ -23,14 +23,9 @@ pub fn entries() -> &'static [Entry] {
 pub fn entry(name: &str) -> Result<&'static Entry, DataError> {
     ENTRIES.iter().find(|entry| entry.name == name).ok_or_else(|| {
         let names = ENTRIES.iter().map(|entry| entry.name);
-        let lower = name.to_lowercase();
-        let nearest = names
-            .clone()
-            .max_by(|a, b| strsim::jaro_winkler(a, &lower).total_cmp(&strsim::jaro_winkler(b, &lower)))
-            .filter(|nearest| strsim::jaro_winkler(nearest, &lower) > 0.7);
         DataError::UnknownName {
             name: name.to_string(),
-            hint: match nearest {
+            hint: match suggest::nearest(name, names.clone()) {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => format!("there are {}", names.collect::<Vec<_>>().join(", ")),
             },

@@ -2,6 +2,7 @@
 
 mod archives;
 mod images;
+mod matrices;
 mod tables;
 mod tensors;
 mod texts;
@@ -14,6 +15,7 @@ pub fn targets() -> Vec<Target> {
     targets.extend(tensors::targets());
     targets.extend(archives::targets());
     targets.extend(tables::targets());
+    targets.extend(matrices::targets());
     targets.extend(texts::targets());
     targets
 }

@@ -20,7 +20,6 @@ mod failure;
 mod panics;
 mod program;
 mod progress;
-mod provenance;
 mod units;
 
 pub use crate::exit::Exit;

@@ -153,14 +153,10 @@ impl Networks {
     fn unknown(&self, name: &str) -> ModelError {
         let examples = ["wrn-34-10", "wrn-28-10", "wrn-28-4", "wrn-10-2", "mma-wrn-28-4"];
         let names = self.families.iter().map(|family| family.entry.name).chain(examples);
-        let nearest = names
-            .map(|known| (strsim::jaro_winkler(&name.to_lowercase(), known), known))
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .filter(|(similarity, _)| *similarity > 0.75);
         let known: Vec<_> = self.families.iter().map(|family| family.entry.name).collect();
         ModelError::Unknown {
             name: name.to_string(),
-            suggestion: nearest.map(|(_, known)| known.to_string()),
+            suggestion: suggest::nearest(name, names).map(str::to_string),
             known: known.join(", "),
         }
     }

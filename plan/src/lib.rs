@@ -1,7 +1,7 @@
 //! What will be computed: a matrix resolved into cells with every default filled, each with its key, and what the tables
 //! will show of them. No tensor, no clock, no run folder.
 
-mod suggest;
+mod serde_hint;
 pub mod yaml;
 
 mod key;
@@ -23,4 +23,4 @@ pub use self::label::{attack_label, defense_label, slug};
 pub use self::methods::Methods;
 pub use self::plan::Plan;
 pub use self::resolve::{Digests, resolve, written_recipe};
-pub use self::suggest::{nearest, with_suggestion};
+pub use self::serde_hint::with_suggestion;

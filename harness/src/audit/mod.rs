@@ -1,4 +1,4 @@
-//! Is a run complete, unmodified and consistent, and do its bytes come out again?
+//! Checks whether a run is complete, unmodified and consistent, and whether its bytes can be computed again.
 
 mod check;
 mod examples;

@@ -10,11 +10,11 @@ use storage::manifest::{self, Ending, Machine, Origin, Recorder, Settings};
 use super::args::RunArgs;
 use crate::exit::Exit;
 use crate::progress::{self, Progress};
-use crate::provenance;
 use crate::publish::gather;
 use crate::schedule::{Compute, Options, run};
 use crate::schedule::{default_jobs, exit_of, named_cells, print_report, select};
 use crate::work::evaluation;
+use crate::work::provenance;
 
 /// Computes what is missing, then stores and typesets everything that is finished.
 pub(super) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
@@ -10,11 +9,11 @@ use models::{Classifier, Network};
 use plan::matrix::Checkpoint;
 use plan::{Cell, Evaluation, Plan, Training};
 use random::{Purpose, Stream};
-use results::{Row, Timing, TimingKind};
+use results::{Row, TimingKind};
 use storage::cell_folder::{self, FailedCell, State};
 use storage::examples::{self, About, Examples};
+use storage::files;
 use storage::leases::{Attempt, Holder, Lease, Process, Published};
-use storage::{files, host};
 
 use super::attempt::{Ended, Others};
 use super::fsync_thread::FsyncThread;
@@ -24,6 +23,8 @@ use crate::panics;
 use crate::progress::{Bar, Progress};
 use crate::work::data::{AllData, Data, data_key, plain_batch};
 use crate::work::evaluation::{Evaluated, Saves, Scrutiny, Task, evaluate, query_budget, untouched};
+use crate::work::row::planned_row;
+use crate::work::stopwatch::Stopwatch;
 use crate::work::training::{
     CheckpointInfo as Trained, RESUME, batch_that_fits, checkpoint_file, clean_up, load_network, train,
 };
@@ -180,7 +181,7 @@ impl Runner<'_> {
     }
 
     fn run_training(&self, cell: &Training, folder: &Path, device: &Device) -> Result<(), Failure> {
-        let (started, clock) = (host::now(), Instant::now());
+        let stopwatch = Stopwatch::start();
         let bar = self.progress.cell("train", &cell.slug);
         let data = &self.data[&data_key(&cell.dataset)];
         let set = self.training_set(cell, data, folder, device, &bar)?;
@@ -192,7 +193,12 @@ impl Runner<'_> {
             },
             _ => failure,
         })?;
-        let timing = self.timing(&cell.key, TimingKind::Train, started, clock, trained.examples);
+        let timing = stopwatch.timing(
+            &cell.key,
+            TimingKind::Train,
+            &self.options.device_name,
+            trained.examples,
+        );
         results::write_cell(folder, &[], &[], &[timing]).context("cannot store a training's timings")?;
         let mut names: Vec<&str> = trained.files.iter().map(String::as_str).collect();
         names.extend(RESULT_FILES);
@@ -238,7 +244,7 @@ impl Runner<'_> {
     }
 
     fn run_evaluation(&self, cell: &Evaluation, folder: &Path, device: &Device) -> Result<(), Failure> {
-        let (started, clock) = (host::now(), Instant::now());
+        let stopwatch = Stopwatch::start();
         let bar = self.progress.cell("attack", &cell.slug);
         let training = self.plan.target(cell);
         let (target, about) = self.load(cell.target, cell.checkpoint, device)?;
@@ -278,11 +284,16 @@ impl Runner<'_> {
         let evaluated = untouched(&networks, || evaluate(&task))?;
         let row = Row {
             epoch: Some(about.epoch),
-            ..self.row(cell, data)
+            ..planned_row(self.plan, cell, &data.dataset.digest, data.dataset.verified)
         };
         let row = evaluated.complete(row, query_budget(task.attack, target.classes()));
         let outcomes = evaluated.stored(&cell.key);
-        let timing = self.timing(&cell.key, TimingKind::Evaluate, started, clock, outcomes.len() as u64);
+        let timing = stopwatch.timing(
+            &cell.key,
+            TimingKind::Evaluate,
+            &self.options.device_name,
+            outcomes.len() as u64,
+        );
         results::write_cell(folder, &[row], &outcomes, &[timing]).context("cannot store an evaluation")?;
         let mut names = RESULT_FILES.to_vec();
         if !evaluated.images.is_empty() {
@@ -333,7 +344,8 @@ impl Runner<'_> {
             names = RESULT_FILES;
             let evaluation = &self.plan.evaluations[i];
             let data = &self.data[&data_key(&evaluation.dataset)];
-            let row = self.row(evaluation, data).with_failure(failed.error.clone());
+            let row = planned_row(self.plan, evaluation, &data.dataset.digest, data.dataset.verified)
+                .with_failure(failed.error.clone());
             results::write_cell(folder, &[row], &[], &[]).context("cannot store a failure")?;
         }
         cell_folder::fail(
@@ -343,64 +355,6 @@ impl Runner<'_> {
             failed.clone(),
             names,
         )
-    }
-
-    /// What a row says of an evaluation before anything is measured.
-    fn row(&self, cell: &Evaluation, data: &Data) -> Row {
-        let training = self.plan.target(cell);
-        let about = cell.attack.method.describe();
-        let natural = cell.attack.name == "natural";
-        Row {
-            cell: cell.key.clone(),
-            run: self.plan.name.clone(),
-            dataset: training.dataset.name.clone(),
-            dataset_digest: data.dataset.digest.clone(),
-            verified: data.dataset.verified,
-            network: training.network.clone(),
-            defense: training.label.clone(),
-            defense_name: training.defense.name.to_string(),
-            defense_version: training.defense.version,
-            recipe: training.recipe_label.clone(),
-            seed: training.seed,
-            checkpoint: cell.checkpoint.into(),
-            selection: training.selection.chose(cell.checkpoint),
-            attack: cell.label.clone(),
-            attack_name: cell.attack.name.to_string(),
-            attack_version: Some(cell.attack.version),
-            kind: cell.kind(),
-            source: cell.source.as_ref().map(|it| it.label.clone()),
-            source_checkpoint: cell.source.as_ref().map(|source| source.checkpoint.into()),
-            source_seed: cell.source.as_ref().map(|it| self.plan.trainings[it.training].seed),
-            norm: (!natural).then(|| cell.threat.norm.to_string()),
-            epsilon: (!natural).then(|| cell.threat.epsilon.to_string()),
-            epsilon_value: (!natural).then(|| cell.threat.epsilon.value()),
-            steps: about.steps,
-            step_size: about.step_size.map(|it| it.to_string()),
-            step_size_value: about.step_size.map(attacks::Pixels::value),
-            restarts: about.restarts,
-            loss: about.loss,
-            start: about.start,
-            batch_norm: about.batch_norm,
-            config_hash: cell.key.clone(),
-            code_version: env!("CARGO_PKG_VERSION").to_string(),
-            ..Row::default()
-        }
-    }
-
-    fn timing(&self, key: &str, kind: TimingKind, started: u64, clock: Instant, images: u64) -> Timing {
-        let seconds = clock.elapsed().as_secs_f64();
-        Timing {
-            cell: key.to_string(),
-            kind,
-            seconds,
-            images_per_second: (seconds > 0.0).then(|| images as f64 / seconds),
-            threads: rayon::current_num_threads() as u64,
-            host: host::name(),
-            cpu: host::processor(),
-            device: self.options.device_name.clone(),
-            started,
-            peak_memory: host::peak_memory(),
-        }
     }
 }
 

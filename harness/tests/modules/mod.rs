@@ -175,8 +175,7 @@ impl SourceFile {
     fn read(path: String, text: &str) -> Option<Self> {
         let stem = path.strip_suffix(".rs")?;
         let mut module: Vec<String> = stem.split('/').map(str::to_string).collect();
-        let is_test = |name: &String| name == "tests" || name.starts_with("reference_") || name == "testing";
-        if module.last().is_some_and(is_test) {
+        if module.iter().any(|name| name == "tests" || name == "reference_tests") {
             return None;
         }
         if matches!(module.last().map(String::as_str), Some("mod" | "lib")) {

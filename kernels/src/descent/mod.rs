@@ -1,4 +1,4 @@
-//! One step of gradient descent with momentum, in place:
+//! One step of gradient descent with momentum, in place.
 //!
 //! g ← g + decay · θ;  b ← momentum · b + g, at first b = g;  θ ← θ − rate · d
 //!

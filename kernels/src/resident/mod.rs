@@ -1,5 +1,6 @@
-//! What a GPU does in one kernel where Candle needs several, or the CPU and a copy. Each returns `None`
-//! where the operand is not on a GPU; the caller then does the same with Candle's operations.
+//! What a GPU does in one kernel where Candle needs several, or the CPU and a copy.
+//!
+//! Each returns `None` where the operand is not on a GPU; the caller then does the same with Candle's operations.
 
 mod cut;
 

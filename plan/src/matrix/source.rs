@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path as FilePath, PathBuf};
 
-use crate::suggest::with_suggestion;
+use crate::serde_hint::with_suggestion;
 use crate::yaml::{self, Path, Place, SyntaxError, invisible};
 
 /// A matrix file.

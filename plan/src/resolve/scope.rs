@@ -5,10 +5,10 @@ use std::cell::RefCell;
 use attacks::{Configured, Family, ParseError, Registry, Setting};
 use defenses::Defense;
 use serde_json::{Map, Value};
+use suggest::nearest;
 
 use crate::matrix::{Block, Checkpoint, Fault, Matrix, Mistake, SelectionSplit, from_value, remove, unknown_field};
 use crate::methods::Methods;
-use crate::suggest::nearest;
 
 /// What was resolved, or that a mistake was noted.
 pub(super) type Checked<T> = Result<T, Noted>;

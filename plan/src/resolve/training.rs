@@ -3,7 +3,7 @@
 use attacks::Setting;
 use serde_json::{Map, Value, json};
 
-use super::recipe::{marks, resolve_recipe};
+use super::recipe::{RecipeProblem, marks, resolve_recipe};
 use super::scope::{Checked, METHOD_KEYS, Noted, Scope, UNLABELED};
 use crate::cell::{SelectionRule, Supervision, Training};
 use crate::key::{CheckpointKey, DataKey, NetworkKey, SelectionKey, TrainingKey};
@@ -30,22 +30,7 @@ impl Scope<'_> {
             self.block.recipe.as_ref(),
             own_recipe.as_ref(),
         )
-        .map_err(|problems| {
-            for problem in problems {
-                let place = if problem.in_own {
-                    format!("{field}.recipe")
-                } else {
-                    "recipe".to_string()
-                };
-                let place = if problem.field.is_empty() {
-                    place
-                } else {
-                    format!("{place}.{}", problem.field)
-                };
-                self.error(&place, problem.message);
-            }
-            Noted
-        })?;
+        .map_err(|problems| self.note_recipe(field, problems))?;
         // As the field writes it: TRADES-AWP.
         let usual = || {
             let name = defense_label(defense.name);
@@ -64,21 +49,43 @@ impl Scope<'_> {
         let architecture = architecture.expect("a checked network");
         let dataset = self.block.dataset.clone();
         let slug = format!("{}-{}-{}-s{seed}", dataset.name, setting.network, slug(&label));
-        let teacher = supervision.teacher.as_ref();
-        let key = TrainingKey {
+        let mut training = Training {
+            key: String::new(),
+            slug,
+            dataset,
+            network: setting.network.clone(),
+            setting: setting.clone(),
+            architecture,
+            defense,
+            label,
+            recipe,
+            recipe_label,
+            selection,
+            seed,
+            supervision: supervision.clone(),
+        };
+        training.key = self.key(&training);
+        Ok(training)
+    }
+
+    /// The key of a training that has all other fields.
+    fn key(&self, training: &Training) -> String {
+        let Training { dataset, selection, .. } = training;
+        let teacher = training.supervision.teacher.as_ref();
+        TrainingKey {
             dataset: DataKey {
                 digest: self.digest,
                 limit: dataset.limit.train,
                 validation: dataset.validation,
                 labeled: dataset.labeled,
             },
-            threat: setting.threat,
+            threat: training.setting.threat,
             network: NetworkKey {
-                name: &setting.network,
-                version: architecture.version(),
+                name: &training.network,
+                version: training.architecture.version(),
             },
-            defense: (&defense).into(),
-            recipe: &recipe,
+            defense: (&training.defense).into(),
+            recipe: &training.recipe,
             selection: SelectionKey {
                 split: selection.split,
                 attack: (&selection.attack).into(),
@@ -88,31 +95,31 @@ impl Scope<'_> {
                     .filter(|split| *split == SelectionSplit::Test)
                     .and(dataset.limit.test),
             },
-            seed,
+            seed: training.seed,
             teacher: teacher.map(|teacher| CheckpointKey {
                 training: &teacher.key,
                 checkpoint: teacher.checkpoint,
             }),
-            unlabeled: supervision.unlabeled,
+            unlabeled: training.supervision.unlabeled,
         }
-        .digest();
-        let network = setting.network.clone();
-        let setting = setting.clone();
-        Ok(Training {
-            key,
-            slug,
-            dataset,
-            setting,
-            network,
-            architecture,
-            defense,
-            label,
-            recipe,
-            recipe_label,
-            selection,
-            seed,
-            supervision: supervision.clone(),
-        })
+        .digest()
+    }
+
+    fn note_recipe(&self, field: &str, problems: Vec<RecipeProblem>) -> Noted {
+        for problem in problems {
+            let place = if problem.in_own {
+                format!("{field}.recipe")
+            } else {
+                "recipe".to_string()
+            };
+            let place = if problem.field.is_empty() {
+                place
+            } else {
+                format!("{place}.{}", problem.field)
+            };
+            self.error(&place, problem.message);
+        }
+        Noted
     }
 
     fn selection(&self, setting: &Setting) -> Checked<SelectionRule> {

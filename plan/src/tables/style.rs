@@ -1,10 +1,10 @@
 //! The style of tables, as a matrix or the command line asks for it.
 
 use paper_tables::{Form, RowSpec, SpreadStyle, TableSpec, TableStyle};
+use suggest::nearest;
 
 use crate::label::slug;
 use crate::matrix::TableEntry;
-use crate::suggest::nearest;
 
 /// What of a table's style was asked for. `None` leaves it as it is.
 #[derive(Debug, Clone, Default)]

@@ -1,5 +1,6 @@
-//! Flags: signs that a number may say less than it seems to. A flag fails nothing; it is shown beside the number.
+//! Flags: signs that a number may say less than it seems to.
 //!
+//! A flag fails nothing; it is shown beside the number.
 //! Some follow from one evaluation and are stored in its row ([`single`]); others from several rows of one checkpoint
 //! ([`raise`]). Both are functions of rows alone. The number that is marked is always the one that is likely too high.
 //!

@@ -1,4 +1,4 @@
-//! Did results change by more than chance?
+//! Checks whether results changed by more than chance.
 //!
 //! Cells are matched by name. For each cell, each attack's mean over defenses and each defense's mean over
 //! attacks, the means over seeds before and after are compared:

@@ -1,4 +1,6 @@
-//! The operations as Candle sees them. Operands are contiguous and f32; the functions that call these have
+//! The operations as Candle sees them.
+//!
+//! Operands are contiguous and f32; the functions that call these have
 //! checked shapes.
 
 mod convolution;

@@ -15,7 +15,7 @@ pub(crate) fn program() -> Program {
         version: env!("CARGO_PKG_VERSION").to_string(),
         commit: known(env!("RAMPART_COMMIT")),
         dirty: known(env!("RAMPART_DIRTY")).map(|dirty| dirty == "true"),
-        cargo_lock: manifest::digest(include_bytes!("../../Cargo.lock")),
+        cargo_lock: manifest::digest(include_bytes!("../../../Cargo.lock")),
         compiler: known(env!("RAMPART_RUSTC")),
         target: known(env!("RAMPART_TARGET")),
         profile: known(env!("RAMPART_PROFILE")),

@@ -1,14 +1,6 @@
-//! "Did you mean": the nearest known word to a misspelt one.
+//! "Did you mean" in the messages of serde.
 
-/// The known word nearest to `word`, if it is near enough to be meant.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_lowercase();
-    let (distance, best) = known
-        .into_iter()
-        .map(|it| (strsim::damerau_levenshtein(&word, it), it))
-        .min()?;
-    (distance <= 1 + best.len() / 4).then_some(best)
-}
+use suggest::nearest;
 
 /// Adds "did you mean" to serde's "unknown field" and "unknown variant" messages.
 pub fn with_suggestion(message: &str) -> String {
@@ -25,9 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_words_are_found() {
-        assert_eq!(nearest("tradse", ["mart", "trades"]), Some("trades"));
-        assert_eq!(nearest("resnet", ["mart", "trades"]), None);
+    fn unknown_fields_get_a_suggestion() {
         let message = "unknown field `stpes`, expected `steps` or `restarts`";
         assert_eq!(with_suggestion(message), format!("{message}; did you mean `steps`?"));
         assert_eq!(with_suggestion("missing field `steps`"), "missing field `steps`");
