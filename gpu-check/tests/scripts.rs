@@ -61,7 +61,7 @@ fn a_training_goes_from_defense_to_defense() {
 fn a_training_that_is_interrupted_or_fails_stops_there() {
     let (status, said, calls) = train("exit 130", &["--data", "data"]);
     assert_eq!((status, calls.len()), (Some(130), 1), "{said}");
-    assert!(said.contains("the same command goes on"), "{said}");
+    assert!(said.contains("run the same command again to resume"), "{said}");
     let (status, said, calls) = train("exit 3", &["--data", "data"]);
     assert_eq!((status, calls.len()), (Some(3), 1), "{said}");
     let (status, said, calls) = train("exit 0", &["--data", "data", "--minutes", "0"]);

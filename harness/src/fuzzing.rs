@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use plan::Plan;
 use plan::matrix::{Matrix, Source};
+use plan::tables::RunTables;
 use storage::{cell_folder, checkpoint, files, leases};
 
 use crate::publish::compare;
@@ -112,7 +113,7 @@ pub fn finish(folder: &Path, key: &str, names: &[&str]) {
 
 /// Writes what the tables of a matrix show into a run's folder.
 pub fn write_tables(text: &str, methods: &Methods, run: &Path) -> Result<(), String> {
-    table_specs::write(run, &resolve(text, methods)?).map_err(|error| format!("{error:#}"))
+    table_specs::write(run, &RunTables::of(&resolve(text, methods)?)).map_err(|error| format!("{error:#}"))
 }
 
 fn resolve(text: &str, methods: &Methods) -> Result<Plan, String> {

@@ -1,5 +1,7 @@
-//! Rampart's program: one YAML matrix of data sets × networks × defenses × attacks × seeds, trained,
-//! attacked, stored and typeset by one command. [`Harness`] is the program, with methods of your own if you like.
+//! Rampart's program: one YAML matrix of data sets × networks × defenses × attacks × seeds, trained, attacked, stored and
+//! typeset by one command.
+//!
+//! [`Harness`] is the program, with methods of your own if you like.
 
 mod cli;
 

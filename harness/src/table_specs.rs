@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use plan::CellName;
 use plan::tables::RunTables;
-use plan::{CellName, Plan};
 use storage::files;
 
 use crate::exit::Stop;
@@ -13,9 +13,9 @@ const SPEC: &str = "tables.json";
 /// The folder of typeset tables, in a run's folder.
 pub(crate) const FOLDER: &str = "tables";
 
-/// Writes what a plan's tables show to the run's folder.
-pub(crate) fn write(root: &Path, plan: &Plan) -> Result<()> {
-    files::write_sealed(&root.join(SPEC), &RunTables::of(plan))
+/// Writes what a run's tables show to its folder.
+pub(crate) fn write(root: &Path, tables: &RunTables) -> Result<()> {
+    files::write_sealed(&root.join(SPEC), tables)
 }
 
 /// The names of a run's cells, trainings first, and how many of them are trainings.
@@ -53,11 +53,6 @@ pub(crate) fn read(root: &Path) -> Result<RunTables> {
             root.display()
         ))
     })
-}
-
-/// Writes it again, with changes.
-pub(crate) fn rewrite(root: &Path, spec: &RunTables) -> Result<()> {
-    files::write_sealed(&root.join(SPEC), spec)
 }
 
 /// Every file that the spec in a run's folder names, from that folder.

@@ -177,7 +177,7 @@ fn a_flipped_byte_in_an_unfinished_run_is_noticed() {
         flip(&file, at.min(bytes(&file).len() - 1));
         let (_, err) = place.expect(0, &["m.yaml"]);
         assert!(
-            err.contains("resume.safetensors") && err.contains("starts anew"),
+            err.contains("resume.safetensors") && err.contains("starts again"),
             "{err}"
         );
         assert_eq!(derived(&place.path("runs/small")), expected);
@@ -219,7 +219,7 @@ fn a_best_checkpoint_that_is_not_the_saves_is_not_used() {
         }
         let (_, err) = place.expect(0, &["m.yaml"]);
         assert!(
-            err.contains("the best checkpoint so far") && err.contains("starts anew"),
+            err.contains("the best checkpoint so far") && err.contains("starts again"),
             "{err}"
         );
         assert_eq!(derived(&place.path("runs/small")), expected);

@@ -310,7 +310,11 @@ fn mistakes_about_teachers_are_placed() {
     unlabeled(
         "{ defense: natural }",
         "{ defense: { name: natural, teacher: { defense: natural } } }",
-        &["m.yaml:6:", "`teacher.defense.teacher`", "no teacher itself"],
+        &[
+            "m.yaml:6:",
+            "`teacher.defense.teacher`",
+            "a teacher cannot have a teacher",
+        ],
     );
     unlabeled(
         "{ defense: natural }",
@@ -350,14 +354,14 @@ fn mistakes_about_teachers_are_placed() {
     treated(
         "- { name: standard, attack: { steps: 2 } }",
         "- { name: standard, attack: { steps: 2 }, teacher: { defense: natural } }",
-        &["m.yaml:9:", "`defenses[0].teacher`", "asks no teacher"],
+        &["m.yaml:9:", "`defenses[0].teacher`", "does not use a teacher"],
     );
     let untreated = TREATED.replace(", treat: { examples: misclassified, how: clean }", "");
     mistake(
         &untreated,
         ", treat: { examples: correct, how: kl }",
         ", recipe: { epochs: 3 }",
-        &["m.yaml:6:", "`teacher`", "no defense asks this teacher"],
+        &["m.yaml:6:", "`teacher`", "no defense uses this teacher"],
     );
 }
 

@@ -1,5 +1,6 @@
-//! What will be computed: a matrix resolved into cells with every default filled, each with its key, and what the tables
-//! will show of them. No tensor, no clock, no run folder.
+//! What will be computed: a matrix resolved into cells with every default filled, and what its tables will show.
+//!
+//! There is no tensor here, no clock and no run folder.
 
 mod serde_hint;
 pub mod yaml;

@@ -8,7 +8,7 @@ pub struct UserError(pub String);
 
 impl UserError {
     /// An error with this message.
-    pub(crate) fn new(message: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn raise(message: impl Into<String>) -> anyhow::Error {
         Self(message.into()).into()
     }
 }

@@ -127,14 +127,14 @@ impl Examples {
     /// [`UserError`] if it does not hold images of this form.
     pub fn read(file: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::read(file).map_err(|error| {
-            UserError::new(
+            UserError::raise(
                 error
                     .to_string()
                     .replace("checkpoint `", "examples `")
                     .replace("the checkpoint", "the examples"),
             )
         })?;
-        Self::out_of(&checkpoint).map_err(|error| UserError::new(format!("examples `{}`: {error:#}", file.display())))
+        Self::out_of(&checkpoint).map_err(|error| UserError::raise(format!("examples `{}`: {error:#}", file.display())))
     }
 
     fn out_of(checkpoint: &Checkpoint) -> Result<Self> {

@@ -21,7 +21,7 @@ pub fn write(file: &Path, bytes: &[u8]) -> Result<()> {
     spend(|| force_folder(folder)).with_context(|| refused(folder))
 }
 
-/// As [`write`], for one of many files in a folder that are forced to disk together.
+/// As [`write()`], for one of many files in a folder that are forced to disk together.
 ///
 /// # Errors
 /// If the file system reports one; the message names the file.

@@ -27,7 +27,7 @@ impl RunFolder {
             files::make_folder(&root.join("cells"))?;
             Process::join(&root, info.clone())
         };
-        let process = joined().map_err(|error| UserError::new(format!("{error:#}")))?;
+        let process = joined().map_err(|error| UserError::raise(format!("{error:#}")))?;
         // Having joined, so that of two that come at once at least one sees the other.
         let mut waited = false;
         loop {
@@ -43,7 +43,7 @@ impl RunFolder {
             };
             // On another host it may be dead, which takes a while to see.
             if waited || other.machine == info.machine {
-                return Err(UserError::new(format!(
+                return Err(UserError::raise(format!(
                     "another run ({other}) works in {} {why}; wait for it, or choose another folder with --out",
                     root.display(),
                 )));

@@ -36,7 +36,7 @@ impl List {
             })
         };
         Self {
-            items: entries.iter().map(|entry| item(entry)).collect(),
+            items: entries.iter().map(item).collect(),
             columns: &["name", "summary", "source"],
         }
     }

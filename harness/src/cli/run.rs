@@ -28,12 +28,13 @@ pub(super) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
         Some(file) => named_cells(&plan, file, args.line.unwrap_or(0))?,
         None => plan.needed(&selected),
     };
-    let me = ProcessInfo::this(Some(RunTables::of(&plan).digest()), args.force, args.stale_after);
+    let tables = RunTables::of(&plan);
+    let me = ProcessInfo::this(Some(tables.digest()), args.force, args.stale_after);
     let run_folder = RunFolder::open(&args.select.out, &plan.name, me, &|line| eprintln!("{line}"))?;
     let root = run_folder.root();
     gather::tidy_folders(root)?;
     if args.cells.is_none() {
-        gather::begin(root, &matrix, &plan)?;
+        gather::begin(root, &matrix, &tables)?;
     }
     let jobs = args.jobs.map_or_else(|| default_jobs(&plan, &device), Ok)?;
     let settings = Settings {

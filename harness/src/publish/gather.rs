@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use plan::Cell;
 use plan::Plan;
 use plan::matrix::Matrix;
+use plan::tables::RunTables;
 use storage::RunFolder;
 use storage::cell_folder::{self, State};
 use storage::files;
@@ -27,9 +28,9 @@ pub(crate) fn tidy_folders(root: &Path) -> Result<()> {
 }
 
 /// Writes the matrix and what its tables show to the run's folder.
-pub(crate) fn begin(root: &Path, matrix: &Matrix, plan: &Plan) -> Result<()> {
+pub(crate) fn begin(root: &Path, matrix: &Matrix, tables: &RunTables) -> Result<()> {
     files::write(&root.join(manifest::MATRIX), matrix.source.text.as_bytes())?;
-    table_specs::write(root, plan)
+    table_specs::write(root, tables)
 }
 
 /// Waits until no other process typesets this run, so that the last one has seen every cell. `None`: interrupted.

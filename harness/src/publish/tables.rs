@@ -51,7 +51,7 @@ pub(crate) fn derive(root: &Path, into: &Path, changes: &Changes) -> Result<Stri
     files::force(&folder)?;
     // So that deriving them again gives the same.
     if run.spec != before {
-        table_specs::rewrite(into, &run.spec)?;
+        table_specs::write(into, &run.spec)?;
     }
     Ok(texts.join("\n"))
 }

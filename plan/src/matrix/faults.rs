@@ -138,7 +138,7 @@ pub(crate) fn remove(whole: &mut Value, path: &str) -> bool {
 }
 
 /// A message of serde's without the names of Rust's types.
-fn in_plain_words(message: &str) -> String {
+pub(crate) fn in_plain_words(message: &str) -> String {
     let Some((found, expected)) = split(message) else {
         return message.to_string();
     };

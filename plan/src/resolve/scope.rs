@@ -7,7 +7,9 @@ use defenses::Defense;
 use serde_json::{Map, Value};
 use suggest::nearest;
 
-use crate::matrix::{Block, Checkpoint, Fault, Matrix, Mistake, SelectionSplit, from_value, remove, unknown_field};
+use crate::matrix::{
+    Block, Checkpoint, Fault, Matrix, Mistake, SelectionSplit, from_value, in_plain_words, remove, unknown_field,
+};
 use crate::methods::Methods;
 
 /// What was resolved, or that a mistake was noted.
@@ -39,6 +41,14 @@ impl Scope<'_> {
         let mistake = self.matrix.mistake(self.index, field, message);
         self.mistakes.borrow_mut().extend(mistake);
         Noted
+    }
+
+    /// Tries something without noting its mistakes.
+    pub(super) fn quietly<T>(&self, attempt: impl FnOnce() -> Checked<T>) -> Checked<T> {
+        let before = self.mistakes.borrow().len();
+        let result = attempt();
+        self.mistakes.borrow_mut().truncate(before);
+        result
     }
 
     /// Fails where the best checkpoint is wanted and there are no examples to choose it on.
@@ -130,7 +140,7 @@ impl Scope<'_> {
                 ParseError::UnknownName { .. } => {
                     return Err(self.error(&format!("{field}.name"), error.to_string()));
                 }
-                ParseError::Field { field, message } => (field, message),
+                ParseError::Field { field, message } => (field, in_plain_words(&message)),
             };
             if noted.is_some() && message.starts_with("missing field") {
                 return Err(Noted);

@@ -16,7 +16,7 @@ impl Scope<'_> {
             .iter()
             .filter_map(|(key, value)| Some((key, numbers(value)?)))
             .collect();
-        let own_lists = || self.defense(field, entry, setting).is_ok();
+        let own_lists = || self.quietly(|| self.defense(field, entry, setting)).is_ok();
         let (key, values) = match lists[..] {
             [(key, values)] if !own_lists() => (key, values),
             [_, (key, _), ..] if !own_lists() => {

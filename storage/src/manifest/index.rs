@@ -66,7 +66,7 @@ pub(super) fn index(root: &Path) -> Result<BTreeMap<String, FileMark>> {
 /// Folders in a run's in which processes find each other and schedulers leave their logs.
 const WORKINGS: [&str; 3] = ["processes", "claims", "slurm"];
 
-/// The paths of all files under a run's folder, with `/`, except locks, temporary files and [`WORKINGS`]: these are not
+/// The paths of all files under a run's folder, with `/`, except locks, temporary files and the folders of unfinished cells: these are not
 /// part of a run.
 ///
 /// # Errors

@@ -29,11 +29,12 @@ pub(crate) fn submit(request: &SubmitRequest, methods: &Methods, out: &mut dyn W
     let cells = plan.needed(&select(&plan, &request.filter)?);
     let resources = Resources::read(request, &plan)?;
     let slurm = Slurm::find(request.dry_run)?;
-    let me = ProcessInfo::this(Some(RunTables::of(&plan).digest()), false, request.stale_after);
+    let tables = RunTables::of(&plan);
+    let me = ProcessInfo::this(Some(tables.digest()), false, request.stale_after);
     let run_folder = RunFolder::open(&request.out, &plan.name, me, &|line| eprintln!("{line}"))?;
     let root = absolute(run_folder.root())?;
     files::write(&root.join("matrix.yaml"), matrix.source.text.as_bytes())?;
-    table_specs::write(&root, &plan)?;
+    table_specs::write(&root, &tables)?;
 
     let book = Book::read(&root, &slurm)?;
     let left = left(&plan, &root, &cells, &book);
