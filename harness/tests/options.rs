@@ -155,6 +155,6 @@ fn a_list_trains_a_defense_at_each_value() {
     );
     mistake(
         "- { name: mart, lambda: [5, 5.0] }",
-        &["`defenses[0].lambda`", "5.0 is there twice"],
+        &["`defenses[0].lambda`", "5.0 is listed twice"],
     );
 }

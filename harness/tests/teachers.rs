@@ -356,7 +356,10 @@ fn mistakes_about_teachers_are_placed() {
         "- { name: standard, attack: { steps: 2 }, teacher: { defense: natural } }",
         &["m.yaml:9:", "`defenses[0].teacher`", "does not use a teacher"],
     );
-    let untreated = TREATED.replace(", treat: { examples: misclassified, how: clean }", "");
+    let untreated = TREATED.replace(
+        ", treat: { examples: misclassified, how: clean }",
+        ", recipe: { epochs: 4 }",
+    );
     mistake(
         &untreated,
         ", treat: { examples: correct, how: kl }",
