@@ -42,7 +42,8 @@ fn reason(error: &anyhow::Error) -> String {
     // `   7: a::function`, and below it `             at /a/file.rs:8:9`.
     let is_frame = |line: &str| {
         let digits = line.trim_start().split_once(": ").map(|(number, _)| number);
-        line.starts_with(' ') && digits.is_some_and(|it| !it.is_empty() && it.bytes().all(|b| b.is_ascii_digit()))
+        line.starts_with(' ')
+            && digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
     };
     let is_place = |line: &str| line.starts_with("          ") && line.trim_start().starts_with("at ");
     let text = format!("{error:#}");
@@ -61,7 +62,7 @@ impl From<candle_core::Error> for Failure {
 }
 
 impl Failure {
-    /// The same, with the loss of a card told from the errors of a cell.
+    /// The same, but the loss of a card is kept apart from the errors of a cell.
     pub(crate) fn or_lost(self) -> Self {
         let lost = match &self {
             Self::Other(error) => kernels::device::lost(error),

@@ -50,7 +50,7 @@ pub fn unsealed(bytes: &[u8]) -> Vec<u8> {
 pub fn sealed(bytes: &[u8]) -> Vec<u8> {
     let body = std::str::from_utf8(bytes)
         .ok()
-        .and_then(|it| it.trim_end().strip_suffix('}'));
+        .and_then(|text| text.trim_end().strip_suffix('}'));
     body.map_or_else(|| bytes.to_vec(), |body| results::seal::json::seal(body).into_bytes())
 }
 

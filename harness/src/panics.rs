@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("panicked at {place}: {message}; this is a bug of the program")]
 pub(crate) struct Panicked {
-    /// What the panic said.
+    /// The panic's message.
     pub(crate) message: String,
     /// File, line and column, the same on every machine.
     place: String,
@@ -33,7 +33,7 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| recall(text(&*payload)))
 }
 
-/// The value behind a lock, also when a thread has panicked while it held the lock.
+/// The value that a lock protects, even if a thread panicked while it held the lock.
 pub(crate) fn locked<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -128,7 +128,7 @@ impl Progress {
                     continue;
                 }
                 let file = file();
-                // Whoever watches sees less while the folder is out of reach.
+                // `harness watch` shows less while the folder is out of reach.
                 let _ = write(
                     &file,
                     &AtWork {
@@ -201,12 +201,12 @@ impl Progress {
     }
 }
 
-/// What a process said of its cells at work; `None` if it said nothing.
+/// What a process reported of its cells at work; `None` if it reported nothing.
 pub(crate) fn read(file: &Path) -> Option<AtWork> {
     files::read_json(file).ok().flatten()
 }
 
-/// Whole or not at all, so that whoever reads it sees JSON; but not forced to disk, since it means nothing after a crash.
+/// Whole or not at all, so that readers see valid JSON; but not forced to disk, since it means nothing after a crash.
 fn write(file: &Path, at_work: &AtWork) -> Result<()> {
     let folder = file.parent().context("a file in a folder")?;
     let mut builder = tempfile::Builder::new();
@@ -249,8 +249,8 @@ impl Place {
             note: said.note.clone(),
             done,
             total: said.total,
-            images_per_second: per_second.map(|it| it * images),
-            seconds_left: per_second.map(|it| said.total.saturating_sub(done) as f64 / it),
+            images_per_second: per_second.map(|rate| rate * images),
+            seconds_left: per_second.map(|rate| said.total.saturating_sub(done) as f64 / rate),
         }
     }
 }
@@ -313,7 +313,7 @@ impl Bar {
         }
         let mut said = locked(&self.place.said);
         // Steps may be many; nobody reads so fast.
-        if said.noted.is_none_or(|it| it.elapsed() >= PAUSE / 4) {
+        if said.noted.is_none_or(|noted| noted.elapsed() >= PAUSE / 4) {
             (said.note, said.noted) = (note(), Some(Instant::now()));
         }
     }

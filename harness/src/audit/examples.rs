@@ -112,7 +112,7 @@ impl ExamplesRequest<'_> {
         Ok(entry)
     }
 
-    /// The data set's own images and labels, where they are to be compared with the file's or to stand in for them.
+    /// The data set's own images and labels, where they are compared with the file's or replace them.
     fn official(&self, examples: &Examples, name: &str, out: &mut dyn Write) -> Result<Option<Official>> {
         match (&examples.ids, &examples.clean) {
             (Some(ids), clean) if self.dataset.is_some() || clean.is_none() => self.official_at(name, ids).map(Some),

@@ -145,7 +145,7 @@ fn choose(wanted: &str, plan: &Plan, root: &Path, mut selected: Vec<usize>) -> R
         number => number
             .parse()
             .ok()
-            .filter(|it| *it > 0)
+            .filter(|count| *count > 0)
             .ok_or_else(|| Stop::usage(format!("--cells {number} is neither a number of cells nor `all`")))?,
     };
     selected.retain(|&i| {
@@ -179,7 +179,10 @@ fn compare(old: &Path, new: &Path) -> Result<Vec<String>> {
     let mut differences = Vec::new();
     for name in old_status.files.keys().chain(new_status.files.keys()) {
         let bytes = |folder: &Path| std::fs::read(folder.join(name)).ok();
-        if name == results::TIMINGS_FILE || bytes(old) == bytes(new) || differences.iter().any(|(it, _)| it == name) {
+        if name == results::TIMINGS_FILE
+            || bytes(old) == bytes(new)
+            || differences.iter().any(|(known, _)| known == name)
+        {
             continue;
         }
         let more = describe(name, old, new).unwrap_or_else(|error| format!("{error:#}"));
@@ -196,7 +199,7 @@ fn describe(name: &str, old: &Path, new: &Path) -> Result<String> {
     Ok(match name {
         results::ROWS_FILE => {
             let rows = |folder: &Path| results::read_rows(&folder.join(name));
-            let count = |rows: &[results::Row]| rows.first().and_then(|it| it.n_correct);
+            let count = |rows: &[results::Row]| rows.first().and_then(|row| row.n_correct);
             let (old, new) = (rows(old)?, rows(new)?);
             match (count(&old), count(&new)) {
                 (Some(old), Some(new)) => format!(": {old} images correct then, {new} now"),

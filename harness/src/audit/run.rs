@@ -54,7 +54,8 @@ impl AuditedRun {
         let plan = self.plan()?;
         let done = plan.evaluations.iter().enumerate().filter_map(move |(i, evaluation)| {
             let folder = plan.folder(&self.root, Cell::Evaluation(i));
-            let done = cell_folder::status(&folder).is_ok_and(|it| it.is_some_and(|it| it.failed.is_none()));
+            let done =
+                cell_folder::status(&folder).is_ok_and(|status| status.is_some_and(|status| status.failed.is_none()));
             done.then_some((evaluation, folder))
         });
         Ok(done.map(|(evaluation, folder)| {

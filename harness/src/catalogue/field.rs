@@ -32,7 +32,7 @@ pub(super) fn add_fields(
     let required = |name: &str| {
         schema["required"]
             .as_array()
-            .is_some_and(|it| it.iter().any(|it| it == name))
+            .is_some_and(|names| names.iter().any(|required| required == name))
     };
     for (short, property) in properties {
         let name = format!("{prefix}{short}");
@@ -57,7 +57,7 @@ pub(super) fn add_fields(
 
 /// What a schema refers to: through references, and through the null that an open field may be.
 fn definition<'a>(schema: &'a Value, definitions: &'a Map<String, Value>) -> &'a Value {
-    let reference = schema["$ref"].as_str().and_then(|it| it.rsplit('/').next());
+    let reference = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next());
     if let Some(inner) = reference.and_then(|name| definitions.get(name)) {
         return definition(inner, definitions);
     }
@@ -85,10 +85,16 @@ fn choices(schema: &Value) -> Vec<(String, String)> {
                     .iter()
                     .filter_map(|name| Some((name.as_str()?.to_string(), String::new()))),
             );
-        } else if let Some((name, inner)) = form["properties"].as_object().and_then(|it| it.iter().next()) {
+        } else if let Some((name, inner)) = form["properties"]
+            .as_object()
+            .and_then(|properties| properties.iter().next())
+        {
             let fields = inner["properties"].as_object();
-            let fields = fields.map(|it| it.keys().cloned().collect::<Vec<_>>().join(", "));
-            let written = fields.map_or_else(|| format!("{{ {name}: … }}"), |it| format!("{{ {name}: {{ {it} }} }}"));
+            let fields = fields.map(|properties| properties.keys().cloned().collect::<Vec<_>>().join(", "));
+            let written = fields.map_or_else(
+                || format!("{{ {name}: … }}"),
+                |fields| format!("{{ {name}: {{ {fields} }} }}"),
+            );
             found.push((written, about));
         }
     }

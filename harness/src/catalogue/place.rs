@@ -3,7 +3,7 @@
 use attacks::{Family, Norm, Setting, Threat};
 use serde_json::{Map, Value};
 
-/// A setting that stands for many: defaults depend on the data set's kind, the norm and the network.
+/// A setting that represents many: defaults depend on the data set's kind, the norm and the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) name: &'static str,
@@ -13,7 +13,7 @@ pub(super) struct Place {
     network: &'static str,
 }
 
-/// The first two come first wherever they differ; the others are said only where they differ from those.
+/// The first two come first wherever they differ; the others are listed only where they differ from those.
 pub(super) const PLACES: [Place; 5] = [
     Place::new("colour", Family::Cifar, Norm::Linf, (8, 255), "resnet18"),
     Place::new("grey", Family::Mnist, Norm::Linf, (3, 10), "small-cnn"),

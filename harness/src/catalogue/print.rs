@@ -118,12 +118,12 @@ mod tests {
             .attacks
             .entries()
             .iter()
-            .map(|it| attack(&methods.attacks, it.name));
+            .map(|entry| attack(&methods.attacks, entry.name));
         let defenses = methods
             .defenses
             .entries()
             .iter()
-            .map(|it| defense(&methods.defenses, it.name));
+            .map(|entry| defense(&methods.defenses, entry.name));
         for method in attacks.chain(defenses).map(Result::unwrap) {
             let text = text(&method);
             assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
@@ -151,7 +151,10 @@ mod tests {
             "    natural: BCE on the clean images.",
             "    grey; colour, l2: not given",
         ] {
-            assert!(mart.lines().any(|it| it == line), "`{line}` is not in\n{mart}");
+            assert!(
+                mart.lines().any(|printed| printed == line),
+                "`{line}` is not in\n{mart}"
+            );
         }
         let json = defense(&methods.defenses, "mart").unwrap().json();
         assert_eq!(json["recipes"]["wide networks"]["epochs"], 90);

@@ -7,7 +7,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-/// The schema of a whole matrix: a block's keys may stand at the top or in `blocks`.
+/// The schema of a whole matrix: a block's keys may be at the top or in `blocks`.
 pub(crate) fn schema(methods: &Methods) -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let mut block = generator.root_schema_for::<Block>().to_value();
@@ -65,7 +65,7 @@ pub(crate) fn schema(methods: &Methods) -> Value {
 }
 
 fn dataset_names() -> Value {
-    let names: Vec<_> = datasets::entries().iter().map(|it| it.name).collect();
+    let names: Vec<_> = datasets::entries().iter().map(|entry| entry.name).collect();
     json!({ "enum": names })
 }
 
@@ -92,14 +92,14 @@ fn named<T: ?Sized + 'static>(
     generator: &mut SchemaGenerator,
     recipe: &Value,
 ) -> Value {
-    let names: Vec<_> = registry.entries().iter().map(|it| it.name).collect();
+    let names: Vec<_> = registry.entries().iter().map(|entry| entry.name).collect();
     let mut forms = vec![json!({ "enum": names })];
     for entry in registry.entries() {
         // A method's schema is a reference to its definition; its properties are wanted here.
         let schema = (entry.schema)(generator).to_value();
         let reference = schema["$ref"]
             .as_str()
-            .and_then(|it| it.rsplit('/').next())
+            .and_then(|path| path.rsplit('/').next())
             .map(str::to_string);
         let own = reference
             .and_then(|name| generator.definitions().get(&name).cloned())
@@ -134,9 +134,9 @@ fn named<T: ?Sized + 'static>(
     json!({ "anyOf": forms })
 }
 
-/// Lets a list stand for a number of a defense: it is trained at each.
+/// Allows a list instead of a number of a defense, which is then trained at each value.
 fn or_list(property: &mut Value) {
-    let is_number = |it: &Value| it == "number" || it == "integer";
+    let is_number = |name: &Value| name == "number" || name == "integer";
     let one = property["type"].clone();
     let several = one.as_array().is_some_and(|types| types.iter().any(is_number));
     if is_number(&one) || several {

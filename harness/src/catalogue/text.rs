@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// An entry as it stands in a matrix: `{ name: pgd, steps: 20 }`.
+/// An entry as it is written in a matrix: `{ name: pgd, steps: 20 }`.
 pub(crate) fn example(name: &str, fields: &str) -> String {
     let mut entry = serde_json::Map::from_iter([("name".to_string(), json!(name))]);
     entry.extend(serde_json::from_str::<serde_json::Map<_, _>>(fields).unwrap_or_default());

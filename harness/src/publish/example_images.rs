@@ -41,7 +41,7 @@ pub(crate) fn of(run: &FinishedRun, rows: &[Row]) -> Result<(Vec<ExampleImages>,
     for group in groups(rows) {
         let mut kept = Vec::new();
         for row in &group {
-            let Some(folder) = run.folder(row).filter(|it| it.join(examples::FILE).exists()) else {
+            let Some(folder) = run.folder(row).filter(|folder| folder.join(examples::FILE).exists()) else {
                 continue;
             };
             if kept.len() == room.lines {
@@ -78,15 +78,18 @@ fn groups(rows: &[Row]) -> Vec<Vec<&Row>> {
             continue;
         }
         let place = (row.dataset.as_str(), row.network.as_str());
-        let at = networks.iter().position(|(it, _)| *it == place).unwrap_or_else(|| {
-            networks.push((place, BTreeMap::new()));
-            networks.len() - 1
-        });
+        let at = networks
+            .iter()
+            .position(|(known, _)| *known == place)
+            .unwrap_or_else(|| {
+                networks.push((place, BTreeMap::new()));
+                networks.len() - 1
+            });
         let group = networks[at].1.entry(&row.attack).or_default();
-        let before = |it: &Row| (it.checkpoint != Checkpoint::Best, it.seed);
+        let before = |row: &Row| (row.checkpoint != Checkpoint::Best, row.seed);
         match group
             .iter_mut()
-            .find(|it| (&it.defense, &it.recipe) == (&row.defense, &row.recipe))
+            .find(|known| (&known.defense, &known.recipe) == (&row.defense, &row.recipe))
         {
             Some(known) if before(row) < before(known) => *known = row,
             Some(_) => {}
@@ -96,7 +99,7 @@ fn groups(rows: &[Row]) -> Vec<Vec<&Row>> {
     let mut ranked = Vec::new();
     for (place, (_, attacks)) in networks.into_iter().enumerate() {
         let mut attacks: Vec<Vec<&Row>> = attacks.into_values().collect();
-        let left = |group: &Vec<&Row>| group.iter().filter_map(|it| it.accuracy).sum::<f64>() / group.len() as f64;
+        let left = |group: &Vec<&Row>| group.iter().filter_map(|row| row.accuracy).sum::<f64>() / group.len() as f64;
         attacks.sort_by(|a, b| left(a).total_cmp(&left(b)));
         ranked.extend(
             attacks
@@ -136,7 +139,7 @@ impl<'a> Kept<'a> {
         let (_, channels, height, width) = adversarial.dims4()?;
         let values = |images: &Tensor| images.flatten_from(1)?.to_vec2::<f32>();
         let all = results::read_outcomes(&folder.join(results::OUTCOMES_FILE))?;
-        let by_id: HashMap<u64, Outcome> = all.into_iter().map(|it| (it.example, it)).collect();
+        let by_id: HashMap<u64, Outcome> = all.into_iter().map(|outcome| (outcome.example, outcome)).collect();
         let outcome = |id: &u64| {
             let found = by_id.get(id).cloned();
             found.with_context(|| format!("{} has image {id}, of which there is no outcome", file.display()))
@@ -161,8 +164,8 @@ impl<'a> Kept<'a> {
 fn figure_of(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<ExampleImages> {
     let first = kept.first()?;
     let class = |label: u32| {
-        let names = datasets::entry(&first.row.dataset).ok().map(|it| it.classes);
-        let name = names.and_then(|names| names.get(label as usize).map(|it| it.to_string()));
+        let names = datasets::entry(&first.row.dataset).ok().map(|entry| entry.classes);
+        let name = names.and_then(|names| names.get(label as usize).map(|name| name.to_string()));
         name.unwrap_or_else(|| label.to_string())
     };
     let picture = |values: &[f32]| {
@@ -179,30 +182,34 @@ fn figure_of(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Exampl
             image: picture(&first.clean[i]),
         })
         .collect();
-    let mut characters: usize = clean.iter().map(|it| it.image.address().len()).sum();
+    let mut characters: usize = clean.iter().map(|original| original.image.address().len()).sum();
     let same: Vec<&Kept<'_>> = kept
         .iter()
-        .filter(|it| (it.shape, &it.ids) == (first.shape, &first.ids))
+        .filter(|other| (other.shape, &other.ids) == (first.shape, &first.ids))
         .collect();
-    let times = magnification(same.iter().map(|it| it.largest_change()).fold(0.0, f64::max));
+    let times = magnification(
+        same.iter()
+            .map(|evaluation| evaluation.largest_change())
+            .fold(0.0, f64::max),
+    );
     let mut lines = Vec::new();
-    for it in same {
+    for evaluation in same {
         let pair = |i: usize| {
-            let (label, outcome) = (it.labels[i], &it.outcomes[i]);
+            let (label, outcome) = (evaluation.labels[i], &evaluation.outcomes[i]);
             let before = outcome.predicted_clean.unwrap_or(label);
             let attacked = Image {
-                values: &it.attacked[i],
-                shape: it.shape,
+                values: &evaluation.attacked[i],
+                shape: evaluation.shape,
             };
             AttackedImage {
                 before: class(before),
                 after: class(outcome.predicted),
                 outcome: AttackedImage::outcome(label, before, outcome.predicted),
-                change: attacked.change_from(&it.clean[i], times),
+                change: attacked.change_from(&evaluation.clean[i], times),
                 attacked: attacked.pixels(),
             }
         };
-        let pairs: Vec<AttackedImage> = (0..it.ids.len()).map(pair).collect();
+        let pairs: Vec<AttackedImage> = (0..evaluation.ids.len()).map(pair).collect();
         let more: usize = pairs.iter().map(characters_of).sum();
         if room.lines == 0 || characters + more > room.characters {
             break;
@@ -210,11 +217,11 @@ fn figure_of(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Exampl
         characters += more;
         room.lines -= 1;
         lines.push(AttackedImages {
-            name: it.row.defense.clone(),
-            accuracy: it
+            name: evaluation.row.defense.clone(),
+            accuracy: evaluation
                 .row
                 .accuracy
-                .map_or_else(String::new, |it| format!("{:.1} % left", 100.0 * it)),
+                .map_or_else(String::new, |share| format!("{:.1} % left", 100.0 * share)),
             pairs,
         });
     }
@@ -286,7 +293,7 @@ mod tests {
             .map(|group| {
                 group
                     .iter()
-                    .map(|it| (&it.network[..], &it.attack[..], it.seed))
+                    .map(|row| (&row.network[..], &row.attack[..], row.seed))
                     .collect()
             })
             .collect();
@@ -298,6 +305,6 @@ mod tests {
                 vec![("a", "fgsm", 1)]
             ]
         );
-        assert!(groups[0].iter().all(|it| it.checkpoint == Checkpoint::Best));
+        assert!(groups[0].iter().all(|row| row.checkpoint == Checkpoint::Best));
     }
 }

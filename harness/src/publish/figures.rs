@@ -42,18 +42,29 @@ pub(crate) fn all(run: &FinishedRun, rows: &[Row]) -> Result<Vec<Box<dyn Figure>
 fn histories(run: &FinishedRun) -> Result<Vec<History>> {
     let planned = run.planned();
     let evaluated: HashSet<Names<'_>> = planned
-        .map(|(it, _)| (&*it.dataset, &*it.network, &*it.defense, &*it.recipe, it.seed))
+        .map(|(planned, _)| {
+            (
+                &*planned.dataset,
+                &*planned.network,
+                &*planned.defense,
+                &*planned.recipe,
+                planned.seed,
+            )
+        })
         .collect();
     let mut histories = Vec::new();
-    for (trained, folder) in run.trainings().filter(|(it, _)| evaluated.contains(&it.names())) {
+    for (trained, folder) in run
+        .trainings()
+        .filter(|(trained, _)| evaluated.contains(&trained.names()))
+    {
         let Some(history) = training::history(folder)? else {
             continue;
         };
-        let epoch = |it: &training::Epoch| Epoch {
-            epoch: it.epoch,
-            loss: it.loss,
-            natural: it.selected.map(|it| it.natural),
-            robust: it.selected.map(|it| it.robust),
+        let epoch = |stored: &training::Epoch| Epoch {
+            epoch: stored.epoch,
+            loss: stored.loss,
+            natural: stored.selected.map(|accuracies| accuracies.natural),
+            robust: stored.selected.map(|accuracies| accuracies.robust),
         };
         histories.push(History {
             dataset: trained.dataset.clone(),

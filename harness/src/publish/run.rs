@@ -116,14 +116,14 @@ impl FinishedRun {
             let label = worst_label(names);
             let of_first: Vec<Planned> = planned
                 .iter()
-                .filter(|it| is_called(it.kind, &it.attack, &names[0]))
+                .filter(|planned| is_called(planned.kind, &planned.attack, &names[0]))
                 .cloned()
                 .collect();
-            planned.extend(of_first.into_iter().map(|it| Planned {
+            planned.extend(of_first.into_iter().map(|planned| Planned {
                 attack: label.clone(),
                 kind: Kind::WhiteBox,
                 source: None,
-                ..it
+                ..planned
             }));
             match results::worst_of(stored, names, &label, |row| self.outcomes(row).map_err(Worst::Other)) {
                 Ok(worst) => rows.extend(worst),

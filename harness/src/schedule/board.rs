@@ -147,7 +147,7 @@ impl Board {
         self.stopped || (self.ready.is_empty() && self.blocked.is_empty() && self.elsewhere.is_empty())
     }
 
-    /// Nothing more is begun, because the user said so.
+    /// Nothing more is begun, because the user asked to stop.
     pub(super) fn interrupt(&mut self) {
         self.report.interrupted = true;
         self.stopped = true;

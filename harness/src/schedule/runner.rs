@@ -129,7 +129,7 @@ impl Runner<'_> {
             State::New | State::Begun | State::Failed(_) => {}
         }
         match cell_folder::state(work, self.plan.identity(cell).0) {
-            // Whoever computed it was killed before it could say so.
+            // The process that computed it was killed before it could publish it.
             State::Done => return Ok(Prepared::Whole),
             State::Failed(_) | State::Damaged(_) => cell_folder::remove(work)?,
             State::New | State::Begun => {}
@@ -153,7 +153,7 @@ impl Runner<'_> {
     /// Records a cell as failed that was never tried.
     pub(super) fn fail_alone(&self, cell: Cell, failed: &FailedCell) -> Result<()> {
         let Attempt::Held(lease) = self.lease(cell)? else {
-            // Whoever holds it comes to the same end, or to a better one.
+            // The process that holds it comes to the same result, or to a better one.
             return Ok(());
         };
         if cell_folder::cell_state(self.plan, self.root, cell) == State::Done {
@@ -167,7 +167,7 @@ impl Runner<'_> {
 
     /// Of these cells, those that a living process holds.
     pub(super) fn held_elsewhere(&self, cells: &[Cell]) -> Result<BTreeMap<Cell, Holder>> {
-        let keys: Vec<&str> = cells.iter().map(|it| self.plan.identity(*it).0).collect();
+        let keys: Vec<&str> = cells.iter().map(|cell| self.plan.identity(*cell).0).collect();
         let mut held = self.process.holders(&keys)?;
         let of = |cell: &Cell| Some((*cell, held.remove(self.plan.identity(*cell).0)?));
         Ok(cells.iter().filter_map(of).collect())
@@ -257,7 +257,7 @@ impl Runner<'_> {
         let saves = folder.join(RESUME);
         bar.start(data.test.len() as u64, 0, 1);
         let task = Task {
-            source: source.as_ref().map(|it| it as &dyn Classifier),
+            source: source.as_ref().map(|network| network as &dyn Classifier),
             target: &target,
             attack: cell.attack.method.as_ref(),
             threat: &cell.threat,
@@ -314,8 +314,10 @@ impl Runner<'_> {
         let clean = plain_batch(&data.dataset.test, &data.test[..count], &Device::Cpu)?;
         let name = checkpoint_file(cell.checkpoint);
         let trained = cell_folder::status(&self.plan.folder(self.root, Cell::Training(cell.target)))?;
-        let mark = trained.and_then(|mut it| it.files.remove(&name));
-        let correct = evaluated.outcomes[..count].iter().filter(|it| it.predicted == it.label);
+        let mark = trained.and_then(|mut status| status.files.remove(&name));
+        let correct = evaluated.outcomes[..count]
+            .iter()
+            .filter(|outcome| outcome.predicted == outcome.label);
         Ok(Examples {
             adversarial,
             clean: Some(clean.images),

@@ -129,10 +129,10 @@ impl RunProgress {
                 let mut done: BTreeMap<&str, Vec<&CellName>> = BTreeMap::new();
                 let mut unfinished: BTreeMap<&str, usize> = BTreeMap::new();
                 for ((name, group), is_done) in self.names.iter().zip(&self.groups).zip(&self.done) {
-                    match is_done {
-                        true => done.entry(group).or_default().push(name),
-                        false if failed.contains(name.readable()) => {}
-                        false => *unfinished.entry(group).or_default() += 1,
+                    if *is_done {
+                        done.entry(group).or_default().push(name);
+                    } else if !failed.contains(name.readable()) {
+                        *unfinished.entry(group).or_default() += 1;
                     }
                 }
                 estimate(&self.root.join("cells"), &done, &unfinished)
@@ -246,7 +246,7 @@ fn estimate(folders: &Path, done: &BTreeMap<&str, Vec<&CellName>>, unfinished: &
         let some = names.iter().step_by(names.len().div_ceil(each));
         let seconds: Vec<f64> = some
             .filter_map(|name| results::read_timings(&folders.join(name).join(results::TIMINGS_FILE)).ok())
-            .flat_map(|timings| timings.into_iter().map(|it| it.seconds))
+            .flat_map(|timings| timings.into_iter().map(|timing| timing.seconds))
             .collect();
         if seconds.is_empty() {
             continue;

@@ -216,9 +216,9 @@ fn at_work<'a>(run: &RunProgress, status: &'a Status) -> Vec<(&'a str, &'a Holde
     let cell = |name: &str, holder: &Holder, reported: &mut std::collections::HashMap<Token, Vec<CellAtWork>>| {
         let cells = reported.entry(holder.by.clone()).or_insert_with(|| {
             let file = leases::progress_file(&run.root, &holder.by);
-            progress::read(&file).map(|it| it.cells).unwrap_or_default()
+            progress::read(&file).map(|process| process.cells).unwrap_or_default()
         });
-        cells.iter().find(|it| it.name == name).cloned()
+        cells.iter().find(|cell| cell.name == name).cloned()
     };
     status
         .running

@@ -49,7 +49,7 @@ impl Data {
     /// Examples of an epoch of a training that learns from a teacher or not. With a share of unlabeled ones, those of a
     /// file of its own do not make it longer.
     pub(crate) fn epoch(&self, unlabeled: Option<Unlabeled>) -> usize {
-        let official = |it: &&usize| **it < self.official;
+        let official = |index: &&usize| **index < self.official;
         self.train.len()
             + match unlabeled {
                 None => 0,
@@ -91,7 +91,7 @@ impl Data {
             unlabeled = rest
                 .iter()
                 .copied()
-                .filter(|it| kept.binary_search(it).is_err())
+                .filter(|index| kept.binary_search(index).is_err())
                 .collect();
             rest = kept;
         }
@@ -227,8 +227,8 @@ fn batch(split: &Split, indices: &[usize], pixels: Vec<f32>, labels: Vec<u32>, d
 /// The data set crate's form of a recipe's augmentations.
 pub(crate) fn augmenter(list: &[Augmentation]) -> Augment {
     let mut augment = Augment::default();
-    for it in list {
-        match it {
+    for augmentation in list {
+        match augmentation {
             Augmentation::Crop4 => {
                 augment.crop = Some(Crop {
                     pad: 4,

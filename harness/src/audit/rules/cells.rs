@@ -27,12 +27,12 @@ pub(super) fn files(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
         // The manifest repeats what a cell records; so the record itself must hold.
         if let Some(cell) = path
             .strip_suffix(cell_folder::STATUS)
-            .filter(|it| it.starts_with("cells/"))
+            .filter(|folder| folder.starts_with("cells/"))
         {
             match cell_folder::status(&run.root.join(cell)) {
                 Err(error) => findings.breach(format!("{path}: {error:#}")),
                 Ok(status) => {
-                    for (name, mark) in status.map(|it| it.files).unwrap_or_default() {
+                    for (name, mark) in status.map(|status| status.files).unwrap_or_default() {
                         if run.manifest.files.get(&format!("{cell}{name}")) != Some(&mark) {
                             findings.breach(format!("{path} and the manifest disagree about {name}"));
                         }

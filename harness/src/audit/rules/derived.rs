@@ -31,7 +31,7 @@ pub(super) fn derived(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
 
 pub(super) fn source(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     let invocations = &run.manifest.invocations;
-    let known: BTreeSet<&str> = invocations.iter().map(|it| it.id.as_str()).collect();
+    let known: BTreeSet<&str> = invocations.iter().map(|invocation| invocation.id.as_str()).collect();
     let plan = run.plan()?;
     for cell in plan.cells() {
         let folder = plan.folder(&run.root, cell);

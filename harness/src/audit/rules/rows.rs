@@ -125,7 +125,7 @@ pub(super) fn threat(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
         }
         let outside = outcomes
             .iter()
-            .filter(|it| !(0.0..=radius + SLACK).contains(&f64::from(it.delta)))
+            .filter(|outcome| !(0.0..=radius + SLACK).contains(&f64::from(outcome.delta)))
             .count();
         if outside > 0 {
             findings.breach(format!("{name}: {outside} images are further away than {radius}"));

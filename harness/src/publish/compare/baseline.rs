@@ -33,7 +33,7 @@ const COLUMNS: [&str; 18] = [
 
 /// Makes a run's results the baseline in a CSV file.
 pub(crate) fn update(file: &Path, run: &Stored, records: &[Record]) -> Result<()> {
-    if file.extension().is_none_or(|it| it != "csv") {
+    if file.extension().is_none_or(|extension| extension != "csv") {
         return Err(Stop::usage(format!(
             "--update writes a text file that can be reviewed; give the baseline {} a name that ends in `.csv`",
             file.display()

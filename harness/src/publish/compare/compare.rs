@@ -51,7 +51,7 @@ pub(crate) fn compare(run: &Stored, baseline: &Stored, rules: &Rules) -> Compari
 fn notes(run: &Stored, baseline: &Stored) -> Vec<String> {
     let mut notes = Vec::new();
     let list = |set: &BTreeSet<String>| {
-        let short = set.iter().map(|it| it.chars().take(16).collect::<String>());
+        let short = set.iter().map(|version| version.chars().take(16).collect::<String>());
         short.collect::<Vec<_>>().join(", ")
     };
     for (what, before) in &baseline.versions {

@@ -79,11 +79,12 @@ impl Reader<'_> {
                     return Err(format!("line {}: a quote within a field that is not quoted", self.line));
                 }
                 self.rest = rest;
-                match rest.starts_with(',') {
-                    true => field,
-                    false => field.strip_suffix('\r').unwrap_or(field),
-                }
-                .to_string()
+                let field = if rest.starts_with(',') {
+                    field
+                } else {
+                    field.strip_suffix('\r').unwrap_or(field)
+                };
+                field.to_string()
             };
             fields.push(field);
             if let Some(rest) = self.rest.strip_prefix(',') {
@@ -101,7 +102,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What stands between quotes; the opening one is read.
+    /// The text between quotes. The opening quote has been read already.
     fn quoted(&mut self, begin: usize) -> Result<String, String> {
         let mut field = String::new();
         loop {
@@ -125,9 +126,12 @@ impl Reader<'_> {
 
 /// A line, with fields in quotes where they need them.
 pub(crate) fn line<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
-    let quoted = |field: &str| match field.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field.to_string(),
+    let quoted = |field: &str| {
+        if field.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", field.replace('"', "\"\""))
+        } else {
+            field.to_string()
+        }
     };
     let fields: Vec<String> = fields.into_iter().map(quoted).collect();
     fields.join(",") + "\n"

@@ -113,18 +113,18 @@ pub(super) fn averages(scope: Scope, cells: &[(Name, Seeds, Seeds, u64)], group:
     let mean = |members: &[&Seeds]| -> Seeds {
         let whole = members[0]
             .keys()
-            .filter(|seed| members.iter().all(|it| it.contains_key(seed)));
-        let of = |seed: &u64| members.iter().map(|it| it[seed]).sum::<f64>() / members.len() as f64;
+            .filter(|seed| members.iter().all(|seeds| seeds.contains_key(seed)));
+        let of = |seed: &u64| members.iter().map(|seeds| seeds[seed]).sum::<f64>() / members.len() as f64;
         whole.map(|seed| (*seed, of(seed))).collect()
     };
     let mut drafts = Vec::new();
     for (name, members) in groups.iter().filter(|(_, members)| members.len() > 1) {
-        let before = mean(&members.iter().map(|it| &it.1).collect::<Vec<_>>());
-        let after = mean(&members.iter().map(|it| &it.2).collect::<Vec<_>>());
+        let before = mean(&members.iter().map(|cell| &cell.1).collect::<Vec<_>>());
+        let after = mean(&members.iter().map(|cell| &cell.2).collect::<Vec<_>>());
         if before.is_empty() || after.is_empty() {
             continue;
         }
-        let images = members.iter().map(|it| it.3).min().unwrap_or(1);
+        let images = members.iter().map(|cell| cell.3).min().unwrap_or(1);
         let mut draft = draft(scope, name, before, after, images);
         let all = |what: &str| format!("all {} {what}", members.len());
         match scope {

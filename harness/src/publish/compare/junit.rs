@@ -121,10 +121,10 @@ mod tests {
                     let (Event::Start(tag) | Event::Empty(tag)) = event else {
                         unreachable!()
                     };
-                    let attributes = tag.attributes().map(|it| {
-                        let it = it.unwrap();
-                        let key = String::from_utf8(it.key.as_ref().to_vec()).unwrap();
-                        (key, it.unescape_value().unwrap().into_owned())
+                    let attributes = tag.attributes().map(|attribute| {
+                        let attribute = attribute.unwrap();
+                        let key = String::from_utf8(attribute.key.as_ref().to_vec()).unwrap();
+                        (key, attribute.unescape_value().unwrap().into_owned())
                     });
                     let attributes = attributes.collect();
                     elements.push((String::from_utf8(tag.name().as_ref().to_vec()).unwrap(), attributes));
@@ -151,17 +151,17 @@ mod tests {
         );
         let comparison = compare(&after, &before, &rules());
         let elements = elements(&junit(&comparison));
-        let count = |tag: &str| elements.iter().filter(|it| it.0 == tag).count();
+        let count = |tag: &str| elements.iter().filter(|element| element.0 == tag).count();
         assert_eq!((count("testcase"), count("failure"), count("skipped")), (3, 2, 1));
-        let suite = &elements.iter().find(|it| it.0 == "testsuite").unwrap().1;
+        let suite = &elements.iter().find(|element| element.0 == "testsuite").unwrap().1;
         assert_eq!(
             (&suite["tests"][..], &suite["failures"][..], &suite["skipped"][..]),
             ("3", "2", "1")
         );
         let messages: Vec<&str> = elements
             .iter()
-            .filter(|it| it.0 == "failure")
-            .map(|it| &it.1["message"][..])
+            .filter(|element| element.0 == "failure")
+            .map(|element| &element.1["message"][..])
             .collect();
         assert!(
             messages[0].starts_with("regressed: 61.00 % before (6 seeds), 40.20 % after (2)"),
@@ -178,9 +178,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_label_gives_well_formed_xml(defense: String, attack in "\\PC*") {
-            let it = stored(&[(&defense, &attack, &[300, 302])]);
-            let elements = elements(&junit(&compare(&it, &it, &rules())));
-            prop_assert_eq!(elements.iter().filter(|it| it.0 == "testcase").count(), 1);
+            let results = stored(&[(&defense, &attack, &[300, 302])]);
+            let elements = elements(&junit(&compare(&results, &results, &rules())));
+            prop_assert_eq!(elements.iter().filter(|element| element.0 == "testcase").count(), 1);
         }
     }
 }

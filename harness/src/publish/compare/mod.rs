@@ -9,7 +9,7 @@
 //! number of such comparisons (Bonferroni), and α bounds the chance that an honest change of seeds is flagged
 //! anywhere. Seeds are what must vary: two trainings on two processors round otherwise and drift apart like
 //! two seeds, so equal seeds are not taken for equal networks, as McNemar's test over images would.
-//! A baseline of fewer than six seeds says little of s; there the deviation of counting `n` images stands in if
+//! A baseline of fewer than six seeds says little of s; there the deviation of counting `n` images is used instead if
 //! it is larger, √(p(1 − p)/n), with the normal quantile. s is never taken for less than one image.
 //!
 //! The means are what finds small, systematic changes: an attack that has lost half its steps moves one image

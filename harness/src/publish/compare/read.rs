@@ -58,7 +58,7 @@ pub(crate) fn read(path: &Path) -> Result<(Stored, Vec<Record>)> {
     if size > LARGEST {
         return Err(named(format!("{size} bytes are too large for stored results")));
     }
-    let mut records = match file.extension().and_then(|it| it.to_str()) {
+    let mut records = match file.extension().and_then(|extension| extension.to_str()) {
         Some("parquet") => results::read_texts(&file).map_err(|error| Stop::usage(error.to_string()))?,
         _ => {
             let text = std::fs::read_to_string(&file).map_err(|error| named(error.to_string()))?;
@@ -90,7 +90,7 @@ pub(super) fn normalise(records: &mut [Record]) {
     }
 }
 
-/// A run's folder stands for the results in it.
+/// A run's folder means the results in it.
 fn find(path: &Path) -> Result<PathBuf> {
     if !path.is_dir() {
         return Ok(path.to_path_buf());
@@ -164,7 +164,7 @@ fn row(record: &Record, stored: &mut Stored) -> Result<()> {
         .or_default()
         .insert(seed, count.clone());
     ensure!(
-        earlier.as_ref().is_none_or(|it| *it == count),
+        earlier.as_ref().is_none_or(|earlier| *earlier == count),
         "seed {seed} of {name} is there twice, with different outcomes; give each a `label` of its own"
     );
     Ok(())

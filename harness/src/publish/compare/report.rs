@@ -91,7 +91,7 @@ fn shown_lines(comparison: &Comparison, shown: Shown) -> Vec<&Line> {
 }
 
 fn cells(line: &Line) -> [String; 8] {
-    let points = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |it| format!("{it:.2}"));
+    let points = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| format!("{value:.2}"));
     let checkpoint = match line.scope {
         Scope::Cell | Scope::Attack | Scope::Defense if line.checkpoint == "last" => "",
         _ => &format!(" ({})", line.checkpoint),
@@ -103,7 +103,7 @@ fn cells(line: &Line) -> [String; 8] {
         points(line.before.as_ref().map(|side| side.mean)),
         points(line.after.as_ref().map(|side| side.mean)),
         line.difference
-            .map_or_else(|| "-".to_string(), |it| format!("{it:+.2}")),
+            .map_or_else(|| "-".to_string(), |difference| format!("{difference:+.2}")),
         points(line.tolerance),
         describe(line.verdict).to_string(),
     ]

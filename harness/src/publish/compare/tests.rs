@@ -39,7 +39,7 @@ pub(in crate::publish::compare) fn rules() -> Rules {
 fn verdicts(comparison: &Comparison) -> Vec<(Scope, &str, &str, Verdict)> {
     let lines = comparison.lines.iter();
     lines
-        .map(|it| (it.scope, &it.defense[..], &it.attack[..], it.verdict))
+        .map(|line| (line.scope, &line.defense[..], &line.attack[..], line.verdict))
         .collect()
 }
 
@@ -105,7 +105,7 @@ fn an_attack_that_is_weaker_everywhere_is_seen() {
     let side = |shift: u64, attack: &'static str| {
         let counts: Vec<Vec<u64>> = cells
             .iter()
-            .map(|it| it.1.iter().map(|n| n + shift).collect())
+            .map(|cell| cell.1.iter().map(|n| n + shift).collect())
             .collect();
         let named = cells
             .iter()

@@ -30,7 +30,10 @@ pub(super) const HEADS: [&str; 15] = [
 
 /// Every evaluation: with its numbers, failed with the reason, or missing.
 pub(super) fn list(run: &FinishedRun, rows: &[Row], timings: &[Timing], warnings: &Warnings) -> Vec<CellLine> {
-    let seconds: HashMap<&str, f64> = timings.iter().map(|it| (it.cell.as_str(), it.seconds)).collect();
+    let seconds: HashMap<&str, f64> = timings
+        .iter()
+        .map(|timing| (timing.cell.as_str(), timing.seconds))
+        .collect();
     let by_key: HashMap<&str, &Row> = rows
         .iter()
         .filter_map(|row| Some((row.cell.get(..CellName::KEY_DIGITS)?, row)))
@@ -59,7 +62,7 @@ fn missing(planned: &Planned) -> CellLine {
         flags(&[]),
         Value::words(planned.dataset.as_str()),
         Value::words(planned.network.as_str()),
-        Value::number(Some(planned.seed as f64), |it| format!("{it:.0}")),
+        Value::number(Some(planned.seed as f64), |seed| format!("{seed:.0}")),
         Value::words(planned.checkpoint.to_string()),
         Value::words(planned.kind.to_string()),
         Value::words(planned.source.clone().unwrap_or_default()),
@@ -73,16 +76,17 @@ fn missing(planned: &Planned) -> CellLine {
 }
 
 fn there(row: &Row, seconds: Option<f64>, marks: Vec<String>) -> CellLine {
-    let percent = |value: Option<f64>| value.map(|it| 100.0 * it);
+    let percent = |value: Option<f64>| value.map(|share| 100.0 * share);
     let two = |value: f64| format!("{value:.2}");
     let failed = row.status == Status::Failed;
-    let accuracy = match failed {
-        true => Value {
+    let accuracy = if failed {
+        Value {
             text: format!("failed: {}", row.error.as_deref().unwrap_or_default()),
             key: String::new(),
             class: "failed text".into(),
-        },
-        false => Value::number(percent(row.accuracy), two),
+        }
+    } else {
+        Value::number(percent(row.accuracy), two)
     };
     let interval = match (percent(row.accuracy_low), percent(row.accuracy_high)) {
         (Some(low), Some(high)) => format!("{low:.1} to {high:.1}"),
@@ -96,22 +100,22 @@ fn there(row: &Row, seconds: Option<f64>, marks: Vec<String>) -> CellLine {
         Value::words(row.attack.as_str()),
         accuracy,
         Value {
-            key: row.accuracy_low.map_or_else(String::new, |it| it.to_string()),
+            key: row.accuracy_low.map_or_else(String::new, |low| low.to_string()),
             ..Value::text(interval)
         },
         flags(&marks),
         Value::words(row.dataset.as_str()),
         Value::words(row.network.as_str()),
-        Value::number(Some(row.seed as f64), |it| format!("{it:.0}")),
+        Value::number(Some(row.seed as f64), |seed| format!("{seed:.0}")),
         Value::words(row.checkpoint.to_string()),
         Value::words(row.kind.to_string()),
         Value::words(row.source.clone().unwrap_or_default()),
-        Value::number(row.n.map(|it| it as f64), |it| format!("{it:.0}")),
+        Value::number(row.n.map(|n| n as f64), |n| format!("{n:.0}")),
         Value {
             key: passes.map_or_else(String::new, |(forward, backward)| (forward + backward).to_string()),
             ..Value::text(passes.map_or_else(|| "—".to_string(), shown))
         },
-        Value::number(row.max_delta, |it| format!("{it:.4}")),
+        Value::number(row.max_delta, |change| format!("{change:.4}")),
         Value::number(seconds, two),
     ];
     CellLine {

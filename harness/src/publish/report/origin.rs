@@ -19,7 +19,7 @@ pub(super) struct Origin {
 impl Origin {
     /// Adds the different ones of these values under one name.
     fn add(&mut self, label: &str, values: impl IntoIterator<Item = String>) {
-        let mut values: Vec<String> = values.into_iter().filter(|it| !it.is_empty()).collect();
+        let mut values: Vec<String> = values.into_iter().filter(|value| !value.is_empty()).collect();
         values.sort();
         values.dedup();
         if !values.is_empty() {
@@ -31,7 +31,7 @@ impl Origin {
         if !lines.is_empty() {
             self.records.push(Record {
                 title: title.to_string(),
-                heads: heads.iter().map(|it| (*it).to_string()).collect(),
+                heads: heads.iter().map(|head| (*head).to_string()).collect(),
                 lines,
             });
         }
@@ -53,9 +53,9 @@ pub(super) fn of(root: &Path, rows: &[Row], timings: &[Timing]) -> Result<Origin
                 "program",
                 rows.iter().map(|row| format!("Rampart {}", row.code_version)),
             );
-            origin.add("processor", timings.iter().map(|it| it.cpu.clone()));
-            origin.add("device", timings.iter().map(|it| it.device.clone()));
-            origin.add("host", timings.iter().map(|it| it.host.clone()));
+            origin.add("processor", timings.iter().map(|timing| timing.cpu.clone()));
+            origin.add("device", timings.iter().map(|timing| timing.device.clone()));
+            origin.add("host", timings.iter().map(|timing| timing.host.clone()));
         }
     }
     origin.add(
@@ -70,15 +70,22 @@ pub(super) fn of(root: &Path, rows: &[Row], timings: &[Timing]) -> Result<Origin
 
 fn of_manifest(manifest: &Value, origin: &mut Origin) {
     let invocations = manifest["invocations"].as_array().cloned().unwrap_or_default();
-    let program =
-        |show: &dyn Fn(&Value) -> String| invocations.iter().map(|it| show(&it["program"])).collect::<Vec<_>>();
-    origin.add("program", program(&|it| format!("Rampart {}", text(&it["version"]))));
+    let program = |show: &dyn Fn(&Value) -> String| {
+        invocations
+            .iter()
+            .map(|invocation| show(&invocation["program"]))
+            .collect::<Vec<_>>()
+    };
+    origin.add(
+        "program",
+        program(&|program| format!("Rampart {}", text(&program["version"]))),
+    );
     origin.add("commit", program(&commit));
-    origin.add("features", program(&|it| list(&it["features"], "none")));
+    origin.add("features", program(&|program| list(&program["features"], "none")));
     origin.add("compiler", program(&compiler));
     origin.add(
         "Cargo.lock",
-        program(&|it| format!("BLAKE3 {}", text(&it["cargo_lock"]))),
+        program(&|program| format!("BLAKE3 {}", text(&program["cargo_lock"]))),
     );
     let plan = &manifest["plan"];
     let cells = format!("{} trainings, {} evaluations", plan["trainings"], plan["evaluations"]);
@@ -91,7 +98,7 @@ fn of_manifest(manifest: &Value, origin: &mut Origin) {
             .as_array()
             .into_iter()
             .flatten()
-            .map(|it| format!("--set {}", text(it))),
+            .map(|value| format!("--set {}", text(value))),
     );
     for option in ["limit", "seed"] {
         if !matrix[option].is_null() {
@@ -104,7 +111,7 @@ fn of_manifest(manifest: &Value, origin: &mut Origin) {
     let machine = |name: &str| {
         invocations
             .iter()
-            .map(|it| text(&it["machine"][name]))
+            .map(|invocation| text(&invocation["machine"][name]))
             .collect::<Vec<_>>()
     };
     origin.add("processor", machine("processor"));
@@ -145,7 +152,11 @@ fn compiler(program: &Value) -> String {
         format!("opt-level {}", text(&program["opt_level"])),
         text(&program["flags"]),
     ];
-    let known: Vec<&str> = parts.iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
+    let known: Vec<&str> = parts
+        .iter()
+        .map(String::as_str)
+        .filter(|part| !part.is_empty())
+        .collect();
     known.join(", ")
 }
 
@@ -198,9 +209,10 @@ fn text(value: &Value) -> String {
 
 fn list(values: &Value, none: &str) -> String {
     let texts: Vec<String> = values.as_array().into_iter().flatten().map(text).collect();
-    match texts.is_empty() {
-        true => none.to_string(),
-        false => texts.join(", "),
+    if texts.is_empty() {
+        none.to_string()
+    } else {
+        texts.join(", ")
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn report(root: &Path) -> Result<Report> {
 }
 
 fn tiles(rows: &[Row], timings: &[Timing], cells: &[CellLine], flags: usize) -> Vec<Item> {
-    let count = |state: &str| cells.iter().filter(|it| it.state == state).count();
+    let count = |state: &str| cells.iter().filter(|cell| cell.state == state).count();
     let mut tiles = vec![
         Item::new("networks trained", trained(rows)),
         Item::new("evaluations done", format!("{} of {}", count("done"), cells.len())),
@@ -75,7 +75,10 @@ fn tiles(rows: &[Row], timings: &[Timing], cells: &[CellLine], flags: usize) -> 
         Item::new("missing", count("missing")),
         Item::new("flags", flags),
         Item::new("images attacked", thousands(rows.iter().filter_map(|row| row.n).sum())),
-        Item::new("computing time", duration(timings.iter().map(|it| it.seconds).sum())),
+        Item::new(
+            "computing time",
+            duration(timings.iter().map(|timing| timing.seconds).sum()),
+        ),
     ];
     if rows.iter().any(|row| !row.verified) {
         tiles.push(Item::new("data", "unverified"));

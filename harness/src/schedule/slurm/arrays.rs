@@ -35,7 +35,7 @@ pub(super) fn left(plan: &Plan, root: &Path, cells: &[Cell], book: &Book) -> Lef
                 left.hopeless += 1;
                 hopeless.insert(cell);
             }
-            _ if plan.parents(cell).iter().any(|it| hopeless.contains(it)) => {
+            _ if plan.parents(cell).iter().any(|parent| hopeless.contains(parent)) => {
                 left.hopeless += 1;
                 hopeless.insert(cell);
             }
@@ -92,7 +92,11 @@ pub(super) fn arrays(plan: &Plan, root: &Path, cells: &[Cell], book: &Book, larg
         let (kind, network, name, target, source) = match cell {
             Cell::Training(i) => {
                 let training = &plan.trainings[i];
-                let teacher = training.supervision.teacher.as_ref().and_then(|it| parent(it.training));
+                let teacher = training
+                    .supervision
+                    .teacher
+                    .as_ref()
+                    .and_then(|teacher| parent(teacher.training));
                 let network = &training.network;
                 (Kind::Train, network, format!("train-{network}"), None, teacher)
             }
@@ -100,17 +104,22 @@ pub(super) fn arrays(plan: &Plan, root: &Path, cells: &[Cell], book: &Book, larg
                 let evaluation = &plan.evaluations[i];
                 let training = plan.target(evaluation);
                 let target = parent(evaluation.target);
-                let source = evaluation.source.as_ref().and_then(|it| parent(it.training));
+                let source = evaluation.source.as_ref().and_then(|source| parent(source.training));
                 // What distinguishes it from other evaluations of the same network.
                 let attack = evaluation.slug.strip_prefix(&training.slug).unwrap_or(&evaluation.slug);
                 let name = format!("attack-{}{attack}", training.network);
                 (Kind::Attack, &training.network, name, target, source)
             }
         };
-        let group = (name.clone(), target.as_ref().map(|it| it.0.clone()), source.clone());
+        let group = (
+            name.clone(),
+            target.as_ref().map(|target| target.0.clone()),
+            source.clone(),
+        );
+        // Tasks of evaluations have their target's number. Two labels may make one name, and so one group.
         let full = |array: &Array| match &target {
             None => array.tasks.keys().last().is_some_and(|last| *last == largest_index),
-            Some(_) => false,
+            Some((_, index)) => array.tasks.contains_key(index),
         };
         let array = match open.get(&group) {
             Some(&array) if !full(&arrays[array]) => array,
@@ -174,9 +183,12 @@ impl Array {
     }
 
     pub(super) fn after(&self, made: &[Job]) -> Vec<String> {
-        let target = self.target.as_ref().map(|it| format!("aftercorr:{}", it.id(made)));
+        let target = self
+            .target
+            .as_ref()
+            .map(|parent| format!("aftercorr:{}", parent.id(made)));
         let source = self.source.as_ref();
-        let source = source.map(|(it, index)| format!("afterok:{}_{index}", it.id(made)));
+        let source = source.map(|(parent, index)| format!("afterok:{}_{index}", parent.id(made)));
         target.into_iter().chain(source).collect()
     }
 }

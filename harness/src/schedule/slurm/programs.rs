@@ -24,7 +24,7 @@ impl Slurm {
         let mut slurm = Self {
             dry_run,
             present: true,
-            // What Slurm allows unless it is told otherwise.
+            // Slurm's default.
             largest_index: 1000,
         };
         match Command::new("sbatch").arg("--version").output() {
@@ -42,7 +42,10 @@ impl Slurm {
             Err(error) => return Err(Stop::usage(format!("`sbatch --version` did not start: {error}"))),
         }
         let config = Command::new("scontrol").args(["show", "config"]).output();
-        let config = config.map_or_else(|_| String::new(), |it| String::from_utf8_lossy(&it.stdout).into_owned());
+        let config = config.map_or_else(
+            |_| String::new(),
+            |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+        );
         let size = config.lines().find_map(|line| line.trim().strip_prefix("MaxArraySize"));
         let size = size.and_then(|rest| rest.trim_start_matches([' ', '=']).trim().parse::<u32>().ok());
         if let Some(size) = size {
@@ -96,7 +99,7 @@ impl Slurm {
         let id = String::from_utf8_lossy(&answer.stdout);
         // With several clusters, the name of one follows.
         let id = id.trim().split(';').next().unwrap_or_default().to_string();
-        if !answer.status.success() || id.is_empty() || !id.bytes().all(|it| it.is_ascii_digit()) {
+        if !answer.status.success() || id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Stop::usage(format!(
                 "sbatch refuses {}: {}; what was submitted before it stays, and the same command goes on from there",
                 script.display(),

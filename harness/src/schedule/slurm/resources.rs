@@ -26,7 +26,7 @@ impl Resources {
                 options.extend(
                     value
                         .as_ref()
-                        .map(|it| (Some(kind.as_str().to_string()), format!("{option}={it}"))),
+                        .map(|value| (Some(kind.as_str().to_string()), format!("{option}={value}"))),
                 );
             }
         };
@@ -34,9 +34,17 @@ impl Resources {
         const ALL: &[Kind] = &[Kind::Train, Kind::Attack, Kind::Tables];
         add(ALL, "--partition", request.partition.clone());
         add(ALL, "--time", request.time.clone());
-        add(WORK, "--cpus-per-task", request.cpus_per_task.map(|it| it.to_string()));
+        add(
+            WORK,
+            "--cpus-per-task",
+            request.cpus_per_task.map(|count| count.to_string()),
+        );
         add(WORK, "--gres", request.gres.clone());
-        let networks: HashSet<&str> = plan.trainings.iter().map(|it| it.network.as_str()).collect();
+        let networks: HashSet<&str> = plan
+            .trainings
+            .iter()
+            .map(|training| training.network.as_str())
+            .collect();
         for option in &request.sbatch {
             if option.contains(['\n', '\r']) {
                 return Err(Stop::usage("--sbatch takes one line"));

@@ -74,9 +74,9 @@ impl Scripts<'_> {
             add("--set", quoted(set));
         }
         for (option, value) in [
-            ("--limit", request.matrix.limit.map(|it| it.to_string())),
-            ("--seed", request.matrix.seed.map(|it| it.to_string())),
-            ("--precision", request.precision.map(|it| it.to_string())),
+            ("--limit", request.matrix.limit.map(|limit| limit.to_string())),
+            ("--seed", request.matrix.seed.map(|seed| seed.to_string())),
+            ("--precision", request.precision.map(|precision| precision.to_string())),
         ] {
             if let Some(value) = value {
                 add(option, value);

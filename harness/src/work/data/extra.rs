@@ -64,7 +64,7 @@ mod tests {
         let file = folder.path().join("more.safetensors");
         let digits = || datasets::load("digits", folder.path(), datasets::Verify::Yes).unwrap();
         let (official, mut more) = (digits(), digits());
-        let bytes: Vec<u8> = (0..2 * 64).map(|it| it % 17).collect();
+        let bytes: Vec<u8> = (0..2 * 64).map(|byte| byte % 17).collect();
         write(&file, "images", Dtype::U8, &[2, 1, 8, 8], &bytes);
         append(&mut more, &file).unwrap();
         assert_eq!(more.train.len(), official.train.len() + 2);

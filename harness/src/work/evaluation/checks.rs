@@ -106,14 +106,20 @@ fn agree(first: &[f32], again: &[f32], rounding: f64) -> bool {
 
 /// Runs an evaluation and fails if it changed a network's parameters or running statistics.
 pub(crate) fn untouched<T>(networks: &[&Network], evaluate: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    let digests = || networks.iter().map(|it| digest(it)).collect::<Result<Vec<_>, _>>();
+    let digests = || {
+        networks
+            .iter()
+            .map(|network| digest(network))
+            .collect::<Result<Vec<_>, _>>()
+    };
     let before = digests()?;
     let found = evaluate()?;
-    match digests()? == before {
-        true => Ok(found),
-        false => Err(Failure::Integrity(
+    if digests()? == before {
+        Ok(found)
+    } else {
+        Err(Failure::Integrity(
             "the attack changed the network's parameters or running statistics".into(),
-        )),
+        ))
     }
 }
 
@@ -130,7 +136,7 @@ fn digest(network: &Network) -> Result<blake3::Hash, Failure> {
             }
             _ => {
                 let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-                let bytes: Vec<u8> = values.iter().flat_map(|it| it.to_le_bytes()).collect();
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
                 hasher.update(&bytes);
             }
         }

@@ -116,7 +116,7 @@ fn perturb(
     }
     Ok(Perturbed {
         cost: cost(&probe),
-        zero_gradients: progress.survivors.stalled.iter().filter(|&&it| it).count() as u64,
+        zero_gradients: progress.survivors.stalled.iter().filter(|&&stalled| stalled).count() as u64,
         images: progress.survivors.images,
         queries: None,
     })

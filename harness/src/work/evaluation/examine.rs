@@ -1,4 +1,4 @@
-//! Examines a network on clean images for reasons to doubt its robustness.
+//! Examines a network on clean images for signs that its robustness is only apparent.
 
 use attacks::ball::{l1_norms, l2_norms};
 use attacks::{Batch, BatchNorm, Loss, Norm, Probe, Threat};
@@ -57,7 +57,7 @@ pub(super) fn examine(
 fn is_distribution(logits: &[f32]) -> bool {
     let within = logits
         .iter()
-        .all(|&it| (-DISTRIBUTION..=1.0 + DISTRIBUTION).contains(&f64::from(it)));
-    let sum: f64 = logits.iter().map(|&it| f64::from(it)).sum();
+        .all(|&logit| (-DISTRIBUTION..=1.0 + DISTRIBUTION).contains(&f64::from(logit)));
+    let sum: f64 = logits.iter().map(|&logit| f64::from(logit)).sum();
     within && (sum - 1.0).abs() <= DISTRIBUTION
 }

@@ -39,7 +39,10 @@ pub(crate) struct Outcome {
 impl Evaluated {
     /// Examples still classified correctly.
     pub(crate) fn correct(&self) -> u64 {
-        self.outcomes.iter().filter(|it| it.predicted == it.label).count() as u64
+        self.outcomes
+            .iter()
+            .filter(|outcome| outcome.predicted == outcome.label)
+            .count() as u64
     }
 
     /// The share of examples still classified correctly.
@@ -49,22 +52,26 @@ impl Evaluated {
 
     /// The share of examples classified correctly before the attack.
     pub(crate) fn clean_accuracy(&self) -> f64 {
-        let correct = self.outcomes.iter().filter(|it| it.predicted_clean == it.label).count();
+        let correct = self
+            .outcomes
+            .iter()
+            .filter(|outcome| outcome.predicted_clean == outcome.label)
+            .count();
         correct as f64 / self.outcomes.len() as f64
     }
 
     /// The outcomes as they are stored.
     pub(crate) fn stored(&self, cell: &str) -> Vec<results::Outcome> {
-        let stored = self.outcomes.iter().map(|it| results::Outcome {
+        let stored = self.outcomes.iter().map(|outcome| results::Outcome {
             cell: cell.to_string(),
-            example: it.example,
-            label: it.label,
-            predicted_clean: Some(it.predicted_clean),
-            predicted: it.predicted,
-            correct: it.predicted == it.label,
-            delta: it.delta,
-            queries: it.queries.map(|(asked, _)| asked),
-            queries_until_success: it.queries.and_then(|(_, until)| until),
+            example: outcome.example,
+            label: outcome.label,
+            predicted_clean: Some(outcome.predicted_clean),
+            predicted: outcome.predicted,
+            correct: outcome.predicted == outcome.label,
+            delta: outcome.delta,
+            queries: outcome.queries.map(|(asked, _)| asked),
+            queries_until_success: outcome.queries.and_then(|(_, until)| until),
         });
         stored.collect()
     }
@@ -81,10 +88,10 @@ impl Evaluated {
             softmax_outputs: self.warnings.softmax_outputs,
             ..row
         };
-        let asked: Option<u64> = self.outcomes.iter().map(|it| Some(it.queries?.0)).sum();
+        let asked: Option<u64> = self.outcomes.iter().map(|outcome| Some(outcome.queries?.0)).sum();
         let row = match asked {
             Some(asked) if !self.outcomes.is_empty() => {
-                let until = self.outcomes.iter().filter_map(|it| it.queries?.1);
+                let until = self.outcomes.iter().filter_map(|outcome| outcome.queries?.1);
                 row.with_queries(asked, budget, &until.collect::<Vec<_>>())
             }
             _ => row,

@@ -272,7 +272,7 @@ fn waves() -> Split {
     Split::new([1, 8, 8], 255, bytes, labels).unwrap()
 }
 
-/// Stopped after every so many calls of the network and begun anew, until it ends. Returns how often it was stopped.
+/// Stops after every so many calls of the network and starts again, until it ends. Returns how often it was stopped.
 fn in_pieces(attack: &dyn Attack, split: &Split, calls: u64, every: Duration) -> (Evaluated, usize) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("resume.safetensors");
@@ -319,9 +319,9 @@ fn same(a: &Evaluated, b: &Evaluated) {
     assert_eq!(a.outcomes, b.outcomes);
     assert_eq!((a.cost, a.max_delta), (b.cost, b.max_delta));
     assert_eq!((a.zero_gradients, a.warnings), (b.zero_gradients, b.warnings));
-    let pixels = |it: &Evaluated| {
-        let images = Tensor::cat(&it.images, 0).unwrap();
-        assert_eq!(images.dims()[0], 3.min(it.outcomes.len()));
+    let pixels = |evaluated: &Evaluated| {
+        let images = Tensor::cat(&evaluated.images, 0).unwrap();
+        assert_eq!(images.dims()[0], 3.min(evaluated.outcomes.len()));
         images.flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
     assert_eq!(pixels(a), pixels(b));
@@ -361,7 +361,7 @@ fn an_interrupted_evaluation_goes_on_to_the_same_bytes() {
         // Saved at every opportunity.
         same(&whole, &in_pieces(attack, &split, 40, Duration::ZERO).0);
         assert_eq!(
-            whole.outcomes.iter().all(|it| it.queries.is_some()),
+            whole.outcomes.iter().all(|outcome| outcome.queries.is_some()),
             attack.by_queries()
         );
     }
@@ -429,7 +429,7 @@ fn a_killed_evaluation_goes_on_from_its_last_save() {
     assert_eq!(failing.1.load(Ordering::Relaxed), 10);
 }
 
-/// A network behind a step function, through which no gradient comes back.
+/// A network after a step function, through which no gradient flows.
 struct Quantised(models::Network);
 
 impl Classifier for Quantised {
@@ -487,7 +487,10 @@ fn a_network_behind_a_step_function_trips_the_flags() {
             };
             evaluated.complete(row, query_budget(attack, 10))
         });
-        let found: Vec<(String, Flag)> = results::flags(&rows).into_iter().map(|it| (it.cell, it.flag)).collect();
+        let found: Vec<(String, Flag)> = results::flags(&rows)
+            .into_iter()
+            .map(|raised| (raised.cell, raised.flag))
+            .collect();
         found
     };
     assert_eq!(flags(&tiny()), []);

@@ -1,8 +1,8 @@
-//! Counts of images that give reason to doubt a network's robustness.
+//! Counts of images that suggest that a network's robustness is only apparent.
 
 use serde::{Deserialize, Serialize};
 
-/// Images that give reason to doubt. `None`: not examined.
+/// How many images raise each warning. `None`: not examined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Warnings {

@@ -108,7 +108,11 @@ impl AttackRequest<'_> {
             saves: None,
             keep_images: usize::MAX,
         };
-        let networks: Vec<_> = [self.network].into_iter().chain(source).map(|it| &it.network).collect();
+        let networks: Vec<_> = [self.network]
+            .into_iter()
+            .chain(source)
+            .map(|external| &external.network)
+            .collect();
         let evaluated = untouched(&networks, || evaluate(&task))?;
         let images = evaluated.outcomes.len() as u64;
         Ok(Done {
@@ -134,7 +138,7 @@ impl AttackRequest<'_> {
             "code": VERSION,
             "checkpoint": network.digest,
             "network": { "name": network.file.model, "version": network.network.version() },
-            "source": source.map(|it| json!([it.digest, it.network.name(), it.network.version()])),
+            "source": source.map(|source| json!([source.digest, source.network.name(), source.network.version()])),
             "ignored": network.file.ignore,
             "normalisation": network.normalisation(),
             "dataset": self.data.dataset.digest,

@@ -122,7 +122,11 @@ fn digest_of(file: &Path) -> Result<String> {
 impl External {
     /// The normalisation, for a key.
     pub(crate) fn normalisation(&self) -> Value {
-        json!(self.normalisation.as_ref().map(|it| [&it.mean, &it.std]))
+        json!(
+            self.normalisation
+                .as_ref()
+                .map(|normalisation| [&normalisation.mean, &normalisation.std])
+        )
     }
 }
 

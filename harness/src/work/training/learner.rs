@@ -91,7 +91,7 @@ impl Learner {
         self.average.as_ref().unwrap_or(&self.network)
     }
 
-    /// Saves all of it, with where the training stands.
+    /// Saves all of it, with the training's position.
     pub(super) fn save(&self, file: &Path, at: &impl Serialize) -> Result<(), Failure> {
         let mut tensors = prefixed("model.", self.network.state()?);
         if let Some(average) = &self.average {

@@ -70,7 +70,7 @@ pub(super) fn read_position(
 
 /// Removes what only an unfinished cell needs.
 pub(crate) fn clean_up(folder: &Path) {
-    // A file left behind wastes space and nothing else.
+    // A file that remains wastes space but does no harm.
     let _ = std::fs::remove_file(folder.join(RESUME));
     let _ = std::fs::remove_file(folder.join(SELECTING));
     best::remove_others(folder, None);

@@ -161,7 +161,9 @@ mod tests {
     fn training_set(share: Option<f64>, weight: f32) -> TrainingSet {
         let examples = vec![1, 3, 5, 7, 0, 2, 4, 6, 8, 9];
         let mut groups = vec![None; 10];
-        examples[4..].iter().for_each(|&it| groups[it] = Some(Group::Unlabeled));
+        examples[4..]
+            .iter()
+            .for_each(|&example| groups[example] = Some(Group::Unlabeled));
         groups[3] = Some(Group::Misclassified);
         TrainingSet {
             examples,
@@ -199,7 +201,7 @@ mod tests {
         let set = training_set(Some(0.5), 1.0);
         let order = set.order(&epoch(0), 4);
         assert_eq!(order.len(), 10);
-        let is_labeled = |it: &usize| set.examples[..4].contains(it);
+        let is_labeled = |example: &usize| set.examples[..4].contains(example);
         let labeled: Vec<Vec<bool>> = order
             .chunks(4)
             .map(|step| step.iter().map(is_labeled).collect())
@@ -208,7 +210,11 @@ mod tests {
         assert_eq!(labeled[1], [true, true, false, false]);
         assert_eq!(labeled[2], [true, false]);
         for kind in [true, false] {
-            let mut of_kind: Vec<usize> = order.iter().copied().filter(|it| is_labeled(it) == kind).collect();
+            let mut of_kind: Vec<usize> = order
+                .iter()
+                .copied()
+                .filter(|example| is_labeled(example) == kind)
+                .collect();
             of_kind.truncate(if kind { 4 } else { 5 });
             of_kind.sort_unstable();
             of_kind.dedup();

@@ -158,23 +158,23 @@ mod tests {
             teacher: String::new(),
             epoch: 1,
             examples: (0..200).collect(),
-            classes: (0..200).map(|it| u32::from(wrong(it))).collect(),
+            classes: (0..200).map(|example| u32::from(wrong(example))).collect(),
             misclassified: None,
             correct: None,
         };
         let all: Vec<usize> = (0..200).collect();
-        let (minus, plus) = divide(&predictions(&|it| it % 10 == 0), &split, &all).unwrap();
+        let (minus, plus) = divide(&predictions(&|example| example % 10 == 0), &split, &all).unwrap();
         assert_eq!(minus, (0..200).step_by(10).collect::<Vec<_>>());
         assert_eq!(plus.len(), minus.len());
-        assert!(plus.iter().all(|it| it % 10 != 0) && plus.is_sorted());
+        assert!(plus.iter().all(|example| example % 10 != 0) && plus.is_sorted());
         // One more mistake changes S⁺ by one or two examples: the draw is the example's own.
-        let (_, again) = divide(&predictions(&|it| it % 10 == 0 || it == 1), &split, &all).unwrap();
-        let kept = plus.iter().filter(|it| again.contains(it)).count();
+        let (_, again) = divide(&predictions(&|example| example % 10 == 0 || example == 1), &split, &all).unwrap();
+        let kept = plus.iter().filter(|example| again.contains(example)).count();
         assert!(kept >= plus.len() - 1, "{plus:?} {again:?}");
         // Examples without labels are in neither.
-        let (minus, plus) = divide(&predictions(&|it| it % 10 == 0), &split, &all[..100]).unwrap();
-        assert!(minus.len() == 10 && plus.iter().chain(&minus).all(|it| *it < 100));
-        for wrong in [&(|_| false) as &dyn Fn(usize) -> bool, &|it| it > 20] {
+        let (minus, plus) = divide(&predictions(&|example| example % 10 == 0), &split, &all[..100]).unwrap();
+        assert!(minus.len() == 10 && plus.iter().chain(&minus).all(|example| *example < 100));
+        for wrong in [&(|_| false) as &dyn Fn(usize) -> bool, &|example| example > 20] {
             let error = divide(&predictions(wrong), &split, &all).unwrap_err().to_string();
             assert!(error.contains("of its 200 training examples"), "{error}");
         }
