@@ -1,4 +1,4 @@
-//! Losses of logits `[B, K]`, one value `[B]` per example, in nats unless said otherwise.
+//! Losses of logits `[B, K]`, one value `[B]` per example, in nats unless stated otherwise.
 //!
 //! z are logits, p = softmax(z), y the label, M = max_{k≠y} z_k. All of them are finite, with finite
 //! gradients, where a probability underflows to 0. Ties for a largest class go to the first one.

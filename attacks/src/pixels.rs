@@ -51,11 +51,18 @@ impl Pixels {
         self.numerator as f64 / self.denominator as f64
     }
 
-    /// This length times `numerator / denominator`. Panics if the result does not fit.
+    /// This length times `numerator / denominator`. Panics if the denominator is 0. Of a length with so many digits that
+    /// the result is no fraction of two 64-bit integers, the nearest such fraction or one next to it: wrong by less than
+    /// one part in 2⁶², or 0 where the result is smaller than all of them.
     #[must_use]
     pub fn times(self, numerator: u64, denominator: u64) -> Self {
-        self.checked_times(numerator, denominator)
-            .expect("a length that fits 64 bits")
+        self.checked_times(numerator, denominator).unwrap_or_else(|| {
+            let over = u128::from(self.numerator) * u128::from(numerator);
+            let under = u128::from(self.denominator) * u128::from(denominator);
+            let shift = u64::BITS.saturating_sub(over.max(under).leading_zeros());
+            let narrow = |wide: u128| u64::try_from(wide >> shift).unwrap_or(u64::MAX);
+            Self::new(narrow(over), narrow(under).max(1))
+        })
     }
 
     /// This length times `numerator / denominator`, unless the result does not fit. Panics if the
@@ -224,6 +231,21 @@ impl JsonSchema for Pixels {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_a_length_with_many_digits_is_close() {
+        let length: Pixels = "0.0031372549019607846".parse().unwrap();
+        let quarter = length.times(1, 4);
+        assert!(
+            (quarter.value() - 0.0031372549019607846 / 4.0).abs() < 1e-18,
+            "{quarter:?}"
+        );
+        // Where the result fits it is exact.
+        let simple: Pixels = "8/255".parse().unwrap();
+        assert_eq!(simple.times(1, 4), "2/255".parse().unwrap());
+        let tiny: Pixels = "1e-18".parse().unwrap();
+        assert!(tiny.times(1, 1_000_000).value() < 1e-18);
+    }
     use proptest::prelude::*;
 
     #[track_caller]

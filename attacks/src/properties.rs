@@ -220,13 +220,13 @@ fn quick(setting: &Setting) -> Vec<(&'static str, Arc<dyn Attack>)> {
 fn no_attack_escapes_these_tests() {
     let covered: BTreeSet<_> = quick(&setting(crate::Family::Cifar, Norm::Linf))
         .iter()
-        .map(|it| it.0)
+        .map(|method| method.0)
         .collect();
-    let all: BTreeSet<_> = crate::builtin().entries().iter().map(|it| it.name).collect();
+    let all: BTreeSet<_> = crate::builtin().entries().iter().map(|entry| entry.name).collect();
     assert_eq!(all.difference(&covered).collect::<Vec<_>>(), [&"natural"]);
 }
 
-/// A batch whose labels are what the network says, but for the last.
+/// A batch whose labels are what the network predicts, except for the last.
 fn right(network: &dyn Classifier, mut batch: Batch) -> Batch {
     let logits = network.logits(&batch.images, models::Mode::Eval).unwrap();
     let mut labels: Vec<u32> = crate::losses::prediction(&logits).unwrap().to_vec1().unwrap();

@@ -5,7 +5,7 @@
 //!
 //! Images `[B, C, H, W]` in `[0, 1]`; m = z_y − max_{k≠y} z_k, in logits; Π the projection onto the ball around x cut to
 //! `[0, 1]`; δ and Adam's rate in pixel units. It starts at the image. One query is one forward pass of one image: one
-//! for the point itself in each step, which tells whether it is adversarial, and `samples` for the gradient. An example
+//! for the point itself in each step, to see whether it is adversarial, and `samples` for the gradient. An example
 //! leaves at its first adversarial point; of a robust example the last point is returned.
 //! Deviations from the paper: 128 queries in a step instead of 8192; the probing points are cut to `[0, 1]`, since
 //! other images do not exist.

@@ -1,7 +1,7 @@
 //! Our side of a comparison: `rampart-worker WORKLOAD NETWORK BATCH DEVICE PRECISION`, or
 //! `rampart-worker evaluate CHECKPOINT NETWORK EXAMPLES THREAT` for attacks on a network out of a file.
 //!
-//! Writes lines of JSON to stdout. The first says `ready`; then it answers every line on stdin with one:
+//! Writes lines of JSON to stdout. The first is `ready`; then it answers every line on stdin with one:
 //!
 //! - `check`: the logits of the batch, flat, with the current parameters
 //! - `run SECONDS`: whole steps for at least that long, and one at least

@@ -82,7 +82,10 @@ mod tests {
         for (name, tensor) in network.state().unwrap() {
             let expected = if tensor.dtype() == DType::I64 { updates } else { value };
             let all = reference::doubles(&tensor);
-            assert!(all.iter().all(|it| (it - expected).abs() < 1e-6), "{name}: {all:?}");
+            assert!(
+                all.iter().all(|number| (number - expected).abs() < 1e-6),
+                "{name}: {all:?}"
+            );
         }
     }
 

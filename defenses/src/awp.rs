@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(value(objective), value(&expected));
         let (ours, theirs) = (objective.backward().unwrap(), expected.backward().unwrap());
         for (one, two) in network.parameters().iter().zip(copy.parameters()) {
-            let of = |store: &GradStore, it: &Parameter| numbers(store.get(&it.var).unwrap().clone());
+            let of = |store: &GradStore, parameter: &Parameter| numbers(store.get(&parameter.var).unwrap().clone());
             assert_eq!(of(&ours, one), of(&theirs, two), "{}", one.name);
         }
         for (one, two) in network.buffers().into_iter().zip(copy.buffers()) {
@@ -336,7 +336,7 @@ mod tests {
                 numbers(two.var.as_detached_tensor())
             );
         }
-        let counts = |it: &Network| numbers(it.state().unwrap()["bn1.num_batches_tracked"].clone());
+        let counts = |network: &Network| numbers(network.state().unwrap()["bn1.num_batches_tracked"].clone());
         assert_eq!(counts(network), counts(&copy));
     }
 

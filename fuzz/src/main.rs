@@ -50,17 +50,23 @@ struct Tally {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let option = |name: &str| {
-        let at = arguments.iter().position(|it| it == name)?;
+        let at = arguments.iter().position(|argument| argument == name)?;
         Some(arguments.get(at + 1)?.parse::<u64>().expect("a number"))
     };
     let mut plain = arguments.clone();
     for name in ["--from", "--show"] {
-        if let Some(at) = plain.iter().position(|it| it == name) {
+        if let Some(at) = plain.iter().position(|argument| argument == name) {
             plain.drain(at..(at + 2).min(plain.len()));
         }
     }
-    let count: u64 = plain.iter().find_map(|it| it.parse().ok()).unwrap_or(10_000);
-    let wanted: Vec<&String> = plain.iter().filter(|it| it.parse::<u64>().is_err()).collect();
+    let count: u64 = plain
+        .iter()
+        .find_map(|argument| argument.parse().ok())
+        .unwrap_or(10_000);
+    let wanted: Vec<&String> = plain
+        .iter()
+        .filter(|argument| argument.parse::<u64>().is_err())
+        .collect();
     let mut chosen = targets();
     for name in &wanted {
         if !chosen.iter().any(|target| target.name == **name) {
@@ -77,7 +83,7 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|info| {
         let place = info
             .location()
-            .map_or_else(String::new, |it| format!("{}:{}", it.file(), it.line()));
+            .map_or_else(String::new, |place| format!("{}:{}", place.file(), place.line()));
         PANIC.set(place);
     }));
     std::thread::spawn(watch);
@@ -108,7 +114,7 @@ fn watch() {
 fn processor_time() -> Duration {
     let file = format!("/proc/self/task/{}/schedstat", std::process::id());
     let text = std::fs::read_to_string(file).unwrap_or_default();
-    let nanoseconds = text.split_whitespace().next().and_then(|it| it.parse().ok());
+    let nanoseconds = text.split_whitespace().next().and_then(|word| word.parse().ok());
     Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
 

@@ -18,7 +18,7 @@ pub enum Demand {
     None,
     /// It must be refused.
     Refuse,
-    /// A checksum covers it, so it must be refused or say what the seed of this number says.
+    /// A checksum covers it, so it must be refused or read as the same values as the seed of this number.
     AsSeed(usize),
 }
 

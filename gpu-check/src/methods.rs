@@ -293,14 +293,16 @@ fn defenses(context: &Context, report: &mut Report) {
                     let gradients = network
                         .parameters()
                         .iter()
-                        .filter_map(|it| gradients.get(&it.var).cloned());
+                        .filter_map(|parameter| gradients.get(&parameter.var).cloned());
                     Ok((doubles(&objective)?[0], gradients.collect()))
                 };
                 let (ours, theirs) = (on(&context.device)?, on(&Device::Cpu)?);
                 let mut worst = (ours.0 - theirs.0).abs() / theirs.0.abs().max(1.0) / 1e-2;
                 anyhow::ensure!(ours.1.len() == theirs.1.len(), "not the same parameters have gradients");
                 let flat = |gradients: &[Tensor]| -> Result<Tensor> {
-                    let flat = gradients.iter().map(|it| it.to_device(&Device::Cpu)?.flatten_all());
+                    let flat = gradients
+                        .iter()
+                        .map(|gradient| gradient.to_device(&Device::Cpu)?.flatten_all());
                     Ok(Tensor::cat(&flat.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
                 };
                 let gradients = distance(&flat(&ours.1)?, &flat(&theirs.1)?)? / 0.2;

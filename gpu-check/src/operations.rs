@@ -28,7 +28,9 @@ fn run(
     device: &Device,
     f: &dyn Fn(&[Tensor]) -> candle_core::Result<Tensor>,
 ) -> Result<Vec<Tensor>> {
-    let vars = arguments.iter().map(|it| Var::from_tensor(&it.to_device(device)?));
+    let vars = arguments
+        .iter()
+        .map(|argument| Var::from_tensor(&argument.to_device(device)?));
     let vars = vars.collect::<candle_core::Result<Vec<Var>>>()?;
     let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
     let out = f(&tensors)?;

@@ -86,8 +86,9 @@ pub(crate) fn check(context: &Context, report: &mut Report) {
                     for _ in 0..3 {
                         training.step()?;
                     }
-                    let flat = training.network.state()?.into_values().map(|it| {
-                        it.to_device(&Device::Cpu)?
+                    let flat = training.network.state()?.into_values().map(|tensor| {
+                        tensor
+                            .to_device(&Device::Cpu)?
                             .to_dtype(candle_core::DType::F32)?
                             .flatten_all()
                     });

@@ -190,7 +190,10 @@ pub(crate) fn deviation(actual: &Tensor, expected: &Tensor) -> Result<f64> {
         .fold(1e-30f64, |largest, value| largest.max(value.abs()));
     let differences = actual.iter().zip(&expected).map(|(a, e)| (a - e).abs() / largest);
     // `f64::max` would lose a NaN.
-    Ok(differences.fold(0.0, |worst, it| if it <= worst { worst } else { it }))
+    Ok(differences.fold(
+        0.0,
+        |worst, difference| if difference <= worst { worst } else { difference },
+    ))
 }
 
 /// ‖a − b‖ / ‖b‖: one flipped ReLU or sign does not decide it.

@@ -43,9 +43,15 @@ pub(crate) fn configure(precision: Precision, deterministic: bool) {
     });
 }
 
+/// More threads than any machine has processors for would only make it unreachable.
+pub(crate) const MOST_THREADS: usize = 1024;
+
 /// Sets how many threads this process has, for its whole life; unless given, one per core.
 pub(crate) fn set_threads(threads: Option<usize>) -> Result<()> {
     if let Some(threads) = threads {
+        if !(1..=MOST_THREADS).contains(&threads) {
+            return Err(Stop::usage(format!("--threads must be from 1 to {MOST_THREADS}")));
+        }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         pool.map_err(|error| Stop::usage(format!("--threads {threads}: {error}")))?;
     }

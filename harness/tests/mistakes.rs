@@ -155,6 +155,7 @@ fn twice_the_same_is_refused() {
 #[test]
 fn all_mistakes_come_at_once() {
     let matrix = SMALL
+        .replace("validation: 20, ", "")
         .replace("epochs: 2", "epochs: one")
         .replace("rate: 0.05", "rate: fast")
         .replace("name: pgd", "name: pdg")
@@ -167,6 +168,7 @@ fn all_mistakes_come_at_once() {
             "`recipe.optimizer.rate`: expected a number, found the text \"fast\"",
             "`defenses[1].attack.stpes`: unknown field `stpes`",
             "`attacks[1].name`: there is no attack `pdg`",
+            "`checkpoints`: choosing the best checkpoint takes held-out examples",
         ],
     );
 }
@@ -204,6 +206,58 @@ fn bytes_before_and_between_lines_do_not_matter() {
         let (_, err) = place.expect(2, &["validate", "m.yaml"]);
         assert!(err.contains(part), "{err}");
     }
+}
+
+/// What Python prints for 0.8/255 has more digits than a quarter of it has in 64 bits.
+#[test]
+fn a_radius_of_many_digits_is_a_radius() {
+    let matrix = SMALL
+        .replace("epsilon: 0.1", "epsilon: 0.0031372549019607846")
+        .replace("steps: 2", "steps: 2, step_size: 0.001")
+        .replace("step_size: 0.05", "step_size: 0.001");
+    Place::new(&matrix).expect(0, &["validate", "m.yaml"]);
+}
+
+/// Nothing that is asked for makes the machine unreachable.
+#[test]
+fn threads_and_jobs_are_bounded() {
+    let place = Place::new(SMALL);
+    for (option, number) in [
+        ("--threads", "0"),
+        ("--threads", "5000"),
+        ("--jobs", "0"),
+        ("--jobs", "100000"),
+    ] {
+        let (_, err) = place.expect(2, &["m.yaml", option, number]);
+        assert!(err.contains(option), "{err}");
+    }
+    assert!(!place.path("runs").exists(), "something was left behind");
+    // A device that never ends is no matrix.
+    #[cfg(unix)]
+    place.expect(2, &["validate", "/dev/urandom"]);
+}
+
+#[test]
+fn surroundings_without_meaning_are_refused() {
+    let place = Place::new(SMALL);
+    let output = place
+        .harness(&["m.yaml"])
+        .env("RAMPART_INSTRUCTIONS", "sse9")
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(err.contains("`sse9`") && err.contains("`avx2`"), "{err}");
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let name = std::ffi::OsStr::from_bytes(b"runs\xff");
+        let output = place.harness(&["m.yaml", "--out"]).arg(name).output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{err}");
+        assert!(err.contains("not text in UTF-8"), "{err}");
+    }
+    assert!(!place.path("runs").exists(), "something was left behind");
 }
 
 #[test]

@@ -158,3 +158,10 @@ fn a_list_trains_a_defense_at_each_value() {
         &["`defenses[0].lambda`", "5.0 is listed twice"],
     );
 }
+
+/// A handful of images still has one to choose the best checkpoint on.
+#[test]
+fn a_small_limit_leaves_a_validation_image() {
+    let place = Place::new(common::SMALL);
+    place.expect(0, &["validate", "m.yaml", "--limit", "3"]);
+}

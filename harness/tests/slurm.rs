@@ -145,6 +145,22 @@ fn what_failed_is_submitted_again_and_what_is_queued_is_not() {
     same(&one, &submitted);
 }
 
+/// `PGD-3` and `PGD-3*` make one name of a job array, and neither loses its cells.
+#[test]
+fn labels_of_one_name_lose_no_cell() {
+    let matrix = SMALL.replace(
+        "  - { name: pgd, steps: 3, step_size: 0.05 }\n",
+        "  - { name: pgd, steps: 3, step_size: 0.05 }\n  - { name: pgd, steps: 3, step_size: 0.04, label: PGD-3* }\n",
+    );
+    let (one, submitted) = (Place::new(&matrix), Place::new(&matrix));
+    one.expect(0, &["m.yaml"]);
+    let path = stand_in(&submitted, "sbatch", RUNS_AT_ONCE);
+    let (code, out, err) = with(&submitted, "PATH", &path, &["submit", "m.yaml", "--slurm"]);
+    assert_eq!(code, 0, "{out}\n{err}");
+    let results = "runs/small/results.parquet";
+    assert_eq!(bytes(&one.path(results)), bytes(&submitted.path(results)));
+}
+
 #[test]
 fn pupils_wait_for_their_teacher() {
     let (one, submitted) = (Place::new(UNLABELED), Place::new(UNLABELED));

@@ -63,7 +63,7 @@ impl Frame {
         self.full[1] * self.channels
     }
 
-    /// Where the numbers of image row i lie.
+    /// Where the numbers of image row i are.
     pub(crate) fn row(&self, i: usize) -> Range<usize> {
         let start = self.at(i, 0);
         start..start + self.width * self.channels

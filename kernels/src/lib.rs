@@ -53,7 +53,7 @@ pub use descent::{SgdStep, sgd_step};
 pub use graph::{Layers, Recording, Value};
 pub use linear::linear;
 pub use max_pool::max_pool2d;
-pub use processor::{Instructions, instructions};
+pub use processor::{Instructions, check_instructions, instructions};
 pub use relu::{add_relu, relu};
 pub use sign_step::sign_step;
 pub use softmax::{cross_entropy, log_softmax};

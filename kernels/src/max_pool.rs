@@ -154,7 +154,7 @@ wide! {
     }
 }
 
-/// Where the maximum of window (i, j) lies in its plane. A NaN counts as the maximum.
+/// Where the maximum of window (i, j) is in its plane. A NaN counts as the maximum.
 pub(crate) fn first_maximum<T: Element>(plane: &[T], width: usize, size: usize, i: usize, j: usize) -> usize {
     let corner = i * size * width + j * size;
     let mut best = corner;

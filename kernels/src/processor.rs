@@ -23,19 +23,40 @@ impl std::fmt::Display for Instructions {
     }
 }
 
+/// The environment variable that limits the instructions.
+const VARIABLE: &str = "RAMPART_INSTRUCTIONS";
+
 /// The instructions that the kernels use: the best that this machine has, or less if the environment variable
-/// `RAMPART_INSTRUCTIONS` says `portable`, `avx2` or `avx512`. For finding out what another processor would compute.
+/// `RAMPART_INSTRUCTIONS` is `portable`, `avx2` or `avx512`. For finding out what another processor would compute.
+///
+/// # Panics
+/// If the variable is anything else ([`check_instructions`]).
 pub fn instructions() -> Instructions {
     static USED: OnceLock<Instructions> = OnceLock::new();
-    *USED.get_or_init(|| {
-        let most = match std::env::var("RAMPART_INSTRUCTIONS").as_deref() {
-            Err(_) | Ok("avx512") => Instructions::Avx512,
-            Ok("avx2") => Instructions::Avx2,
-            Ok("portable") => Instructions::Portable,
-            Ok(other) => panic!("RAMPART_INSTRUCTIONS={other} is none of portable, avx2 and avx512"),
-        };
-        most.min(found())
-    })
+    *USED.get_or_init(|| limit().expect("the variable was checked").min(found()))
+}
+
+/// Fails if the environment variable that limits the instructions has no meaning.
+///
+/// # Errors
+/// What the variable is and what it may be.
+pub fn check_instructions() -> Result<(), String> {
+    limit().map(|_| ())
+}
+
+fn limit() -> Result<Instructions, String> {
+    let Some(value) = std::env::var_os(VARIABLE) else {
+        return Ok(Instructions::Avx512);
+    };
+    match value.to_str() {
+        Some("avx512") => Ok(Instructions::Avx512),
+        Some("avx2") => Ok(Instructions::Avx2),
+        Some("portable") => Ok(Instructions::Portable),
+        _ => Err(format!(
+            "{VARIABLE} is `{}`; it can be `portable`, `avx2` or `avx512`",
+            value.to_string_lossy()
+        )),
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

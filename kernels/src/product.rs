@@ -18,7 +18,7 @@ pub(crate) const CHAIN: usize = 512;
 /// Numbers past the end of a right operand that a tile may read.
 pub(crate) const SLACK: usize = 64;
 
-/// A right operand `[depth, columns]`, in the order in which tiles read it, and where its depth lies in
+/// A right operand `[depth, columns]`, in the order in which tiles read it, and where its depth is in
 /// the rows of the left one.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed<T> {
@@ -77,7 +77,7 @@ pub(crate) struct Panel {
 }
 
 impl<T: Element> Packed<T> {
-    /// Packs `value(k, column)` for rows in which depth k lies at tap `k / run`, place `k % run`.
+    /// Packs `value(k, column)` for rows in which depth k is at tap `k / run`, place `k % run`.
     pub(crate) fn new(taps: &[usize], run: usize, columns: usize, value: impl Fn(usize, usize) -> T) -> Self {
         let mut packed = Self::zeros(taps, run, columns);
         for panel in panels::<T>(columns) {
@@ -245,7 +245,7 @@ pub(crate) fn multiply_columns<T: Element>(
     let kernel = T::kernel();
     let mut tile = [T::zero(); LARGEST];
     let depth = operands.starts.len() * operands.count;
-    // Rows that lie far apart would drive each other out of the caches, so each tile's numbers are put
+    // Rows that are far apart would drive each other out of the caches, so each tile's numbers are put
     // side by side: the left ones once, the right ones a panel at a time.
     room.left.clear();
     for rows in kernel.cut(rows) {

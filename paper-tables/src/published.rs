@@ -105,7 +105,7 @@ impl Published {
     }
 
     /// The number to compare with, and its citation. A number whose network or checkpoint is not
-    /// stated matches any; its citation's note says so.
+    /// stated matches any; its citation's note mentions that.
     pub fn find(&self, query: Query<'_>) -> Option<(&Number, &Citation)> {
         let number = self.numbers.iter().find(|number| {
             number.table == query.table

@@ -28,7 +28,7 @@ pub struct Plan {
     places: HashMap<Place, String>,
 }
 
-/// How tables tell evaluations apart: target, checkpoint, label, and source with its checkpoint.
+/// How tables distinguish evaluations: target, checkpoint, label, and source with its checkpoint.
 type Place = (usize, Checkpoint, String, Option<(usize, Checkpoint)>);
 
 impl Plan {

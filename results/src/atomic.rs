@@ -51,7 +51,7 @@ pub fn write_atomically<E: From<io::Error>>(
         let mut builder = tempfile::Builder::new();
         let owner = owner(std::process::id());
         builder.prefix(&owner).suffix(PARTIAL);
-        // Results are shared: readable by everyone whom the process's mask allows, not by the owner alone.
+        // Results are shared: readable by everyone that the process's mask allows, not by the owner alone.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let temporary = builder.tempfile_in(folder)?;

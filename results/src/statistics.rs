@@ -26,7 +26,7 @@ pub fn wilson(correct: u64, n: u64) -> Option<Interval> {
     let denominator = trials + Z * Z;
     let centre = (k + Z * Z / 2.0) / denominator;
     let half = Z / denominator * (k * (trials - k) / trials + Z * Z / 4.0).sqrt();
-    // Rounding may leave 1e-17 where the formula says 0.
+    // Rounding may leave 1e-17 where the formula gives 0.
     Some(Interval {
         low: if correct == 0 { 0.0 } else { (centre - half).max(0.0) },
         high: if correct == n { 1.0 } else { (centre + half).min(1.0) },
@@ -162,7 +162,7 @@ mod tests {
     }
 
     /// χ² with continuity correction, (|b − c| − 1)² / (b + c), is 99² / 900 = 10.89 at 400 to 500: the normal
-    /// distribution has 9.67e-4 beyond ±3.3. The exact value lies within a few per cent of it.
+    /// distribution has 9.67e-4 beyond ±3.3. The exact value is within a few per cent of it.
     #[test]
     fn mcnemar_of_many_pairs_is_near_the_normal_approximation() {
         let exact = mcnemar(400, 500);

@@ -21,7 +21,7 @@ pub enum State {
     Done,
     /// It ended in an error.
     Failed(FailedCell),
-    /// Said to be finished, but a file is missing or has another size.
+    /// Marked as finished, but a file is missing or has another size.
     Damaged(String),
 }
 
@@ -39,7 +39,7 @@ pub struct FailedCell {
 
 /// `status.json`, written last.
 ///
-/// Its names of files are those of files in the cell's folder once [`state`] has said that the cell is done.
+/// Its names of files are those of files in the cell's folder once [`state`] has found the cell done.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Status {

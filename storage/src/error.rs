@@ -1,7 +1,7 @@
-//! Errors that are the user's to mend.
+//! Errors that the user has to correct.
 
-/// A mistake in what the program was asked for, such as a folder that belongs to another run. Programs tell it from
-/// errors of the machine.
+/// A mistake in what the program was asked for, such as a folder that belongs to another run. Programs treat it
+/// differently from errors of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UserError(pub String);

@@ -94,23 +94,26 @@ impl Examples {
     fn bytes(&self) -> Result<Vec<u8>> {
         let floats = |tensor: &Tensor| -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
             let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-            let bytes = values.iter().flat_map(|it| it.to_le_bytes()).collect();
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             Ok((Dtype::F32, tensor.dims().to_vec(), bytes))
         };
         let integers = |values: &mut dyn Iterator<Item = i64>| {
             let values: Vec<i64> = values.collect();
-            let bytes = values.iter().flat_map(|it| it.to_le_bytes()).collect();
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             (Dtype::I64, vec![values.len()], bytes)
         };
         let mut parts = vec![
             ("adversarial", floats(&self.adversarial)?),
-            ("labels", integers(&mut self.labels.iter().map(|it| i64::from(*it)))),
+            (
+                "labels",
+                integers(&mut self.labels.iter().map(|label| i64::from(*label))),
+            ),
         ];
         if let Some(clean) = &self.clean {
             parts.push(("clean", floats(clean)?));
         }
         if let Some(ids) = &self.ids {
-            parts.push(("ids", integers(&mut ids.iter().map(|it| *it as i64))));
+            parts.push(("ids", integers(&mut ids.iter().map(|id| *id as i64))));
         }
         let views = parts.iter().map(|(name, (dtype, shape, bytes))| {
             let view = TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as the shape needs");

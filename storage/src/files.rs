@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 /// # Errors
 /// If the file system reports one; the message names the file.
 pub fn write(file: &Path, bytes: &[u8]) -> Result<()> {
-    write_atomically(file, Force::Now, |mut it| it.write_all(bytes)).with_context(|| refused(file))?;
-    let folder = file.parent().filter(|it| !it.as_os_str().is_empty());
+    write_atomically(file, Force::Now, |mut part| part.write_all(bytes)).with_context(|| refused(file))?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     spend(|| force_folder(folder)).with_context(|| refused(folder))
 }
@@ -26,7 +26,7 @@ pub fn write(file: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// If the file system reports one; the message names the file.
 pub fn write_part(file: &Path, bytes: &[u8]) -> Result<()> {
-    write_atomically(file, Force::Later, |mut it| it.write_all(bytes)).with_context(|| refused(file))
+    write_atomically(file, Force::Later, |mut part| part.write_all(bytes)).with_context(|| refused(file))
 }
 
 /// Forces a folder and every file in it to disk.
@@ -125,19 +125,19 @@ pub fn is_plain(name: &str) -> bool {
 
 /// Whether the file system is at fault: no space, no permission, no device. On another disk the write would succeed.
 pub fn is_refused(error: &anyhow::Error) -> bool {
-    let refused = |it: &std::io::Error| {
+    let refused = |cause: &std::io::Error| {
         matches!(
-            it.kind(),
+            cause.kind(),
             ErrorKind::StorageFull
                 | ErrorKind::QuotaExceeded
                 | ErrorKind::FileTooLarge
                 | ErrorKind::ReadOnlyFilesystem
                 | ErrorKind::PermissionDenied
                 | ErrorKind::StaleNetworkFileHandle
-        ) || it.raw_os_error() == Some(EIO)
+        ) || cause.raw_os_error() == Some(EIO)
     };
     let mut causes = error.chain();
-    causes.any(|it| it.downcast_ref::<std::io::Error>().is_some_and(refused))
+    causes.any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(refused))
 }
 
 /// The disk itself failed.

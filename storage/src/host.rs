@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 /// The machine's name.
 pub fn name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    name.map(|it| it.trim().to_string())
+    name.map(|name| name.trim().to_string())
         .or_else(|| std::env::var("HOSTNAME").ok())
         .unwrap_or_default()
 }
@@ -47,7 +47,7 @@ pub fn kernel() -> Option<String> {
 pub fn nvidia_driver() -> Option<String> {
     let text = fs::read_to_string("/proc/driver/nvidia/version").ok()?;
     let mut words = text.lines().next()?.split_whitespace();
-    let version = words.find(|it| it.starts_with(|c: char| c.is_ascii_digit()) && it.contains('.'));
+    let version = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
     version.map(str::to_string)
 }
 

@@ -17,7 +17,7 @@ pub struct RunFolder {
 
 impl RunFolder {
     /// Makes `<out>/<name>` and joins the processes that work there, unless they work on another plan or one of them
-    /// works alone. `say` is told whom this process waits for or works with.
+    /// works alone. `say` gets messages about the processes that this process waits for or works with.
     ///
     /// # Errors
     /// [`UserError`] if the folder cannot be written to or shared.

@@ -61,7 +61,7 @@ impl Classifier for InOneGo {
             let gradient = losses.sum_all()?.backward()?.remove(&x).unwrap();
             images = crate::ball::sign_step(&images, &gradient, ascent.step, ascent.lower, ascent.upper)?;
         }
-        // The second image is said to have stood still once.
+        // Reports that the second image did not move in one step.
         let stalled = Tensor::new(&[0f32, 1.0, 0.0, 0.0], images.device())?;
         Ok(Some(kernels::ascent::Ascended { images, stalled }))
     }
@@ -190,7 +190,7 @@ fn examples_without_gradient_are_counted() {
         bias: tensor(&[0.0, 0.0], &[2]),
     };
     let images = tensor(&[0.8, 0.5, 0.7, 0.5, 0.9, 0.5], &[3, 1, 1, 2]);
-    // The margin of the first pixel says class 0: the second and third example are wrong already.
+    // By the first pixel's margin the class is 0: the second and third example are wrong already.
     let labels = Tensor::new(&[0u32, 1, 1], images.device()).unwrap();
     let batch = Batch {
         images,

@@ -151,8 +151,8 @@ type Tensors = BTreeMap<String, (Vec<usize>, Vec<u64>)>;
 /// Every tensor to the bit.
 fn values(checkpoint: &Checkpoint) -> Tensors {
     let entries = checkpoint.tensors.iter().map(|(name, tensor)| {
-        let flat = tensor.flatten_all().and_then(|it| it.to_dtype(DType::F64));
-        let values: Vec<f64> = flat.and_then(|it| it.to_vec1()).unwrap_or_default();
+        let flat = tensor.flatten_all().and_then(|flat| flat.to_dtype(DType::F64));
+        let values: Vec<f64> = flat.and_then(|flat| flat.to_vec1()).unwrap_or_default();
         let bits = values.into_iter().map(f64::to_bits).collect();
         (name.clone(), (tensor.dims().to_vec(), bits))
     });
@@ -163,7 +163,7 @@ fn check(input: &Input, seeds: &[Vec<u8>]) -> Verdict {
     let Ok(checkpoint) = Checkpoint::parse(&input.bytes) else {
         return Verdict::Refused;
     };
-    let bytes: usize = checkpoint.tensors.values().map(|it| it.elem_count()).sum();
+    let bytes: usize = checkpoint.tensors.values().map(|tensor| tensor.elem_count()).sum();
     if bytes > 4 * input.bytes.len() {
         return Verdict::Wrong(format!("{bytes} numbers out of {} bytes", input.bytes.len()));
     }

@@ -105,7 +105,7 @@ fn check_matrix(input: &Input, methods: &Methods) -> Verdict {
     }
     for (i, folder) in folders.iter().enumerate() {
         // `runs/NAME`, and in it `cells/CELL`.
-        let plain = folder.components().all(|it| matches!(it, Component::Normal(_)));
+        let plain = folder.components().all(|part| matches!(part, Component::Normal(_)));
         if !plain || folder.components().count() != if i == 0 { 2 } else { 4 } || !folder.starts_with(&folders[0]) {
             return Verdict::Wrong(format!("it would write to {}", folder.display()));
         }

@@ -116,11 +116,13 @@ fn is_exact(bytes: &[u8], found: &[(String, Vec<usize>)]) -> Result<(), String> 
     let mut spans = Vec::new();
     let mut names = Vec::new();
     for (name, about) in header.iter().filter(|(name, _)| *name != "__metadata__") {
-        let number = |value: &Value| value.as_u64().map(|it| it as usize);
-        let shape: Option<Vec<usize>> = about["shape"].as_array().and_then(|it| it.iter().map(number).collect());
+        let number = |value: &Value| value.as_u64().map(|number| number as usize);
+        let shape: Option<Vec<usize>> = about["shape"]
+            .as_array()
+            .and_then(|sizes| sizes.iter().map(number).collect());
         let span: Option<Vec<usize>> = about["data_offsets"]
             .as_array()
-            .and_then(|it| it.iter().map(number).collect());
+            .and_then(|ends| ends.iter().map(number).collect());
         let (Some(shape), Some(span), Some(bits)) = (shape, span, about["dtype"].as_str().and_then(bits)) else {
             return Err(format!("`{name}` has no shape, span or type"));
         };

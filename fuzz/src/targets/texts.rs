@@ -175,7 +175,7 @@ fn lease() -> Target {
     }
 }
 
-/// What a process tells about itself, in `processes`.
+/// What a process reports about itself, in `processes`.
 fn process() -> Target {
     const TOKEN: &str = "00112233445566aa";
     let folder = folder_with("processes");
@@ -272,7 +272,7 @@ fn tables() -> Target {
             let Ok(named) = named else { return Verdict::Refused };
             for file in named {
                 let parts: Vec<Component<'_>> = file.components().collect();
-                if parts.len() != 2 || !parts.iter().all(|it| matches!(it, Component::Normal(_))) {
+                if parts.len() != 2 || !parts.iter().all(|part| matches!(part, Component::Normal(_))) {
                     return Verdict::Wrong(format!("it leads to {}", file.display()));
                 }
             }

@@ -47,8 +47,12 @@ impl NetworkArgs {
 impl RunArgs {
     /// Checks the options that need no matrix and configures the process by them. Returns the time between checkpoints.
     pub(super) fn configure(&self) -> Result<Duration> {
-        if self.jobs == Some(0) {
-            return Err(Stop::usage("--jobs must be at least 1"));
+        match self.jobs {
+            Some(0) => return Err(Stop::usage("--jobs must be at least 1")),
+            Some(jobs) if jobs > device::MOST_THREADS => {
+                return Err(Stop::usage(format!("--jobs must be at most {}", device::MOST_THREADS)));
+            }
+            _ => {}
         }
         device::set_threads(self.threads)?;
         let checkpoint_every = Duration::try_from_secs_f64(self.checkpoint_every)

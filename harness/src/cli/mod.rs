@@ -39,6 +39,10 @@ use crate::exit::{Exit, Stop};
 /// Runs the command of this process's arguments. Results go to stdout, everything else to stderr.
 pub(crate) fn main(methods: &Methods) -> ExitCode {
     kernels::keep_candle_on_one_thread();
+    if let Err(message) = check_surroundings() {
+        eprintln!("error: {message}");
+        return ExitCode::from(Exit::Usage as u8);
+    }
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
@@ -58,6 +62,18 @@ pub(crate) fn main(methods: &Methods) -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// Fails for arguments that cannot be recorded in a manifest, and for a variable without meaning.
+fn check_surroundings() -> Result<(), String> {
+    kernels::check_instructions()?;
+    match std::env::args_os().find(|argument| argument.to_str().is_none()) {
+        None => Ok(()),
+        Some(argument) => Err(format!(
+            "the argument `{}` is not text in UTF-8, and a run records its arguments as text; rename the file or folder",
+            argument.to_string_lossy()
+        )),
+    }
 }
 
 fn dispatch(command: &Command, methods: &Methods, out: &mut dyn Write) -> anyhow::Result<Exit> {

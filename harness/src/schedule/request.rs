@@ -39,7 +39,7 @@ impl MatrixRequest {
                 block.dataset.limit.train = smaller(block.dataset.limit.train);
                 block.dataset.limit.test = smaller(block.dataset.limit.test);
                 // The subset must still hold the validation examples.
-                block.dataset.validation = block.dataset.validation.min(limit / 4);
+                block.dataset.validation = block.dataset.validation.min((limit / 4).max(usize::from(limit > 1)));
                 // And some examples with labels, some without.
                 block.dataset.labeled = block.dataset.labeled.map(|labeled| labeled.min((limit / 2).max(1)));
             }

@@ -54,7 +54,7 @@ fn to_images<T: Element>(
     lw: &Layout,
 ) -> Result<(CpuStorage, Shape)> {
     let (gradient, weights) = (values::<T>(g, lg)?, values::<T>(w, lw)?);
-    // Without parts, no output pixel sees the image: all of them lie in the padding.
+    // Without parts, no output pixel sees the image: all of them are in the padding.
     let frame = geometry.gradient_frame();
     let parts = geometry.backward(weights, &frame);
     let image = [geometry.inputs, geometry.height, geometry.width];

@@ -23,9 +23,9 @@ pub(crate) struct Grid {
     pub(crate) step: usize,
     pub(crate) height: usize,
     pub(crate) width: usize,
-    /// Where the pixels lie in the result.
+    /// Where the pixels are in the result.
     pub(crate) place: Place,
-    /// Of how many pixels side by side a sum holds the channels; 1 unless said otherwise.
+    /// Of how many pixels side by side a sum holds the channels; 1 unless set otherwise.
     pub(crate) beside: usize,
 }
 
@@ -84,7 +84,7 @@ impl<T: Element> Part<T> {
         self.pixels() * self.grid.beside
     }
 
-    /// Computes all pixels of `images` frames of `frame_len` numbers; the result lies in frames `out`.
+    /// Computes all pixels of `images` frames of `frame_len` numbers; the result is in frames `out`.
     pub(crate) fn run(&self, values: &[T], images: usize, frame_len: usize, out: &Frame, sink: &mut impl Sink<T>) {
         // As many rows of the product as stay in the second cache while all panels go past.
         const NUMBERS: usize = 1 << 15;

@@ -128,7 +128,7 @@ impl Winograd {
         })
     }
 
-    /// Convolves images in frames; the result lies in frames `out`.
+    /// Convolves images in frames; the result is in frames `out`.
     pub(crate) fn run(
         &self,
         values: &[f32],

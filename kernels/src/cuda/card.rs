@@ -176,7 +176,7 @@ impl Card {
         self.device.synchronize()
     }
 
-    /// c `[rows, columns]` = a · b in f32, all row-major; `transpose` says which operand lies transposed.
+    /// c `[rows, columns]` = a · b in f32, all row-major; `transpose` says which operand is stored transposed.
     #[allow(unsafe_code, reason = "cuBLAS is a C library")]
     pub(crate) fn multiply(
         &self,

@@ -12,7 +12,7 @@ use super::choice::{Math, Offer, Wish, choose};
 use super::machine::{Address, Convolve, Pass};
 use crate::device::{Precision, Settings};
 
-/// Bytes of workspace. Fixed, because captured graphs remember where it lies; no algorithm that needs more is taken.
+/// Bytes of workspace. Fixed, because captured graphs remember where it is; no algorithm that needs more is taken.
 const WORKSPACE: usize = 512 << 20;
 
 /// cuDNN on one stream.
@@ -24,7 +24,7 @@ pub(super) struct Dnn {
 }
 
 #[allow(unsafe_code, reason = "cuDNN's handles may move between threads")]
-// SAFETY: handles and descriptors may be used by any thread as long as one does at a time; this lies behind a lock.
+// SAFETY: handles and descriptors may be used by any thread as long as one does at a time; this is behind a lock.
 unsafe impl Send for Dnn {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

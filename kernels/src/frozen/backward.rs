@@ -96,7 +96,7 @@ fn clear(gradient: &mut [f32], frame: &Frame, images: usize) {
     }
 }
 
-/// Zero where the ReLU was off. Marks lie as the value does.
+/// Zero where the ReLU was off. Marks are laid out as the value is.
 fn mask(gradient: &mut [f32], frame: &Frame, marks: &[u8], value: &Frame, images: usize) {
     for (image, i) in rows(images, frame) {
         let gradient = &mut gradient[image * frame.len()..][frame.row(i)];

@@ -133,7 +133,7 @@ impl Convolution {
 /// What comes after a convolution's sums.
 struct Finish<'a> {
     bias: &'a [f32],
-    /// Lies as the result does.
+    /// Laid out as the result is.
     residual: Option<&'a [f32]>,
     relu: bool,
     out: &'a mut [f32],

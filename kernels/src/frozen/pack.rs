@@ -58,7 +58,7 @@ fn convolutions(graph: &Graph) -> impl Iterator<Item = (usize, usize, Geometry, 
 }
 
 /// The border that each value needs for the convolutions that read it, and each gradient for the
-/// convolution that made its value. A residual lies as the value it is added to.
+/// convolution that made its value. A residual is laid out as the value it is added to.
 fn frames(graph: &Graph) -> (Vec<Frame>, Vec<Frame>) {
     let bare: Vec<Frame> = graph.shapes.iter().map(|&shape| Frame::bare(shape)).collect();
     let (mut frames, mut gradients) = (bare.clone(), bare);

@@ -7,9 +7,9 @@ use crate::activation::Activation;
 use crate::convolution::{Part, Sink, Winograd};
 use crate::frame::Frame;
 
-/// A network whose weights lie as the passes read them.
+/// A network whose weights are laid out as the passes read them.
 pub(super) struct Plan {
-    /// How each value lies in memory, and its gradient.
+    /// How each value and its gradient are laid out in memory.
     pub(super) frames: Vec<Frame>,
     pub(super) gradient_frames: Vec<Frame>,
     pub(super) steps: Vec<Step>,
@@ -48,7 +48,7 @@ pub(super) struct Convolution {
 
 /// How a correlation of frames is computed.
 pub(super) enum Method {
-    /// As products with the frame's numbers where they lie.
+    /// As products with the frame's numbers in place.
     Direct(Vec<Part<f32>>),
     Winograd(Winograd),
 }
@@ -70,7 +70,7 @@ impl Plan {
 }
 
 impl Method {
-    /// Computes the correlation; the result lies in frames `out`.
+    /// Computes the correlation; the result is in frames `out`.
     pub(super) fn run(
         &self,
         values: &[f32],

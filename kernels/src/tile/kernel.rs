@@ -9,7 +9,7 @@ pub(crate) const LARGEST: usize = MOST_ROWS * 32;
 /// The heights a tile may have, in the order in which rows are cut.
 pub(super) const HEIGHTS: [usize; 5] = [12, 6, 4, 2, 1];
 
-/// Rows of a left operand that lie anywhere in memory, each in pieces: row i of the product is made
+/// Rows of a left operand that can be anywhere in memory, each in pieces: row i of the product is made
 /// of `values[starts[i] + taps[t] + k]` for every t, then every k below `run`.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a, T> {

@@ -390,17 +390,17 @@ fn another_network_is_refused_and_says_where() {
         changed.tensors.insert(name.to_string(), tensor);
         changed
     };
-    refuses(&change("fc.bias", &|it| (it / 0.0).unwrap()), "`fc.bias` holds");
+    refuses(&change("fc.bias", &|tensor| (tensor / 0.0).unwrap()), "`fc.bias` holds");
     refuses(
-        &change("bn1.weight", &|it| (it * 1e39).unwrap()),
+        &change("bn1.weight", &|tensor| (tensor * 1e39).unwrap()),
         "`bn1.weight` holds inf",
     );
     refuses(
-        &change("bn1.weight", &|it| it.to_dtype(DType::I64).unwrap()),
+        &change("bn1.weight", &|tensor| tensor.to_dtype(DType::I64).unwrap()),
         "`bn1.weight` holds integers",
     );
     refuses(
-        &change("bn1.running_var", &|it| it.neg().unwrap()),
+        &change("bn1.running_var", &|tensor| tensor.neg().unwrap()),
         "`bn1.running_var` holds a negative variance",
     );
     let mut other = checkpoint(&wide);
@@ -465,13 +465,13 @@ fn pickle_of(bytes: &[u8]) -> &[u8] {
     let length = u32::from_le_bytes(
         bytes[..]
             .windows(4)
-            .position(|it| it == b"PK\x01\x02")
+            .position(|window| window == b"PK\x01\x02")
             .map(|at| bytes[at + 24..at + 28].try_into().unwrap())
             .unwrap(),
     );
     let start = bytes
         .windows(3)
-        .position(|it| it == b"\x80\x02}" || it == b"\x80\x02c")
+        .position(|window| window == b"\x80\x02}" || window == b"\x80\x02c")
         .unwrap();
     &bytes[start..start + length as usize]
 }

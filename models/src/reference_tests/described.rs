@@ -64,7 +64,7 @@ pub(super) fn state_shapes(network: &Network) -> Vec<(String, Vec<usize>)> {
     network.state_shapes().into_iter().filter(counted).collect()
 }
 
-/// Two networks may share a state dictionary and differ in what the description says beside it.
+/// Two networks may share a state dictionary and differ in the rest of the description.
 fn check_description(arch: &Value) -> Result<(), NotBuilt> {
     for (key, value) in arch.as_object().into_iter().flatten() {
         let supported = match key.as_str() {

@@ -14,9 +14,13 @@ fn entry(table: &Table, block: usize, defense: &str, column: &str) -> Entry {
     let line = table.blocks[block]
         .lines
         .iter()
-        .find(|it| it.defense == defense)
+        .find(|line| line.defense == defense)
         .unwrap();
-    let place = table.columns.iter().position(|it| it.label == column).unwrap();
+    let place = table
+        .columns
+        .iter()
+        .position(|column_of_table| column_of_table.label == column)
+        .unwrap();
     line.entries[place].clone()
 }
 
@@ -181,7 +185,7 @@ fn recipes_are_told_where_they_differ_or_add_something() {
         };
         let rows: Vec<Row> = defenses.iter().zip(recipes).map(row).collect();
         let table = build(&spec, &rows).unwrap();
-        let note = table.notes.iter().find(|it| it.starts_with("Recipes"));
+        let note = table.notes.iter().find(|note| note.starts_with("Recipes"));
         assert_eq!(note.map(String::as_str), expected);
     };
     check(["shared", "shared"], None);
@@ -225,7 +229,7 @@ fn ten_thousand_rows_take_no_time() {
         let indexed = spent();
         let table = Table::build(&spec, &index).unwrap();
         let filled = spent();
-        let length: usize = exporters.iter().map(|it| it.export(&table).len()).sum();
+        let length: usize = exporters.iter().map(|exporter| exporter.export(&table).len()).sum();
         assert!(length > 100_000);
         let written = spent();
         (written - start, indexed - start, filled - indexed, written - filled)
@@ -237,7 +241,7 @@ fn ten_thousand_rows_take_no_time() {
     assert!(taken < Duration::from_secs(1), "took {taken:?}");
 }
 
-/// What the processor spent on this thread, where the system tells; else the time. A busy machine does not add to it.
+/// What the processor spent on this thread, where the system counts it; else the time. A busy machine does not add to it.
 fn spent() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
@@ -359,7 +363,7 @@ fn what_is_not_clearly_below_the_highest_is_tied() {
 fn a_chosen_line_has_its_own_adjustment() {
     let different = |table: &Table, defense: &str| entry(table, 0, defense, "PGD-20").different;
     let table = marked(Some("Standard"));
-    let found = ["Standard", "TRADES", "MART", "Dynamic"].map(|it| different(&table, it));
+    let found = ["Standard", "TRADES", "MART", "Dynamic"].map(|defense| different(&table, defense));
     assert_eq!(found, [None, Some(true), Some(true), None]);
     assert!(table.entries().all(|entry| entry.tied.is_none()));
     // Holm over the two pairs of Standard: the larger p stays as it is, the smaller is doubled.

@@ -64,7 +64,7 @@ impl Matrix {
         Self::parse(Source::read(file)?, settings)
     }
 
-    /// Reads a matrix's text, which stands in `source`.
+    /// Reads a matrix's text, which is in `source`.
     ///
     /// # Errors
     /// The text is not YAML or does not have the form of a matrix.
@@ -79,7 +79,7 @@ impl Matrix {
                 "a matrix is a map with `name`, `dataset`, `defenses` …",
             ));
         };
-        // A place for anchors, which is read by nobody.
+        // A place for anchors, which nothing reads.
         root.retain(|key, _| !key.starts_with("x-"));
         let top = Path::default();
         let mut reader = Reader {
@@ -159,7 +159,7 @@ impl Matrix {
     pub(crate) fn mistake(&self, block: usize, field: &str, message: impl Into<String>) -> Option<Mistake> {
         let origin = &self.origins[block];
         let key = field.split(['.', '[']).next().unwrap_or("");
-        // What else a method says of itself does not depend on a field that was left out.
+        // The other fields of a method do not depend on a field that was left out.
         const OF_METHODS: [&str; 5] = ["defenses", "attacks", "transfer", "networks", "recipe"];
         let independent = !origin.faulty || OF_METHODS.contains(&key);
         independent.then(|| self.source.mistake(&origin.path(field), message))

@@ -34,7 +34,7 @@ pub enum MatrixError {
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// What the system said, or what the file is instead.
+        /// What the system reported, or what the file is instead.
         reason: String,
     },
     /// Its text has mistakes, at least one, in the order of the text.
@@ -128,7 +128,7 @@ impl Source {
         Ok(Self::new(file, &text))
     }
 
-    /// A text that stands in a file. A byte order mark at its start is left out.
+    /// The text of a file. A byte order mark at its start is left out.
     pub fn new(file: &FilePath, text: &str) -> Self {
         Self {
             file: file.to_path_buf(),

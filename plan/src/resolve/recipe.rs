@@ -1,4 +1,4 @@
-//! From what a matrix says of training to a complete recipe.
+//! Makes complete recipes of what a matrix states about training.
 
 use attacks::Setting;
 use defenses::{Defense, Recipe};
@@ -8,7 +8,7 @@ use crate::matrix::{find_in, salvage};
 
 /// A mistake in a recipe.
 pub(super) struct RecipeProblem {
-    /// Whether it stands in the defense's own `recipe` rather than the block's.
+    /// Whether it is in the defense's own `recipe` rather than the block's.
     pub(super) in_own: bool,
     pub(super) field: String,
     pub(super) message: String,
@@ -28,7 +28,7 @@ pub(super) fn resolve_recipe(
     let (base, label) = match base.as_deref() {
         Some("authors") => match defense.authors_recipe(setting) {
             Some(recipe) => (recipe, "authors"),
-            // Natural training, say, has no authors. The label tells the reader.
+            // Natural training, for example, has no authors. The label shows that.
             None => (defenses::shared_recipe(setting), "shared"),
         },
         _ => (defenses::shared_recipe(setting), "shared"),
@@ -50,7 +50,7 @@ pub(super) fn resolve_recipe(
     Ok((recipe, label))
 }
 
-/// The recipe that a document states. Where a value is refused, the base's own stands in for it, so that the next mistake
+/// The recipe that a document states. Where a value is refused, the base's own replaces it, so that the next mistake
 /// is found as well.
 fn read_recipe(base: &Value, mut recipe: Value, own: &Layer) -> Result<Recipe, Vec<RecipeProblem>> {
     let mut problems: Vec<RecipeProblem> = Vec::new();
@@ -123,7 +123,7 @@ pub fn written_recipe(recipe: &Recipe) -> Value {
     written
 }
 
-/// What one `recipe` key says.
+/// What one `recipe` key asks for.
 struct Layer {
     from: Option<String>,
     changes: Map<String, Value>,

@@ -9,7 +9,7 @@ use super::scope::{Checked, Scope};
 type Valued = (Map<String, Value>, String);
 
 impl Scope<'_> {
-    /// A defense at each value of a list that stands where it takes one number, as in `lambda: [1, 2]`, each with what
+    /// A defense at each value of a list given where it takes one number, as in `lambda: [1, 2]`, each with what
     /// its label ends in.
     pub(super) fn swept(&self, field: &str, entry: &Map<String, Value>, setting: &Setting) -> Checked<Vec<Valued>> {
         let lists: Vec<(&String, &Vec<Value>)> = entry

@@ -80,9 +80,13 @@ pub(crate) fn style_entry(entry: &TableEntry, table: &mut TableSpec) -> Result<(
     }
 }
 
-/// The line of a defense, by its label in any case.
+/// The line of a defense, by its label in any case, or by what is left of it in the name of a folder.
 fn find<'a>(rows: &'a [RowSpec], label: &str) -> Option<&'a RowSpec> {
-    rows.iter().find(|row| slug(&row.defense) == slug(label))
+    let lower = label.to_lowercase();
+    let same = rows.iter().find(|row| row.defense.to_lowercase() == lower);
+    // Of a label without Latin letters and digits nothing is left.
+    let short = slug(label);
+    same.or_else(|| rows.iter().find(|row| !short.is_empty() && slug(&row.defense) == short))
 }
 
 fn unknown<'a>(label: &str, rows: impl IntoIterator<Item = &'a RowSpec>, of: &str) -> String {
@@ -93,9 +97,28 @@ fn unknown<'a>(label: &str, rows: impl IntoIterator<Item = &'a RowSpec>, of: &st
         }
     }
     let meant = nearest(label, known.iter().copied());
-    let meant = meant.map_or_else(String::new, |it| format!("; did you mean `{it}`?"));
+    let meant = meant.map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
     format!(
         "no defense of {of} is called `{label}`; there are `{}`{meant}",
         known.join("`, `")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_found_in_any_case_and_script() {
+        let rows = ["鲁棒", "基线", "MART λ=5"].map(|defense| RowSpec {
+            defense: defense.to_string(),
+            recipe: None,
+            published: None,
+        });
+        let found = |label: &str| find(&rows, label).map(|row| row.defense.as_str());
+        assert_eq!(found("基线"), Some("基线"));
+        assert_eq!(found("mart Λ=5"), Some("MART λ=5"));
+        assert_eq!(found("mart-5"), Some("MART λ=5"));
+        assert_eq!(found("基"), None);
+    }
 }

@@ -55,7 +55,7 @@ impl Trained {
         }
     }
 
-    /// What tells it apart from the other trainings of a run.
+    /// What distinguishes it from the other trainings of a run.
     pub fn names(&self) -> Names<'_> {
         (&self.dataset, &self.network, &self.defense, &self.recipe, self.seed)
     }

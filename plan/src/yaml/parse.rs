@@ -46,7 +46,7 @@ pub fn parse(text: &str) -> Result<Value, SyntaxError> {
     })
 }
 
-/// What the library says, in the words of somebody who writes YAML and does not know its grammar.
+/// What the library reports, in words for people who write YAML without knowing its grammar.
 fn in_plain_words(text: &str, message: &str, place: Option<Place>) -> SyntaxError {
     let line = place.and_then(|place| text.lines().nth(place.line.saturating_sub(1)));
     if message.contains("more than one document") {

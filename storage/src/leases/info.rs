@@ -1,4 +1,4 @@
-//! What a process tells the others about itself: the files in `processes`.
+//! What a process reports to the others about itself: the files in `processes`.
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -17,10 +17,10 @@ pub const STALE_AFTER: f64 = 120.0;
 
 /// The folder, in a run's.
 pub(super) const PROCESSES: &str = "processes";
-/// The end of the name of the file in which a process tells how far its cells are.
+/// The end of the name of the file in which a process reports how far its cells are.
 const PROGRESS: &str = ".progress";
 
-/// What a process tells about itself.
+/// What a process reports about itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessInfo {
@@ -57,7 +57,7 @@ impl ProcessInfo {
         }
     }
 
-    /// What a process tells; `None` if it has left, or if its file is damaged, as after a power cut.
+    /// What a process reports; `None` if it has left, or if its file is damaged, as after a power cut.
     pub fn read(root: &Path, token: &Token) -> Option<Self> {
         // Longer than a century is as good as forever, and what is not positive would be no time to look.
         const LONGEST: f64 = 4e9;
@@ -129,12 +129,12 @@ impl Registration {
     }
 }
 
-/// The file in which a process tells about itself.
+/// The file in which a process reports about itself.
 pub fn process_file(root: &Path, token: &Token) -> PathBuf {
     root.join(PROCESSES).join(format!("{token}.json"))
 }
 
-/// Where a process tells how far its cells are.
+/// Where a process reports how far its cells are.
 pub fn progress_file(root: &Path, token: &Token) -> PathBuf {
     root.join(PROCESSES).join(format!("{token}{PROGRESS}"))
 }

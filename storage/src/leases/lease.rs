@@ -56,7 +56,7 @@ impl Process {
         self.lease_for(key, Some(cell))
     }
 
-    /// Leases the writing of the run's tables. Waits for the process that holds it; `None` if `stop` says so meanwhile.
+    /// Leases the writing of the run's tables. Waits for the process that holds it; `None` if `stop` returns true meanwhile.
     ///
     /// # Errors
     /// If the run's folder cannot be read or written.
@@ -164,7 +164,7 @@ impl Lease {
         self.holder.by == self.shared.token() && last == Some(self.number)
     }
 
-    /// Gives the cell's folder its final name, unless `ended` says that another process has, and ends the lease. A
+    /// Gives the cell's folder its final name, unless `ended` finds that another process has, and ends the lease. A
     /// folder that is there and has not ended is replaced.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ fn locked<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Process {
-    /// Tells all who look into the run's folder that this process works there.
+    /// Shows all who look into the run's folder that this process works there.
     ///
     /// # Errors
     /// If the folder cannot be written to.
@@ -82,7 +82,7 @@ impl Process {
         })
     }
 
-    /// Where this process tells how far its cells are.
+    /// Where this process reports how far its cells are.
     pub fn progress_file(&self) -> impl Fn() -> PathBuf + Send + 'static {
         let shared = self.shared.clone();
         move || progress_file(&shared.root, &shared.token())

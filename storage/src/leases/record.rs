@@ -41,7 +41,7 @@ impl std::fmt::Display for Holder {
 }
 
 /// The name of the folder in which a cell is computed: the cell's name, a dot and a token. A lease out of a foreign
-/// folder can name no other folder, so whoever takes it over neither moves nor removes anything else.
+/// folder can name no other folder, so a process that takes it over neither moves nor removes anything else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct WorkName {
@@ -118,7 +118,7 @@ impl From<WorkName> for String {
     }
 }
 
-/// Who a lease says that it is held by. `None`: it is gone, or damaged, as after a power cut.
+/// The holder that a lease names. `None`: it is gone, or damaged, as after a power cut.
 pub fn read_holder(root: &Path, key: &str, number: u64) -> Option<Holder> {
     let holder: Option<Holder> = files::read_json(&lease_file(root, key, number)).ok().flatten();
     holder.filter(|holder| holder.work.belongs_to(key))

@@ -91,7 +91,7 @@ fn every_cell_is_held_by_one_and_ended_once() {
             published
         };
         let racers: Vec<_> = (0..8).map(|k| scope.spawn(move || racer(k))).collect();
-        racers.into_iter().map(|it| it.join().unwrap()).sum()
+        racers.into_iter().map(|racer| racer.join().unwrap()).sum()
     });
     assert_eq!(published, CELLS as u64);
     assert_eq!(
@@ -117,18 +117,18 @@ fn one_of_many_takes_a_dead_ones_cell_with_what_it_had_begun() {
         let alive: Vec<Process> = (0..6).map(|_| process(root, STALE_AFTER)).collect();
         let attempts: Vec<Attempt> = std::thread::scope(|scope| {
             let start = &start;
-            let racers = alive.iter().map(|it| {
+            let racers = alive.iter().map(|process| {
                 scope.spawn(move || {
                     start.wait();
-                    it.lease(KEY, &cell()).unwrap()
+                    process.lease(KEY, &cell()).unwrap()
                 })
             });
             let racers: Vec<_> = racers.collect();
-            racers.into_iter().map(|it| it.join().unwrap()).collect()
+            racers.into_iter().map(|racer| racer.join().unwrap()).collect()
         });
         let leases: Vec<Lease> = attempts
             .into_iter()
-            .filter_map(|it| match it {
+            .filter_map(|attempt| match attempt {
                 Attempt::Held(lease) => Some(lease),
                 Attempt::Busy(_) => None,
             })
@@ -244,14 +244,14 @@ fn the_first_to_end_a_cell_stays_and_rubbish_is_replaced() {
         let lease = held(process.lease(KEY, &cell()).unwrap());
         files::make_folder(lease.work()).unwrap();
         fs::write(lease.work().join("it"), "new").unwrap();
-        let whole = || fs::read_to_string(folder.join("it")).is_ok_and(|it| it == "whole");
+        let whole = || fs::read_to_string(folder.join("it")).is_ok_and(|text| text == "whole");
         assert_eq!(lease.publish(&folder, &whole).unwrap(), published);
         assert_eq!(fs::read_to_string(folder.join("it")).unwrap(), content);
         assert_eq!(names(&root.join("cells")).unwrap(), [cell().to_string()]);
     }
 }
 
-/// A lease of a foreign or damaged run: whoever takes it over moves and removes nothing but work on that cell.
+/// A lease of a foreign or damaged run: the process that takes it over moves and removes only work on that cell.
 #[test]
 fn a_foreign_lease_neither_moves_nor_removes_other_folders() {
     let place = tempfile::tempdir().unwrap();

@@ -31,7 +31,7 @@ pub(super) fn index(root: &Path) -> Result<BTreeMap<String, FileMark>> {
     for path in &paths {
         if let Some(cell) = path
             .strip_suffix(cell_folder::STATUS)
-            .filter(|it| it.starts_with("cells/"))
+            .filter(|cell| cell.starts_with("cells/"))
             && let Some(status) = cell_folder::status(&root.join(cell))?
         {
             recorded.extend(
@@ -66,8 +66,8 @@ pub(super) fn index(root: &Path) -> Result<BTreeMap<String, FileMark>> {
 /// Folders in a run's in which processes find each other and schedulers leave their logs.
 const WORKINGS: [&str; 3] = ["processes", "claims", "slurm"];
 
-/// The paths of all files under a run's folder, with `/`, except locks, temporary files and the folders of unfinished cells: these are not
-/// part of a run.
+/// The paths of all files under a run's folder, with `/`, except locks, temporary files and the folders of unfinished
+/// cells: these are not part of a run.
 ///
 /// # Errors
 /// If a folder cannot be read.
@@ -86,11 +86,13 @@ pub fn walk(root: &Path) -> Result<Vec<String>> {
             if name.starts_with('.') || (folder.is_empty() && WORKINGS.contains(&name.as_str())) {
                 continue;
             }
-            match entry.file_type().with_context(unreadable)?.is_dir() {
-                // A process works in it: a cell's own name has no dot.
-                true if folder == "cells/" && name.contains('.') => {}
-                true => folders.push(format!("{folder}{name}/")),
-                false => found.push(format!("{folder}{name}")),
+            if entry.file_type().with_context(unreadable)?.is_dir() {
+                // A cell's own name has no dot: a process still works in such a folder.
+                if folder != "cells/" || !name.contains('.') {
+                    folders.push(format!("{folder}{name}/"));
+                }
+            } else {
+                found.push(format!("{folder}{name}"));
             }
         }
     }

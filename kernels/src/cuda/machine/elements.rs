@@ -118,7 +118,7 @@ pub(crate) fn to_f32(machine: &impl Machine, out: Address, x: Address, n: u32) -
     each(machine, "to_f32", n, &[At(out), At(x), U32(n)])
 }
 
-/// From f32 `[B, C, A]`, as tensors lie, into a form.
+/// From f32 `[B, C, A]`, in the order of tensors, into a form.
 pub(crate) fn enter(machine: &impl Machine, form: Form, out: Address, x: Address, extent: Extent) -> Result<()> {
     each(
         machine,

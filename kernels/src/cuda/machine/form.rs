@@ -4,7 +4,7 @@ use candle_core::Result;
 
 use super::argument::{Arg, count, flag};
 
-/// In which type and order numbers lie.
+/// In which type and order numbers are stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Form {
     /// bfloat16 instead of f32.

@@ -76,7 +76,7 @@ pub(crate) struct Convolve {
 pub(crate) trait Machine {
     fn launch(&self, kernel: &'static str, grid: Grid, args: &[Arg]) -> Result<()>;
 
-    /// Images, weights and result lie `at` their places, read or written as the pass says, gradients in the place of
+    /// Images, weights and result are `at` their places, read or written as the pass says, gradients in the place of
     /// what they are gradients of. `accumulate` adds to the numbers there.
     fn convolve(&self, convolution: &Convolve, pass: Pass, at: [Address; 3], accumulate: bool) -> Result<()>;
 }

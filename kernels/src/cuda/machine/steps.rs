@@ -41,7 +41,7 @@ pub(crate) fn sgd_step(machine: &impl Machine, [theta, buffer, g]: [Address; 3],
     each(machine, "sgd_step", n, &args)
 }
 
-/// Draws `[rows, len]` of the examples whose ids lie at `ids`.
+/// Draws `[rows, len]` of the examples whose ids are at `ids`.
 pub(crate) fn draws(
     machine: &impl Machine,
     out: Address,

@@ -10,13 +10,13 @@ use candle_core::{CudaStorage, DType, Layout, Result, Shape, Storage, Tensor, ba
 use crate::cuda::card::Card;
 use crate::cuda::machine::{Address, Extent, Form, count};
 
-/// How Candle's tensors lie.
+/// How Candle's tensors are laid out.
 pub(super) const FORM: Form = Form {
     half: false,
     last: false,
 };
 
-/// The card on which a tensor lies.
+/// The card that holds a tensor.
 pub(crate) fn card(tensor: &Tensor) -> Result<Arc<Card>> {
     Card::of(tensor.device().as_cuda_device()?)
 }

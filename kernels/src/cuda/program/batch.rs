@@ -11,7 +11,7 @@ use crate::graph::Graph;
 /// The region of the work memory, in every program.
 pub(super) const WORK: usize = 0;
 
-/// Where a buffer of the work memory lies.
+/// Where a buffer of the work memory is.
 pub(super) fn at(buffer: Buffer) -> Address {
     place(WORK, buffer.start)
 }
@@ -25,7 +25,7 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// How many classes the logits tell apart.
+    /// How many classes the logits have.
     ///
     /// # Errors
     /// Logits that are no vector, and values of more numbers than kernels can count.

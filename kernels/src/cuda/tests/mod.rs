@@ -93,7 +93,7 @@ fn enter(gpu: &Emulator, form: Form, values: &[f32], extent: Extent) -> u64 {
     to
 }
 
-/// The numbers `[B, C, A]` that lie somewhere in a form.
+/// The numbers `[B, C, A]` that are stored somewhere in a form.
 fn leave(gpu: &Emulator, form: Form, at: u64, extent: Extent) -> Vec<f32> {
     let to = gpu.room(extent.len() as usize);
     machine::leave(gpu, form, to, at, extent).unwrap();

@@ -35,7 +35,7 @@ impl Program {
     }
 }
 
-/// Bytes that the images, gradients and bounds of an attack take, and where each lies.
+/// Bytes that the images, gradients and bounds of an attack take, and where each of them is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Staging {
     pub(crate) images: u64,

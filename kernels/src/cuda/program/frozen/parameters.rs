@@ -6,7 +6,7 @@ use crate::cuda::arena::Arena;
 use crate::cuda::machine::{self, Address, Constants, Form, Machine};
 use crate::graph::{Convolution, Graph, Layer, Recording};
 
-/// Where the numbers of one layer lie, each or nowhere, all f32.
+/// Where the numbers of one layer are, if it has them; all f32.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Source {
     pub(crate) weight: Address,
@@ -14,7 +14,7 @@ pub(crate) struct Source {
     pub(crate) norm: Constants,
 }
 
-/// Where the numbers of each step of a network at rest lie, as `place` says of its tensors.
+/// Where the numbers of each step of a network at rest are; `place` finds its tensors.
 pub(crate) fn sources(recording: &Recording, mut place: impl FnMut(&Tensor) -> Result<Address>) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for step in &recording.graph.steps {
@@ -47,7 +47,7 @@ pub(crate) fn sources(recording: &Recording, mut place: impl FnMut(&Tensor) -> R
     Ok(sources)
 }
 
-/// Where folded parameters lie, from the parameters' start.
+/// Where folded parameters are, from the parameters' start.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Folded {
     /// Weights, or the scale of a norm.

@@ -99,7 +99,7 @@ impl Writer<'_> {
         Ok(out)
     }
 
-    /// A dropout, whose factors lie behind those of the dropouts before it.
+    /// A dropout, whose factors come after those of the dropouts before it.
     fn dropout(&mut self, output: usize, x: Address, factors: &mut u64, note: &mut Note) -> Result<Buffer> {
         let (form, extent) = (self.variant.form, self.batch.extent(output));
         if extent.area != 1 && form.last {

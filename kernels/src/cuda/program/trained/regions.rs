@@ -24,7 +24,7 @@ pub(crate) struct Bases<'a> {
     pub(crate) logits: Address,
     pub(crate) logit_gradient: Address,
     pub(crate) image_gradient: Address,
-    /// All parameters' gradients, each where `Program::gradients` says.
+    /// All parameters' gradients, each at its place in `Program::gradients`.
     pub(crate) gradients: Address,
     /// The dropouts' factors, one after the other.
     pub(crate) factors: Address,
@@ -49,7 +49,7 @@ impl Bases<'_> {
     }
 }
 
-/// Where a parameter lies.
+/// Where a parameter is.
 pub(super) fn tensor(parameter: Parameter) -> Address {
     place(TENSORS + parameter, 0)
 }
