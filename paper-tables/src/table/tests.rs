@@ -16,11 +16,7 @@ fn entry(table: &Table, block: usize, defense: &str, column: &str) -> Entry {
         .iter()
         .find(|line| line.defense == defense)
         .unwrap();
-    let place = table
-        .columns
-        .iter()
-        .position(|column_of_table| column_of_table.label == column)
-        .unwrap();
+    let place = table.columns.iter().position(|known| known.label == column).unwrap();
     line.entries[place].clone()
 }
 
@@ -241,7 +237,8 @@ fn ten_thousand_rows_take_no_time() {
     assert!(taken < Duration::from_secs(1), "took {taken:?}");
 }
 
-/// What the processor spent on this thread, where the system counts it; else the time. A busy machine does not add to it.
+/// What the processor spent on this thread, where the system counts it; else the time. A busy machine does not add to
+/// it.
 fn spent() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();

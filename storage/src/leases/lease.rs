@@ -56,7 +56,7 @@ impl Process {
         self.lease_for(key, Some(cell))
     }
 
-    /// Leases the writing of the run's tables. Waits for the process that holds it; `None` if `stop` returns true meanwhile.
+    /// Leases the writing of the run's tables. Waits for the process that holds it; `None` if `stop` is true meanwhile.
     ///
     /// # Errors
     /// If the run's folder cannot be read or written.
