@@ -6,10 +6,12 @@
 mod cli;
 
 mod audit;
+
 mod catalogue;
 mod publish;
 mod schedule;
-mod work;
+
+mod compute;
 
 mod table_specs;
 

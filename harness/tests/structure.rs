@@ -65,7 +65,7 @@ const FLOORS: [&[&str]; 5] = [
     &["cli"],
     &["audit"],
     &["publish", "schedule", "catalogue"],
-    &["work"],
+    &["compute"],
     &[""],
 ];
 /// What puts the program together and is not on a floor.

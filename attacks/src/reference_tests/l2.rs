@@ -25,25 +25,11 @@ pub(super) fn check_pgd(case: &Case, dtype: DType) -> Result<(), NotBuilt> {
         iterates.push(iterate.images.clone());
         Ok(())
     });
-    let allowed = tolerance(dtype, 1e-5, 1e-6);
-    let norms: Vec<Tensor> = iterates
-        .iter()
-        .map(|images| threat.distances(&batch.images, images).unwrap())
-        .collect();
-    // Recorded from the float32 run only.
-    assert_near(
-        "iterates",
-        &Tensor::stack(&iterates, 0).unwrap(),
-        &case.result("iterates"),
-        1e-5,
-    );
-    assert_near(
-        "delta_norm",
-        &Tensor::stack(&norms, 0).unwrap(),
-        &case.result("delta_norm"),
-        allowed,
-    );
-    assert_near("x_adv", &found.unwrap().images, &case.result("x_adv"), allowed);
+    let trace = Trace {
+        iterates,
+        images: found.unwrap().images,
+    };
+    trace.check(case, &threat, &batch.images, [1e-5, tolerance(dtype, 1e-5, 1e-6)]);
     Ok(())
 }
 
@@ -68,26 +54,29 @@ pub(super) fn check_trades(case: &Case, dtype: DType) -> Result<(), NotBuilt> {
         iterates.push(images.clone());
         Ok(())
     });
-    let found = found.unwrap();
-    let allowed = tolerance(dtype, 2e-4, 1e-6);
-    let norms: Vec<Tensor> = iterates
-        .iter()
-        .map(|images| threat.distances(&batch.images, images).unwrap())
-        .collect();
-    // Recorded from the float32 run only.
-    assert_near(
-        "iterates",
-        &Tensor::stack(&iterates, 0).unwrap(),
-        &case.result("iterates"),
-        2e-4,
-    );
-    assert_near(
-        "delta_norm",
-        &Tensor::stack(&norms, 0).unwrap(),
-        &case.result("delta_norm"),
-        allowed,
-    );
-    assert_near("x_adv", &found.images, &case.result("x_adv"), allowed);
-    recorded.check_logits(case, &found.images, tolerance(dtype, 2e-3, 1e-5));
+    let trace = Trace {
+        iterates,
+        images: found.unwrap().images,
+    };
+    trace.check(case, &threat, &batch.images, [2e-4, tolerance(dtype, 2e-4, 1e-6)]);
+    recorded.check_logits(case, &trace.images, tolerance(dtype, 2e-3, 1e-5));
     Ok(())
+}
+
+/// The images after every step of an attack, and those it ends with.
+struct Trace {
+    iterates: Vec<Tensor>,
+    images: Tensor,
+}
+
+impl Trace {
+    /// Compares with the authors' run. The steps were recorded in float32 alone, so they have a tolerance of their own.
+    fn check(&self, case: &Case, threat: &Threat, clean: &Tensor, [of_steps, allowed]: [f64; 2]) {
+        let norms = self.iterates.iter().map(|images| threat.distances(clean, images));
+        let norms: Vec<Tensor> = norms.map(Result::unwrap).collect();
+        let stack = |tensors: &[Tensor]| Tensor::stack(tensors, 0).unwrap();
+        assert_near("iterates", &stack(&self.iterates), &case.result("iterates"), of_steps);
+        assert_near("delta_norm", &stack(&norms), &case.result("delta_norm"), allowed);
+        assert_near("x_adv", &self.images, &case.result("x_adv"), allowed);
+    }
 }

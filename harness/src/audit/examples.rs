@@ -11,10 +11,10 @@ use storage::examples::Examples;
 
 use crate::exit::{Exit, Stop};
 use crate::failure::Failure;
-use crate::work::data::{Data, plain_batch};
-use crate::work::evaluation::SLACK;
-use crate::work::external::{self, External, NetworkFile};
-use crate::work::recount::recount;
+use crate::compute::data::{Data, plain_batch};
+use crate::compute::evaluation::SLACK;
+use crate::compute::external::{self, External, NetworkFile};
+use crate::compute::recount::recount;
 
 /// Which examples, on which network, and what they must keep.
 pub(crate) struct ExamplesRequest<'a> {

@@ -10,7 +10,7 @@ use storage::cell_folder;
 use storage::manifest::{self, Manifest};
 
 use crate::schedule::MatrixRequest;
-use crate::work::data::data_key;
+use crate::compute::data::data_key;
 
 /// A run with its manifest.
 pub(super) struct AuditedRun {

@@ -10,8 +10,8 @@ use super::args::{AttackArgs, DeviceArgs, MatrixArgs, NetworkArgs, RunArgs};
 use crate::device;
 use crate::exit::Stop;
 use crate::schedule::MatrixRequest;
-use crate::work::evaluation;
-use crate::work::external::NetworkFile;
+use crate::compute::evaluation;
+use crate::compute::external::NetworkFile;
 
 impl MatrixArgs {
     pub(super) fn request(&self) -> MatrixRequest {

@@ -13,8 +13,8 @@ use crate::progress::{self, Progress};
 use crate::publish::gather;
 use crate::schedule::{Compute, Options, run};
 use crate::schedule::{default_jobs, exit_of, named_cells, print_report, select};
-use crate::work::evaluation;
-use crate::work::provenance;
+use crate::compute::evaluation;
+use crate::compute::provenance;
 
 /// Computes what is missing, then stores and typesets everything that is finished.
 pub(super) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {

@@ -11,7 +11,7 @@ use results::{PerExample, Row};
 use storage::files;
 
 use crate::exit::Stop;
-use crate::work::external::{AttackRequest, Done};
+use crate::compute::external::{AttackRequest, Done};
 
 /// Prints accuracies with their 95 % Wilson intervals, the cost of each attack, and flags.
 pub(crate) fn print(

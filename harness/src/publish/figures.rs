@@ -9,7 +9,7 @@ use results::Row;
 
 use super::example_images;
 use super::run::FinishedRun;
-use crate::work::training;
+use crate::compute::training;
 
 /// Every curve of a run for which it has enough: over epochs, weights, radii and queries.
 pub(crate) fn charts(run: &FinishedRun, rows: &[Row]) -> Result<Vec<Chart>> {

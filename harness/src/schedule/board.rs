@@ -13,7 +13,7 @@ use super::attempt::{Ended, Others, Turn};
 use super::options::{Compute, Report};
 use super::runner::Runner;
 use crate::progress::Progress;
-use crate::work::training::clean_up;
+use crate::compute::training::clean_up;
 
 /// Between two checks of the cells of other processes: at first, and at most.
 const LOOK: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];

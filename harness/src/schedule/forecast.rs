@@ -14,8 +14,8 @@ use storage::cell_folder::{self, State};
 use storage::leases;
 
 use crate::units::{duration, thousands};
-use crate::work::cost::{Clock, Counter};
-use crate::work::data::{AllData, data_key};
+use crate::compute::cost::{Clock, Counter};
+use crate::compute::data::{AllData, data_key};
 
 /// A cell, its state on disk, and its cost.
 struct Line {

@@ -9,8 +9,8 @@ use plan::matrix::Matrix;
 use plan::{Digests, Methods, Plan};
 
 use crate::exit::{Exit, Stop};
-use crate::work::data::Data;
-use crate::work::data::{AllData, data_key};
+use crate::compute::data::Data;
+use crate::compute::data::{AllData, data_key};
 
 /// A matrix and what the command line changes in it.
 #[derive(Debug, Clone)]

@@ -21,14 +21,14 @@ use super::options::Options;
 use crate::failure::Failure;
 use crate::panics;
 use crate::progress::{Bar, Progress};
-use crate::work::data::{AllData, Data, data_key, plain_batch};
-use crate::work::evaluation::{Evaluated, Saves, Scrutiny, Task, evaluate, query_budget, untouched};
-use crate::work::row::planned_row;
-use crate::work::stopwatch::Stopwatch;
-use crate::work::training::{
+use crate::compute::data::{AllData, Data, data_key, plain_batch};
+use crate::compute::evaluation::{Evaluated, Saves, Scrutiny, Task, evaluate, query_budget, untouched};
+use crate::compute::row::planned_row;
+use crate::compute::stopwatch::Stopwatch;
+use crate::compute::training::{
     CheckpointInfo as Trained, RESUME, batch_that_fits, checkpoint_file, clean_up, load_network, train,
 };
-use crate::work::training_set::{self, StoredPredictions, TrainingSet};
+use crate::compute::training_set::{self, StoredPredictions, TrainingSet};
 
 /// How a leased cell was found.
 enum Prepared {

@@ -15,7 +15,7 @@ use super::options::{Options, Report};
 use super::runner::Runner;
 use crate::panics::{caught, locked};
 use crate::progress::Progress;
-use crate::work::data::AllData;
+use crate::compute::data::AllData;
 
 /// Runs `cells`, parents first, while other processes may run cells in the same folder. Returns once every cell has ended,
 /// here or elsewhere.

@@ -7,7 +7,7 @@ use storage::cell_folder::{self, FileMark, State};
 use storage::manifest;
 
 use crate::audit::run::{AuditedRun, Findings};
-use crate::work::provenance;
+use crate::compute::provenance;
 
 pub(super) fn files(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     let there: BTreeSet<String> = manifest::walk(&run.root)?.into_iter().collect();

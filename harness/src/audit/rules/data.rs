@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::audit::run::{AuditedRun, Findings};
-use crate::work::data::data_key;
+use crate::compute::data::data_key;
 
 pub(super) fn data(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     let plan = run.plan()?;

@@ -6,9 +6,9 @@ use anyhow::Result;
 use results::{Outcome, Row};
 
 use crate::audit::run::{AuditedRun, Findings};
-use crate::work::data::data_key;
-use crate::work::evaluation::SLACK;
-use crate::work::row::planned_row;
+use crate::compute::data::data_key;
+use crate::compute::evaluation::SLACK;
+use crate::compute::row::planned_row;
 
 /// Compares each row with the plan and with its outcomes, and the images of evaluations with each other.
 pub(super) fn rows(run: &AuditedRun, findings: &mut Findings) -> Result<()> {

@@ -8,8 +8,8 @@ use plan::{Cell, Training};
 use storage::cell_folder::{self, State};
 
 use crate::audit::run::{AuditedRun, Findings};
-use crate::work::row::planned_row;
-use crate::work::training::{Epoch, HISTORY, Selected, read_about};
+use crate::compute::row::planned_row;
+use crate::compute::training::{Epoch, HISTORY, Selected, read_about};
 
 /// Checks checkpoints, rows' selection and rows' epochs. A choice on test images is allowed and noted.
 pub(super) fn selection(run: &AuditedRun, findings: &mut Findings) -> Result<()> {

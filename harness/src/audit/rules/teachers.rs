@@ -7,8 +7,8 @@ use plan::{Cell, Training};
 use storage::cell_folder::{self, State};
 
 use crate::audit::run::{AuditedRun, Findings};
-use crate::work::training;
-use crate::work::training_set::{StoredPredictions, TEACHER};
+use crate::compute::training;
+use crate::compute::training_set::{StoredPredictions, TEACHER};
 
 pub(super) fn teachers(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     let plan = run.plan()?;

@@ -7,7 +7,7 @@ use candle_core::Device;
 use storage::checkpoint;
 
 use crate::exit::{Exit, Stop};
-use crate::work::training::CheckpointInfo;
+use crate::compute::training::CheckpointInfo;
 
 /// A checkpoint on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]

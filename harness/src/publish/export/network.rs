@@ -10,7 +10,7 @@ use storage::{checkpoint, files};
 
 use super::find::find;
 use crate::exit::Stop;
-use crate::work::training::CheckpointInfo;
+use crate::compute::training::CheckpointInfo;
 
 /// What was exported.
 pub(crate) struct Exported {

@@ -21,9 +21,9 @@ use super::resume::{Best, Position, RESUME, SELECTING, read_position};
 use super::select::select;
 use crate::failure::Failure;
 use crate::progress::Bar;
-use crate::work::data::{Data, Resident};
-use crate::work::evaluation::Saves;
-use crate::work::training_set::TrainingSet;
+use crate::compute::data::{Data, Resident};
+use crate::compute::evaluation::Saves;
+use crate::compute::training_set::TrainingSet;
 
 /// What a finished training reports.
 pub(crate) struct Trained {

@@ -13,7 +13,7 @@ use plan::{Evaluation, Training};
 use random::Stream;
 use serde::Serialize;
 
-use crate::work::data::Data;
+use crate::compute::data::Data;
 
 /// A linear network: the passes a method makes hardly depend on the network, and this one is cheap.
 struct Probe {

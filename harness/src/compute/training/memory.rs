@@ -6,8 +6,8 @@ use random::Stream;
 
 use super::learner::Learner;
 use crate::failure::Failure;
-use crate::work::data::Data;
-use crate::work::training_set::TrainingSet;
+use crate::compute::data::Data;
+use crate::compute::training_set::TrainingSet;
 
 /// The largest batch, halving the recipe's, of which a step fits into the device's memory now.
 pub(crate) fn batch_that_fits(cell: &Training, data: &Data, set: &TrainingSet, device: &Device) -> Option<usize> {

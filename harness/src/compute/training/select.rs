@@ -8,8 +8,8 @@ use random::{Purpose, Stream};
 use super::checkpoints::Selected;
 use crate::failure::Failure;
 use crate::progress::Bar;
-use crate::work::data::Data;
-use crate::work::evaluation::{Saves, Scrutiny, Task, evaluate};
+use crate::compute::data::Data;
+use crate::compute::evaluation::{Saves, Scrutiny, Task, evaluate};
 
 /// Accuracy on the selection split, clean and attacked.
 #[expect(

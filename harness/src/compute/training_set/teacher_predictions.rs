@@ -16,8 +16,8 @@ use storage::files;
 
 use crate::failure::Failure;
 use crate::progress::Bar;
-use crate::work::data::{Data, plain_batch};
-use crate::work::evaluation;
+use crate::compute::data::{Data, plain_batch};
+use crate::compute::evaluation;
 
 /// The predictions, in the folder of the training that uses them.
 pub(crate) const TEACHER: &str = "teacher.json";

@@ -6,7 +6,7 @@ use models::Classifier;
 use storage::examples::Examples;
 
 use crate::failure::Failure;
-use crate::work::evaluation::predictions;
+use crate::compute::evaluation::predictions;
 
 /// Examples evaluated together. Results do not depend on it.
 const BATCH: usize = 100;

@@ -16,7 +16,7 @@ use super::saves::{Clock, save};
 use super::task::{Scrutiny, Task};
 use super::warnings::Warnings;
 use crate::failure::Failure;
-use crate::work::data::plain_batch;
+use crate::compute::data::plain_batch;
 
 /// Queries that an attack may ask about one image; `None` if it is no query attack.
 pub(crate) fn query_budget(attack: &dyn Attack, classes: usize) -> Option<u64> {

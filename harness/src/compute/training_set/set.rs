@@ -9,7 +9,7 @@ use random::{Purpose, Stream};
 
 use super::teacher_predictions::StoredPredictions;
 use crate::failure::Failure;
-use crate::work::data::Data;
+use crate::compute::data::Data;
 
 /// A training's examples with their labels.
 #[derive(Debug)]

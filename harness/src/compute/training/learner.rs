@@ -15,7 +15,7 @@ use storage::checkpoint;
 
 use super::checkpoints::{build, prefixed};
 use crate::failure::Failure;
-use crate::work::training_set::check_weights;
+use crate::compute::training_set::check_weights;
 
 /// A network in training and everything that a step changes.
 pub(super) struct Learner {

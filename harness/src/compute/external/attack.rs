@@ -16,10 +16,10 @@ use super::network::External;
 use crate::exit::Stop;
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::work::data::{Data, plain_batch};
-use crate::work::evaluation::{Evaluated, Scrutiny, Task, evaluate, query_budget, untouched};
-use crate::work::row::{RowAttack, RowTarget, row};
-use crate::work::stopwatch::Stopwatch;
+use crate::compute::data::{Data, plain_batch};
+use crate::compute::evaluation::{Evaluated, Scrutiny, Task, evaluate, query_budget, untouched};
+use crate::compute::row::{RowAttack, RowTarget, row};
+use crate::compute::stopwatch::Stopwatch;
 
 /// Raised whenever the same command starts to give other numbers.
 const VERSION: u32 = 2;

@@ -6,7 +6,7 @@ use plan::Plan;
 use plan::matrix::Matrix;
 use storage::manifest::{self, DatasetFacts, MatrixFacts, PlanFacts, Program};
 
-use crate::work::data::{AllData, data_key};
+use crate::compute::data::{AllData, data_key};
 
 /// This program.
 pub(crate) fn program() -> Program {
