@@ -24,7 +24,7 @@ pub(crate) fn check(probability: f64, rate: f64) -> std::result::Result<(), Inva
 pub(crate) struct Diversity {
     /// Where each pixel of T(x) comes from, and 1, or 0 where it is black: `[B, C, H·W]`.
     forward: (Tensor, Tensor),
-    /// Where each pixel of x goes, and 1, or 0 where it goes nowhere.
+    /// Where each pixel of x goes, and 1, or 0 if it is dropped.
     backward: (Tensor, Tensor),
 }
 
@@ -35,7 +35,7 @@ impl Diversity {
         let plane = height * width;
         let mut there = Maps::new(examples, plane);
         let mut back = Maps::new(examples, plane);
-        // Whether, the size, and the place.
+        // Whether to transform, the size, and the position.
         for (row, draws) in random.uniform(ids, 4).chunks(4).enumerate() {
             let places = place(probability, rate, draws, height, width);
             for (from, to) in places {
@@ -68,7 +68,7 @@ fn place(probability: f64, rate: f64, draws: &[f32], height: usize, width: usize
     }
     let least = ((rate * height as f64) as usize).max(1);
     let pick = |draw: f32, choices: usize| ((draw * choices as f32) as usize).min(choices.saturating_sub(1));
-    // The size itself never comes up, unless it is the only one.
+    // The full size is never drawn, unless it is the only one.
     let tall = least + pick(draws[1], (height - least).max(1));
     let wide = (tall * width / height).max(1);
     let top = pick(draws[2], height - tall + 1);

@@ -44,7 +44,7 @@ impl Setting {
 }
 
 impl Threat {
-    /// Refuses a radius larger than any change of an image.
+    /// Refuses a radius larger than any possible change of an image.
     pub fn check(&self) -> Result<(), Invalid> {
         let epsilon = self.epsilon.value();
         if self.norm == Norm::L2 || epsilon <= 1.0 {

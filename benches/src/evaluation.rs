@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_are_those_of_the_attack_and_every_example_is_told_once() {
+    fn outcomes_match_the_attack_with_one_per_example() {
         let folder = tempfile::tempdir().unwrap();
         let evaluation = saved(folder.path());
         let outcome = evaluation.auto_attack(0..6, 0, Length::Standard).unwrap();

@@ -66,7 +66,7 @@ impl Split {
         self.image
     }
 
-    /// The byte of a pixel of 1.
+    /// The byte that stands for a pixel value of 1.
     pub fn scale(&self) -> u8 {
         self.scale
     }

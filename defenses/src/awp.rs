@@ -57,7 +57,7 @@ impl Awp {
         epoch >= self.warmup
     }
 
-    /// The objective of a step at moved weights. They stay moved until [`Moved::back`], which is called after the
+    /// The objective of a step at perturbed weights. They stay perturbed until [`Moved::back`] is called after the
     /// optimizer's step.
     pub fn objective(
         &self,

@@ -36,7 +36,7 @@ pub struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// A step in which nothing has happened yet.
+    /// A step before any pass or attack.
     pub fn new(
         model: &'a dyn Classifier,
         batch: &'a Batch,
@@ -63,7 +63,7 @@ impl<'a> Step<'a> {
     }
 
     /// Logits in training mode: the batch's statistics, running statistics updated, dropout drawn.
-    /// The order of these calls is part of a defense's definition, for the running statistics see it.
+    /// The order of these calls is part of a defense's definition, because the running statistics depend on it.
     pub fn train_logits(&mut self, images: &Tensor) -> Result<Tensor> {
         self.train_logits_of(images, &self.batch.ids)
     }

@@ -60,7 +60,7 @@ fn one(rng: &mut Rng, input: &mut Vec<u8>, other: &[u8], words: &[&[u8]]) {
     }
 }
 
-/// A number where a length may be, in either byte order.
+/// Overwrites what may be a length with another number, in either byte order.
 fn number(rng: &mut Rng, input: &mut [u8]) {
     let width = [1, 2, 4, 8][rng.below(4)];
     let Some(last) = input.len().checked_sub(width) else {

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            // The first line alone: the rest of a Candle error is a trace.
+            // Only the first line: the rest of a Candle error is a stack trace.
             let text = format!("{error:#}");
             eprintln!("error: {}", text.lines().next().unwrap_or_default());
             ExitCode::from(2)

@@ -48,7 +48,7 @@ fn pass(classifier: &dyn Classifier, batch: &Batch, mode: Mode<'_>) -> Result<(T
     Ok((logits.detach(), gradient))
 }
 
-/// The largest deviation of logits, and of gradients in the mean.
+/// The largest deviation of logits, and the mean deviation of gradients.
 fn allowed(precision: Precision) -> [f64; 2] {
     match precision {
         // Gradients: a ReLU that flips in rounding, one among thousands.
@@ -146,7 +146,7 @@ fn trained(context: &Context, name: &str, precision: Precision, channels_last: b
     Ok(Found::Deviation { is, allowed: 1.0 })
 }
 
-/// PGD in one go: graph and no graph, channels last and first must agree; and with the CPU except for signs that rounding flips.
+/// PGD in one call: all four combinations of graph and channel order must agree, also with the CPU up to flipped signs.
 fn ascents(context: &Context, report: &mut Report, name: &str) {
     let pgd = |loss| Pgd {
         steps: Some(5),
@@ -176,7 +176,7 @@ fn ascents(context: &Context, report: &mut Report, name: &str) {
         Loss::SoftMargin,
         Loss::Cw { kappa: 50.0 },
     ] {
-        // Every loss once; everything else is the same for all networks.
+        // Every loss once; nothing else depends on the network.
         if loss != Loss::CrossEntropy && name != "small-cnn" {
             continue;
         }
@@ -188,7 +188,7 @@ fn ascents(context: &Context, report: &mut Report, name: &str) {
                 let theirs = attack(&Device::Cpu, loss, true, true)?;
                 let (a, b) = (doubles(&ours)?, doubles(&theirs)?);
                 let apart = a.iter().zip(&b).filter(|(a, b)| (*a - *b).abs() > 1e-5).count();
-                // A gradient next to zero has either sign; so a few pixels in a hundred differ.
+                // A gradient close to zero may have either sign, so a few percent of the pixels differ.
                 Ok(Found::Deviation {
                     is: apart as f64 / a.len() as f64,
                     allowed: 0.05,

@@ -62,7 +62,7 @@ impl From<candle_core::Error> for Failure {
 }
 
 impl Failure {
-    /// The same, but the loss of a card is kept apart from the errors of a cell.
+    /// The same, but distinguishes the loss of a card from errors of a cell.
     pub(crate) fn or_lost(self) -> Self {
         let lost = match &self {
             Self::Other(error) => kernels::device::lost(error),
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(stored, "cannot train: in a layer\nshapes differ\nsomewhere");
     }
 
-    /// Another program, another memory, or mended code: a panic may not come again.
+    /// A fixed program or more memory may avoid the panic next time.
     #[test]
     fn a_panic_fails_its_cell_and_may_be_tried_again() {
         let panic = crate::panics::caught(|| panic!("no such row")).unwrap_err();

@@ -9,7 +9,7 @@ use plan::tables::RunTables;
 use storage::{cell_folder, checkpoint, files, leases};
 
 use crate::publish::compare;
-use crate::{table_specs, work::training};
+use crate::{compute::training, table_specs};
 
 /// What a matrix can name.
 #[derive(Debug)]
@@ -64,13 +64,13 @@ pub fn status(folder: &Path, key: &str) -> bool {
 pub fn lease(run: &Path, key: &str) -> Option<Vec<PathBuf>> {
     let seen = leases::watch(run).expect("a folder that can be read");
     let holder = leases::read_holder(run, key, 1)?;
-    // A holder that never joined the run does not live.
+    // A holder that never joined the run counts as dead.
     assert!(seen.is_empty());
     let files = [leases::process_file, leases::progress_file].map(|file| file(run, &holder.by));
     Some(files.into_iter().chain([holder.work.folder(run)]).collect())
 }
 
-/// Reads what a process tells about itself. Returns after how many silent seconds it counts as dead.
+/// Reads what a process reports about itself. Returns after how many seconds of silence it counts as dead.
 pub fn process(run: &Path, token: &str) -> Option<f64> {
     let token = token.parse().expect("a token");
     leases::ProcessInfo::read(run, &token).map(|info| info.stale_after)

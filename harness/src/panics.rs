@@ -83,7 +83,7 @@ mod tests {
         let panic = caught(|| panic!("seven of {}", 9)).unwrap_err();
         assert_eq!(panic.message, "seven of 9");
         assert!(panic.place.contains(&format!("src/panics.rs:{line}:")), "{panic}");
-        // In a thread of rayon's, which is another one.
+        // In a thread of rayon's pool, not the current one.
         let line = line!() + 1;
         let work = || -> ((), ()) { rayon::join(|| (), || assert!(rayon::current_num_threads() == 0, "eight")) };
         let panic = caught(work).unwrap_err();

@@ -201,7 +201,7 @@ impl Progress {
     }
 }
 
-/// What a process reported of its cells at work; `None` if it reported nothing.
+/// What a process reported about its running cells; `None` if it reported nothing.
 pub(crate) fn read(file: &Path) -> Option<AtWork> {
     files::read_json(file).ok().flatten()
 }

@@ -218,9 +218,9 @@ fn what_is_no_result_is_refused() {
     assert!(err.contains("no results.parquet"), "{err}");
 }
 
-/// A reader that closes early, such as `| head`, changes neither the exit code nor the files.
+/// A reader that closes early, such as `| head`, affects neither the exit code nor the files.
 #[test]
-fn a_regression_stays_one_when_nobody_reads_it() {
+fn a_closed_output_keeps_the_regression_exit_code() {
     let place = Place::new("");
     let write = |name: &str, text: &str| std::fs::write(place.path(name), text).unwrap();
     write("before.csv", &stored(|_, _, _| Some(400)));

@@ -313,7 +313,7 @@ fn a_matrix_says_where_its_sources_are() {
         "`source` or `sources`, not both",
     );
     refuses("transfer={ attacks: [{ name: fgsm }] }", "sources: defenses");
-    refuses("transfer.sources=everything", "unknown variant `everything`");
+    refuses("transfer.sources=everything", "unknown name `everything`");
     refuses(
         "tables[0].worst_of=[[pgd-20, pdg]]",
         "no attack of this matrix is called `pdg`",

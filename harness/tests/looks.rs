@@ -119,7 +119,7 @@ fn looks_that_cannot_be_are_refused() {
         ),
         (
             "tables: [{ name: white-box, style: mean }]",
-            ["unknown variant `mean`", "`mean-sd`, `interval`, `plain`"],
+            ["unknown name `mean`", "`mean-sd`, `interval`, `plain`"],
         ),
     ] {
         let place = Place::new(&SMALL.replace("tables: [white-box, black-box]", tables));

@@ -173,7 +173,7 @@ fn all_mistakes_come_at_once() {
     );
 }
 
-/// YAML has numbers that JSON has not; as null they would mean the default.
+/// YAML has numbers that JSON lacks; as null they would mean the default.
 #[test]
 fn numbers_that_are_not_finite_are_refused() {
     for number in [".nan", ".inf", "-.inf"] {
@@ -184,7 +184,7 @@ fn numbers_that_are_not_finite_are_refused() {
     }
 }
 
-/// How editors on other systems save a file changes nothing.
+/// How editors on other systems save a file makes no difference.
 #[test]
 fn bytes_before_and_between_lines_do_not_matter() {
     let place = Place::new(SMALL);
@@ -218,7 +218,7 @@ fn a_radius_of_many_digits_is_a_radius() {
     Place::new(&matrix).expect(0, &["validate", "m.yaml"]);
 }
 
-/// Nothing that is asked for makes the machine unreachable.
+/// No command-line option can make the machine unreachable.
 #[test]
 fn threads_and_jobs_are_bounded() {
     let place = Place::new(SMALL);
@@ -232,7 +232,7 @@ fn threads_and_jobs_are_bounded() {
         assert!(err.contains(option), "{err}");
     }
     assert!(!place.path("runs").exists(), "something was left behind");
-    // A device that never ends is no matrix.
+    // An endless device is not a matrix.
     #[cfg(unix)]
     place.expect(2, &["validate", "/dev/urandom"]);
 }

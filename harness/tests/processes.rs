@@ -143,7 +143,7 @@ fn a_silent_hosts_cell_is_taken_over() {
 }
 
 #[test]
-fn whoever_throws_cells_away_works_alone() {
+fn a_forced_run_refuses_to_share_the_folder() {
     let long = SMALL.replace("epochs: 2", "epochs: 60");
     let place = Place::new(&long);
     let mut first = start(&place, &["m.yaml"]);
@@ -190,7 +190,7 @@ fn a_status_says_what_is_done_at_work_failed_and_left() {
     assert!(status["seconds_left"].as_f64().unwrap() > 0.0, "{text}");
 }
 
-/// The folder of a run from elsewhere, damaged or made to harm: nothing outside of it is touched, and nothing panics.
+/// A run folder from elsewhere, damaged or malicious: nothing outside it is touched, and nothing panics.
 #[test]
 fn a_foreign_folder_is_harmless() {
     let place = Place::new(SMALL);
@@ -233,7 +233,7 @@ fn a_foreign_folder_is_harmless() {
         place.expect(0, &command);
         assert!(outside.join("file").exists(), "{command:?}");
     }
-    // A spec that names fewer cells than evaluations, or no cells at all, is a mistake of its writer.
+    // A spec that names fewer cells than evaluations, or no cells at all, is invalid.
     let spec = std::fs::read_to_string(run.join("tables.json")).unwrap();
     let body = spec.rsplit_once(",\n  \"blake3\"").unwrap().0;
     let mut spec: serde_json::Value = serde_json::from_str(&format!("{body}}}")).unwrap();
@@ -257,7 +257,7 @@ fn a_foreign_folder_is_harmless() {
 /// Three processes work together while one after the other is killed at any moment and started again;
 /// as often as needed, for `RAMPART_KILLS` kills in all.
 #[test]
-fn whoever_is_killed_whenever_the_bytes_are_the_same() {
+fn random_kills_of_any_process_do_not_change_the_bytes() {
     let kills: usize = std::env::var("RAMPART_KILLS").map_or(6, |it| it.parse().unwrap());
     let whole = Place::new(SMALL);
     whole.expect(0, &["m.yaml"]);

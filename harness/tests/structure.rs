@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use modules::{Crate, SourceFile};
 
-/// Files with more lines than this, without their tests, are two files.
+/// Files with more lines than this, not counting tests, should be split.
 const LONGEST_FILE: usize = 450;
-/// Functions with more lines than this are several functions.
+/// Functions with more lines than this should be split.
 const LONGEST_FUNCTION: usize = 90;
 
 fn workspace() -> PathBuf {
@@ -59,7 +59,7 @@ fn files_do_not_depend_on_each_other_in_circles() {
     assert!(circles.is_empty(), "{}", circles.join("\n"));
 }
 
-/// The floors of the program, from the top: a folder uses its own files and those of later floors. The lowest is that of
+/// The layers of the program, from the top: a folder may use its own files and those of later layers. The lowest has
 /// the files beside `lib.rs`.
 const FLOORS: [&[&str]; 5] = [
     &["cli"],
@@ -68,14 +68,14 @@ const FLOORS: [&[&str]; 5] = [
     &["compute"],
     &[""],
 ];
-/// What puts the program together and is not on a floor.
+/// Files that assemble the program and belong to no layer.
 const ABOVE: [&str; 4] = ["lib.rs", "main.rs", "program.rs", "fuzzing.rs"];
 
 fn folder_of(file: &str) -> &str {
     file.split_once('/').map_or("", |(folder, _)| folder)
 }
 
-/// No import goes from a lower floor of the harness up to a higher one.
+/// No file in a lower layer of the harness imports from a higher one.
 #[test]
 fn the_floors_of_the_harness_are_in_order() {
     let harness = Crate::read(&workspace().join("harness"));
@@ -103,7 +103,7 @@ fn the_floors_of_the_harness_are_in_order() {
     assert!(upward.is_empty(), "{}", upward.join("\n"));
 }
 
-/// What a plan can do is in one crate.
+/// Everything about plans is in one crate.
 #[test]
 fn plans_have_no_methods_elsewhere() {
     let users = ["storage", "harness", "fuzz"];

@@ -232,9 +232,9 @@ fn a_stopped_training_goes_on_with_what_the_teacher_said() {
     assert_eq!(derived(&whole.path("runs/small")), derived(&stopped.path("runs/small")));
 }
 
-/// A teacher that cannot be trained takes with it whoever asks it, and whoever attacks those.
+/// If a teacher cannot be trained, the trainings that need it fail as well, and so do attacks on their networks.
 #[test]
-fn whoever_needs_a_failed_teacher_fails_as_well() {
+fn trainings_with_a_failed_teacher_fail() {
     let place = Place::new(&UNLABELED.replace(
         "{ defense: natural }",
         "{ defense: { name: natural, recipe: { optimizer: { rate: 1.0e+30 } } } }",

@@ -27,7 +27,7 @@ impl std::fmt::Display for Instructions {
 const VARIABLE: &str = "RAMPART_INSTRUCTIONS";
 
 /// The instructions that the kernels use: the best that this machine has, or less if the environment variable
-/// `RAMPART_INSTRUCTIONS` is `portable`, `avx2` or `avx512`. For finding out what another processor would compute.
+/// `RAMPART_INSTRUCTIONS` is `portable`, `avx2` or `avx512`, to reproduce what another processor would compute.
 ///
 /// # Panics
 /// If the variable is anything else ([`check_instructions`]).
@@ -36,10 +36,10 @@ pub fn instructions() -> Instructions {
     *USED.get_or_init(|| limit().expect("the variable was checked").min(found()))
 }
 
-/// Fails if the environment variable that limits the instructions has no meaning.
+/// Fails if the environment variable that limits the instructions has an invalid value.
 ///
 /// # Errors
-/// What the variable is and what it may be.
+/// The value of the variable and the valid ones.
 pub fn check_instructions() -> Result<(), String> {
     limit().map(|_| ())
 }

@@ -245,7 +245,7 @@ pub(crate) fn multiply_columns<T: Element>(
     let kernel = T::kernel();
     let mut tile = [T::zero(); LARGEST];
     let depth = operands.starts.len() * operands.count;
-    // Rows that are far apart would drive each other out of the caches, so each tile's numbers are put
+    // Rows that are far apart would evict each other from the caches, so each tile's numbers are put
     // side by side: the left ones once, the right ones a panel at a time.
     room.left.clear();
     for rows in kernel.cut(rows) {

@@ -39,7 +39,7 @@ impl CustomOp1 for Relu {
     }
 }
 
-/// From the gradient of an operation's result to that of what its activation got.
+/// From the gradient of an operation's result to that of its activation's input.
 pub(crate) fn activation_gradient(activation: Activation, result: &Tensor, gradient: &Tensor) -> Result<Tensor> {
     match activation {
         Activation::None => gradient.contiguous(),

@@ -8,9 +8,9 @@ pub enum ModelError {
     Unknown {
         /// What was asked for.
         name: String,
-        /// The nearest name there is.
+        /// The nearest existing name.
         suggestion: Option<String>,
-        /// All names there are.
+        /// All existing names.
         known: String,
     },
     /// A depth or width that the family does not have.
@@ -21,7 +21,7 @@ pub enum ModelError {
         /// Why there is none.
         reason: String,
     },
-    /// The network cannot take such images, or not so few classes.
+    /// The network cannot take images of this size, or needs more classes.
     #[error("`{name}` cannot map images {image:?} to {classes} classes: {reason}")]
     Task {
         /// The network.

@@ -100,7 +100,7 @@ impl Network {
         statistics.collect()
     }
 
-    /// The number of trained numbers.
+    /// The number of trainable parameters.
     pub fn parameter_count(&self) -> usize {
         self.parameters.iter().map(|parameter| parameter.var.elem_count()).sum()
     }
@@ -337,7 +337,7 @@ impl Classifier for Frozen {
     fn ascend(&self, ascent: &Ascent<'_>) -> Result<Option<Ascended>> {
         check_images(&self.name, self.image, ascent.start)?;
         match &self.layers {
-            // If images are prepared first, the layers see other images than those that are bounded.
+            // If images are prepared first, the layers do not see the images to which the bound applies.
             Some(layers) if self.body.prepare(ascent.start)?.id() == ascent.start.id() => layers.ascend(ascent),
             _ => Ok(None),
         }

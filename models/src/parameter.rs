@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicI64;
 
 use candle_core::Var;
 
-/// A trained number array.
+/// A trainable tensor.
 #[derive(Debug, Clone)]
 pub struct Parameter {
     /// Its name in the authors' state dictionary.

@@ -49,7 +49,7 @@ struct Family {
 type Size = [usize; 2];
 type Make = fn(&mut Builder, Size, [usize; 3], usize) -> candle_core::Result<Arc<dyn Body>>;
 
-/// A network that has a name and fits a task, not built yet.
+/// A named network for a given task, not built yet.
 #[derive(Debug, Clone)]
 pub struct Architecture {
     name: String,

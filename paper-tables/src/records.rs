@@ -18,7 +18,7 @@ impl Records {
             .expect("a record has as many fields as the head");
     }
 
-    /// All of them, one a line.
+    /// All records, one per line.
     pub(crate) fn finish(self) -> String {
         let bytes = self.0.into_inner().expect("memory takes every byte");
         String::from_utf8(bytes).expect("text stays text")

@@ -19,7 +19,7 @@ pub enum Cell {
 /// One network to train.
 #[derive(Debug, Clone)]
 pub struct Training {
-    /// Hash of everything below that decides a number.
+    /// Hash of everything below that affects a number.
     pub key: String,
     /// Readable name, part of the folder's name.
     pub slug: String,
@@ -52,7 +52,7 @@ pub struct Training {
 pub struct Supervision {
     /// The trained network whose predictions are used.
     pub teacher: Option<Teacher>,
-    /// How much the examples without labels count. `None`: they take no part.
+    /// The weight of unlabeled examples. `None`: they are not used.
     pub unlabeled: Option<Unlabeled>,
 }
 
@@ -74,7 +74,7 @@ pub struct SelectionRule {
     pub split: Option<SelectionSplit>,
     /// The attack that measures robust accuracy.
     pub attack: Configured<dyn Attack>,
-    /// Measured after every so many epochs, and after the last.
+    /// Measured every this many epochs, and after the last one.
     pub every: u64,
 }
 
@@ -92,7 +92,7 @@ impl SelectionRule {
 /// One checkpoint under one attack.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
-    /// Hash of everything below that decides a number, and of the training.
+    /// Hash of everything below that affects a number, and of the training.
     pub key: String,
     /// Readable name, part of the folder's name.
     pub slug: String,

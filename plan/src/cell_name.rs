@@ -23,9 +23,9 @@ pub struct CellName(String);
 pub struct NotACellName(String);
 
 impl CellName {
-    /// Digits of the cell's key at the beginning of the name.
+    /// Number of digits of the cell's key at the beginning of the name.
     pub const KEY_DIGITS: usize = 12;
-    /// Characters of the readable part, at most.
+    /// Maximum number of characters of the readable part.
     const READABLE: usize = 100;
 
     /// The name of the cell with this key, and with this readable part or its beginning.

@@ -15,7 +15,7 @@ const TRAINING_VERSION: u32 = 2;
 /// Raised whenever an evaluation starts to give other numbers for the same configuration.
 const EVALUATION_VERSION: u32 = 2;
 
-/// What decides the numbers of a training.
+/// What determines the numbers of a training.
 #[derive(Debug, Serialize)]
 pub struct TrainingKey<'a> {
     /// The training data.
@@ -32,15 +32,15 @@ pub struct TrainingKey<'a> {
     pub selection: SelectionKey<'a>,
     /// Seed of every random draw.
     pub seed: u64,
-    /// Whose predictions are used, if anybody's.
+    /// The teacher whose predictions are used, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<CheckpointKey<'a>>,
-    /// How much unlabeled examples count, if there are any.
+    /// The weight of unlabeled examples, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unlabeled: Option<Unlabeled>,
 }
 
-/// What decides the numbers of an evaluation.
+/// What determines the numbers of an evaluation.
 #[derive(Debug, Serialize)]
 pub struct EvaluationKey<'a> {
     /// The network that is attacked.
@@ -106,7 +106,7 @@ pub struct SelectionKey<'a> {
     pub split: Option<SelectionSplit>,
     /// The attack that measures robust accuracy.
     pub attack: MethodKey<'a>,
-    /// Measured after every so many epochs.
+    /// Measured every this many epochs.
     pub every: u64,
     /// How many test images it is measured on, where that is the test split.
     pub test: Option<usize>,
@@ -208,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    /// Another text for the same configuration would give up every finished cell there is.
+    /// A different text for the same configuration would invalidate every finished cell.
     #[test]
     fn keys_are_of_one_text() {
         let config = r#" {"c": null, "b": {}, "é\"": [1, 2.5, "\n", true, []], "a": 0.1} "#;
@@ -219,7 +219,7 @@ mod tests {
         );
     }
 
-    /// Another text gives up every finished cell there is: it comes with a raised version and a line in the changelog.
+    /// A different text invalidates every finished cell: it requires a raised version and a line in the changelog.
     #[test]
     fn the_texts_of_keys_are_pinned() {
         let threat: Threat = serde_json::from_value(json!({"norm": "linf", "epsilon": "8/255"})).unwrap();

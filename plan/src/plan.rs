@@ -22,6 +22,8 @@ pub struct Plan {
     pub tables: Vec<TableSpec>,
     /// Lists of attacks of which the tables show the worst case.
     pub worst_of: Vec<Vec<String>>,
+    /// The data set of every comparison, as it is cut.
+    datasets: Vec<DatasetEntry>,
     /// Index of every training and evaluation by its key.
     indices: HashMap<String, usize>,
     /// Key of the evaluation that fills each place of the tables.
@@ -109,7 +111,14 @@ impl Plan {
         let trained = self.trainings.iter().map(|training| &training.dataset);
         let attacked = self.evaluations.iter().map(|evaluation| &evaluation.dataset);
         let mut seen = HashSet::new();
-        trained.chain(attacked).filter(|entry| seen.insert(*entry)).collect()
+        // A comparison whose cells are another's as well still has its own entry.
+        let all = self.datasets.iter().chain(trained).chain(attacked);
+        all.filter(|entry| seen.insert(*entry)).collect()
+    }
+
+    /// Adds the data set of a comparison.
+    pub(crate) fn add_dataset(&mut self, entry: &DatasetEntry) {
+        self.datasets.push(entry.clone());
     }
 
     /// Adds a training, unless its key is there already. Returns its index.
@@ -125,7 +134,7 @@ impl Plan {
     /// Adds an evaluation, unless its key is there already.
     ///
     /// # Errors
-    /// Tables have one place for it and another evaluation, or two places for the one evaluation.
+    /// The tables have one place for two evaluations, or two places for one evaluation.
     pub(crate) fn add_evaluation(&mut self, evaluation: Evaluation) -> Result<(), Conflict> {
         let source = evaluation
             .source

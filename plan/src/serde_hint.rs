@@ -2,10 +2,11 @@
 
 use suggest::nearest;
 
-/// Adds "did you mean" to serde's "unknown field" and "unknown variant" messages.
+/// Adds "did you mean" to messages about unknown fields and names, unless they have a suggestion already.
 pub fn with_suggestion(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
-    let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
+    let kinds = ["unknown field", "unknown variant", "unknown name"];
+    let unknown = kinds.iter().any(|kind| message.starts_with(kind)) && !message.contains("did you mean");
     match quoted.next().filter(|_| unknown).and_then(|word| nearest(word, quoted)) {
         Some(best) => format!("{message}; did you mean `{best}`?"),
         None => message.to_string(),

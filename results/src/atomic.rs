@@ -51,7 +51,7 @@ pub fn write_atomically<E: From<io::Error>>(
         let mut builder = tempfile::Builder::new();
         let owner = owner(std::process::id());
         builder.prefix(&owner).suffix(PARTIAL);
-        // Results are shared: readable by everyone that the process's mask allows, not by the owner alone.
+        // Results are shared: readable by everyone whom the process's umask allows, not only by the owner.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let temporary = builder.tempfile_in(folder)?;
@@ -132,7 +132,7 @@ fn owner(process: u32) -> String {
     format!(".{process}-{host}-")
 }
 
-/// Where processes cannot be looked up, all count as alive.
+/// If processes cannot be looked up, all count as alive.
 fn is_alive(process: u32) -> bool {
     !Path::new("/proc/self").exists() || Path::new("/proc").join(process.to_string()).exists()
 }

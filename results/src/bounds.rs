@@ -1,4 +1,4 @@
-//! Limits on what a Parquet file may announce, given its length, checked before the reader trusts it.
+//! Limits on what a Parquet file may declare, given its length, checked before the reader trusts it.
 //!
 //! A Parquet reader reserves what headers ask for: as many items as a list claims to have, as many bytes as a page
 //! claims to unpack to. In a file that we wrote these are true; a forger who recomputes the seal may claim anything. So the
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn what_announces_more_than_there_is_is_refused() {
         let check = |text: &[u8]| assert!(Walk::new(text).structure(0).is_none(), "{text:?}");
-        // A list of 2³⁰ numbers in eight bytes, one field twice, structs without end, a number without end.
+        // A list of 2³⁰ numbers in eight bytes, a repeated field, endless nesting, an endless number.
         check(&[0x19, 0xf5, 0x80, 0x80, 0x80, 0x80, 0x04, 0]);
         check(&[0x15, 2, 0x05, 2, 2, 0]);
         check(&[0x1c; 40]);

@@ -31,8 +31,8 @@ impl Row {
         }
     }
 
-    /// This row with what a query attack asked: in all, at most about one image, and until each success.
-    /// A success after 0 queries is no success of the attack.
+    /// This row with the queries of an attack: in total, the budget per image, and until each success.
+    /// A success after 0 queries does not count as a success of the attack.
     #[must_use]
     pub fn with_queries(self, asked: u64, budget: Option<u64>, until_success: &[u64]) -> Self {
         let successes: Vec<f64> = until_success
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(row("a").with_count(0, 0).accuracy, None);
     }
 
-    /// Of 0, 4, 1 and 10 queries the first is no success of the attack; the rest have the median 4 and the mean 5.
+    /// Of 0, 4, 1 and 10 queries, the first is not a success of the attack; the others have median 4 and mean 5.
     #[test]
     fn queries_are_summed_up_over_what_the_attack_broke() {
         let asked = row("a").with_queries(99, Some(40), &[0, 4, 1, 10]);

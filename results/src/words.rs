@@ -24,7 +24,7 @@ macro_rules! words {
             }
         }
 
-        /// The first, for rows that are filled in bit by bit.
+        /// The first value, for rows that are filled in step by step.
         impl Default for $name {
             fn default() -> Self {
                 Self::ALL[0]
@@ -91,7 +91,7 @@ pub struct UnknownWord {
 words! {
     /// A checkpoint of a training.
     pub enum Checkpoint {
-        /// The epoch with the highest robust accuracy on the images that select.
+        /// The epoch with the highest robust accuracy on the selection images.
         Best = "best",
         /// The last epoch.
         Last = "last",
@@ -103,7 +103,7 @@ words! {
     pub enum Selection {
         /// Images held out of the training set.
         Validation = "validation",
-        /// The test images themselves, which flatters the result.
+        /// The test images themselves, which inflates the result.
         Test = "test",
         /// Nothing was chosen.
         None = "none",
@@ -117,7 +117,7 @@ words! {
         Natural = "natural",
         /// An attack with access to the network's gradients.
         WhiteBox = "white-box",
-        /// An attack that asks for logits and sees nothing else.
+        /// An attack that queries logits and sees nothing else.
         Query = "query",
         /// An attack crafted on another network.
         Transfer = "transfer",

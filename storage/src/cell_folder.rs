@@ -33,13 +33,13 @@ pub struct FailedCell {
     pub error: String,
     /// The same configuration fails again, so it is not tried again unless forced.
     pub repeatable: bool,
-    /// It broke a rule that every valid result keeps.
+    /// It broke a rule that every valid result satisfies.
     pub integrity: bool,
 }
 
 /// `status.json`, written last.
 ///
-/// Its names of files are those of files in the cell's folder once [`state`] has found the cell done.
+/// Once [`state`] has found the cell done, its file names are known to be those of files in the cell's folder.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Status {
@@ -49,11 +49,11 @@ pub struct Status {
     pub made_by: String,
     /// Why the cell failed, if it did.
     pub failed: Option<FailedCell>,
-    /// Size and BLAKE3 of every file the cell made.
+    /// Size and BLAKE3 of every file of the cell.
     pub files: BTreeMap<String, FileMark>,
 }
 
-/// What a file was when it was written.
+/// Size and digest of a file when it was written.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct FileMark {
@@ -64,7 +64,7 @@ pub struct FileMark {
 }
 
 impl FileMark {
-    /// Of a file as it is now.
+    /// The record of a file as it is now.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -139,25 +139,25 @@ pub fn state(folder: &Path, key: &str) -> State {
 
 /// The state that a cell's status claims.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Claimed {
+pub enum RecordedState {
     /// Everything is there.
     Done,
     /// It ended in this error.
     Failed(String),
-    /// Nothing is claimed.
+    /// There is no status.
     Unfinished,
 }
 
-/// The state that a cell's status claims, at a glance; [`state`] checks the files.
-pub fn claimed(folder: &Path) -> Claimed {
+/// The state that a cell's status claims, unchecked; [`state`] checks the files.
+pub fn recorded_state(folder: &Path) -> RecordedState {
     #[derive(Deserialize)]
     struct Recorded {
         failed: Option<FailedCell>,
     }
     match files::read_json(&folder.join(STATUS)) {
-        Ok(Some(Recorded { failed: None })) => Claimed::Done,
-        Ok(Some(Recorded { failed: Some(failed) })) => Claimed::Failed(failed.error),
-        Ok(None) | Err(_) => Claimed::Unfinished,
+        Ok(Some(Recorded { failed: None })) => RecordedState::Done,
+        Ok(Some(Recorded { failed: Some(failed) })) => RecordedState::Failed(failed.error),
+        Ok(None) | Err(_) => RecordedState::Unfinished,
     }
 }
 
@@ -176,7 +176,7 @@ pub fn finish(folder: &Path, key: &str, made_by: &str, names: &[&str]) -> Result
     files::write_part(&folder.join(STATUS), results::seal::json::to_text(&status)?.as_bytes())
 }
 
-/// Marks a cell as failed: `names` are the files that say so.
+/// Marks a cell as failed: `names` are the files that record it.
 ///
 /// # Errors
 /// If a file cannot be read or written.
@@ -196,7 +196,7 @@ fn marks(folder: &Path, names: &[&str]) -> Result<BTreeMap<String, FileMark>> {
     names.iter().map(mark).collect()
 }
 
-/// Goes on with a cell that failed, in the folder `work`: what it had begun may serve the next attempt.
+/// Resumes a failed cell in the folder `work`: the next attempt may use its partial results.
 ///
 /// # Errors
 /// If the folder cannot be renamed.

@@ -1,7 +1,7 @@
 //! Errors that the user has to correct.
 
-/// A mistake in what the program was asked for, such as a folder that belongs to another run. Programs treat it
-/// differently from errors of the machine.
+/// A mistake in the user's request, such as a folder that belongs to another run. It is treated differently from
+/// errors of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UserError(pub String);

@@ -68,7 +68,7 @@ pub struct Examples {
     pub clean: Option<Tensor>,
     /// The true classes, `[N]`.
     pub labels: Vec<u32>,
-    /// Places in the data set's test split, `[N]`.
+    /// Indices into the data set's test split, `[N]`.
     pub ids: Option<Vec<u64>>,
     /// The description, if a program of ours wrote the file.
     pub about: Option<About>,

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_of_the_file_system_are_told_from_other_errors() {
+    fn file_system_errors_are_distinguished_from_others() {
         let full = anyhow::Error::from(std::io::Error::from(ErrorKind::StorageFull)).context("cannot write it");
         assert!(is_refused(&full));
         assert!(!is_refused(&anyhow::anyhow!("cannot write it")));

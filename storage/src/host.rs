@@ -11,7 +11,7 @@ pub fn name() -> String {
         .unwrap_or_default()
 }
 
-/// Identifies this machine since its last start.
+/// Identifies this machine since it was last booted.
 pub fn machine() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     // Machines that were copied while they ran have the same boot, and containers the same machine.

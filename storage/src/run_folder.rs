@@ -17,7 +17,7 @@ pub struct RunFolder {
 
 impl RunFolder {
     /// Makes `<out>/<name>` and joins the processes that work there, unless they work on another plan or one of them
-    /// works alone. `say` gets messages about the processes that this process waits for or works with.
+    /// works alone. `say` receives messages about the processes that this process waits for or works with.
     ///
     /// # Errors
     /// [`UserError`] if the folder cannot be written to or shared.
@@ -28,7 +28,7 @@ impl RunFolder {
             Process::join(&root, info.clone())
         };
         let process = joined().map_err(|error| UserError::raise(format!("{error:#}")))?;
-        // Having joined, so that of two that come at once at least one sees the other.
+        // After joining, so that if two processes start at once, at least one sees the other.
         let mut waited = false;
         loop {
             let others = process.others()?;

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 
 use crate::compare::tensor;
 
-/// Images with the pixels of a wave, in `[0, 1]`, some at its ends.
+/// Images whose pixels follow a wave, in `[0, 1]`, some of them exactly 0 or 1.
 pub fn waves(examples: usize, shape: [usize; 3], classes: usize) -> Batch {
     let [channels, height, width] = shape;
     let pixels = examples * channels * height * width;
@@ -22,7 +22,7 @@ pub fn waves(examples: usize, shape: [usize; 3], classes: usize) -> Batch {
     }
 }
 
-/// A setting at its family's usual radius.
+/// A setting with the usual radius for its kind of images.
 pub fn setting(family: Family, norm: Norm) -> Setting {
     let (epsilon, image) = match (family, norm) {
         (Family::Mnist, Norm::Linf) => ("0.3", [1, 28, 28]),
@@ -42,7 +42,7 @@ pub fn setting(family: Family, norm: Norm) -> Setting {
     }
 }
 
-/// Both families under both norms.
+/// Both kinds of images under both norms.
 pub fn settings() -> Vec<Setting> {
     let families = [Family::Mnist, Family::Cifar];
     families

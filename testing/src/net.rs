@@ -34,7 +34,7 @@ impl Net {
     /// From the tensors whose names start with `prefix`.
     ///
     /// # Errors
-    /// A network whose layers are of no known kind.
+    /// The network has layers of an unknown kind.
     pub fn read(case: &Case, prefix: &str, dtype: DType) -> std::result::Result<Self, NotBuilt> {
         let mut tensors = BTreeMap::new();
         for name in case.tensors().keys() {

@@ -34,7 +34,7 @@ impl Schedule {
         }
     }
 
-    /// Takes the losses after a step, counted from 0. Returns which examples have a new best point, and which go
+    /// Records the losses after a step, counted from 0. Returns which examples have a new best point, and which go
     /// back to it with half the step size.
     pub(super) fn note(&mut self, step: usize, losses: &[f64]) -> (Vec<bool>, Vec<bool>) {
         let better: Vec<bool> = losses.iter().zip(&self.best).map(|(loss, best)| loss > best).collect();
@@ -62,7 +62,7 @@ impl Schedule {
         (better, self.halved.clone())
     }
 
-    /// In how many of the steps since the last checkpoint the loss rose.
+    /// The number of steps since the last checkpoint in which the loss rose.
     fn rises(&self, step: usize, row: usize) -> usize {
         let last = self.history.len() - 1;
         let rose = |back: usize| {

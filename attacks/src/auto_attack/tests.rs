@@ -175,7 +175,7 @@ fn it_goes_on_from_any_point_between_two_attacks() {
     assert_eq!(progress.done, 4);
     assert_eq!(doubles(&progress.survivors.images), doubles(&whole.images));
     assert_eq!(cost, whole.cost);
-    // Otherwise the test shows nothing: more than one attack breaks examples, and some examples are robust.
+    // Otherwise the test is vacuous: more than one attack must break examples, and some must be robust.
     let breakers: std::collections::BTreeSet<_> = progress.broken_by.iter().flatten().collect();
     assert!(breakers.len() >= 2 && unbroken[4] > 0, "{unbroken:?}");
     for (row, by) in progress.broken_by.iter().enumerate() {

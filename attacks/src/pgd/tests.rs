@@ -162,7 +162,7 @@ fn restarts_keep_the_worst_image_of_each_example() {
         );
         chosen.push((first, restart));
     }
-    // The case is worth its name: some break late, some never, and not always in the last restart.
+    // The case tests what it claims to: some break late, some never, and not always in the last restart.
     assert!(chosen.iter().any(|(first, restart)| first.is_some() && *restart > 0));
     assert!(chosen.iter().any(|(first, restart)| first.is_none() && *restart != 3));
 
@@ -190,7 +190,7 @@ fn examples_without_gradient_are_counted() {
         bias: tensor(&[0.0, 0.0], &[2]),
     };
     let images = tensor(&[0.8, 0.5, 0.7, 0.5, 0.9, 0.5], &[3, 1, 1, 2]);
-    // By the first pixel's margin the class is 0: the second and third example are wrong already.
+    // The margin of the first pixel predicts class 0: the second and third example are already misclassified.
     let labels = Tensor::new(&[0u32, 1, 1], images.device()).unwrap();
     let batch = Batch {
         images,

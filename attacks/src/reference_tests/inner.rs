@@ -44,7 +44,7 @@ pub(super) fn check_an_pgd(case: &Case, dtype: DType) -> Result<(), NotBuilt> {
         );
     };
     check("pgd_adv", &found.pgd_images, allowed);
-    // Divided by a radius of a few thousandths, the images' rounding weighs as much more.
+    // Dividing by a radius of a few thousandths amplifies the rounding of the images accordingly.
     check("unit_direction", &found.directions, tolerance(dtype, 1e-4, 1e-6));
     check(
         "search_margin",

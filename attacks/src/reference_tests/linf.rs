@@ -129,7 +129,7 @@ fn pgd(case: &Case, net: &Net, batch: &Batch, threat: &Threat, loss: Loss, dtype
 }
 
 fn check_iterates(case: &Case, what: &str, iterates: &[Tensor], found: &Perturbed, loss: Loss, allowed: f64) {
-    // A pixel whose gradient drowned in rounding may go either way, then and afterwards.
+    // A pixel whose gradient is below rounding error may go either way, from then on.
     let relative: Vec<Vec<f64>> = rows(&case.input("grad_rel", DType::F64)).iter().map(doubles).collect();
     let unsure = |pixel: usize, steps: usize| {
         relative[..steps].iter().enumerate().any(|(step, gradient)| {

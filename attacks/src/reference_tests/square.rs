@@ -113,7 +113,7 @@ fn check_accuracy(case: &Case, net: &Net) -> Result<(), NotBuilt> {
     Ok(())
 }
 
-/// How far the accuracy of one run on `images` images may be from the mean accuracy of `seeds` other runs.
+/// How far the accuracy of one run on `images` images may deviate from the mean accuracy of `seeds` other runs.
 ///
 /// Image i survives a run with a probability pᵢ of its own, so the accuracy of a run has the variance
 /// Σ pᵢ(1 − pᵢ)/n² ≤ p(1 − p)/n, p the mean of the pᵢ. The bound is reached if every image survives with the same

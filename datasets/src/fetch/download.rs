@@ -22,9 +22,9 @@ pub(super) enum Origin {
 
 /// Why a mirror did not deliver the file.
 enum Failure {
-    /// The same mirror may succeed later.
+    /// Temporary: the same mirror may succeed later.
     Again(String),
-    /// It will not.
+    /// Permanent: the same mirror will fail again.
     Hopeless(String),
     /// The error is on this machine.
     Here(DataError),
@@ -106,7 +106,7 @@ fn download(
         })?;
         let field = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         match response.status().as_u16() {
-            // The whole file, asked for or not.
+            // The server sent the whole file, whether requested or not.
             200 => have = 0,
             206 if resumed && field(header::CONTENT_RANGE).and_then(range_start) == Some(have) => {}
             206 | 416 if resumed => {
@@ -127,7 +127,7 @@ fn download(
         }
         let mut body = response.into_body().into_reader();
         let ended = append(&mut body, remote, part, &mut have, progress);
-        // A part that does not begin like the file is not worth resuming.
+        // A partial file that does not begin like the real one is not worth resuming.
         if have > 0 && resumable(part, remote) == 0 {
             discard(part).map_err(here)?;
             return Err(Failure::Hopeless(
@@ -209,7 +209,7 @@ pub(super) fn resumable(part: &Path, remote: &Remote) -> u64 {
     }
 }
 
-/// The first byte of `bytes 100-199/200`.
+/// The offset of the first byte, from `bytes 100-199/200`.
 fn range_start(content_range: &str) -> Option<u64> {
     content_range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
 }

@@ -14,7 +14,7 @@ pub struct Mirrors {
     pub attempts: u32,
     /// The pause after the first failure; doubled after each further one.
     pub pause: Duration,
-    /// The longest silence of a mirror.
+    /// How long a mirror may send nothing before it is given up.
     pub timeout: Duration,
 }
 

@@ -21,9 +21,9 @@ pub enum Progress<'a> {
     Bytes {
         /// The file.
         file: &'a str,
-        /// How many are here, in bytes.
+        /// How many have been received.
         done: u64,
-        /// How many there are, in bytes.
+        /// How many are expected in total.
         total: u64,
     },
     /// A mirror failed; it is asked again, or the next one is, or an error follows.

@@ -41,7 +41,7 @@ fn read(bytes: &[u8], packed: bool) -> [Option<Vec<u8>>; 2] {
     [&[][..], &IMAGE].map(|item| formats::idx(bytes, item, MOST, packed).ok())
 }
 
-/// Whether everything in the file was read, and as its header announces.
+/// Whether the whole file was read, and as its header declares.
 fn is_exact(bytes: &[u8], read: &[Option<Vec<u8>>; 2]) -> Result<bool, String> {
     if read.iter().all(Option::is_some) {
         return Err("one file is read as labels and as images".into());

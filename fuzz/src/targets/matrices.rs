@@ -63,7 +63,7 @@ const WORDS: &[&[u8]] = &[
     b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
 ];
 
-/// A matrix with most of what one may hold.
+/// A matrix that uses most of the available keys.
 pub(super) fn tree() -> Value {
     json!({
         "name": "it",
@@ -134,7 +134,7 @@ fn matrix_text() -> Target {
     }
 }
 
-/// Matrices that are well-formed and mean something else.
+/// Well-formed matrices that mean something else.
 fn matrix_tree() -> Target {
     let methods = Methods::builtin();
     Target {
@@ -144,7 +144,7 @@ fn matrix_tree() -> Target {
         constant: 1 << 22,
         damage: Box::new(|rng, _| {
             let mut tree = tree();
-            // A few methods at a time, or most of the time goes into planning thousands of cells.
+            // Only a few methods at a time, or most of the time would go into planning thousands of cells.
             for list in ["defenses", "attacks"] {
                 if let Some(items) = tree[list].as_array_mut() {
                     let keep = [rng.below(items.len()), rng.below(items.len())];

@@ -51,7 +51,7 @@ struct Folder(Mutex<tempfile::TempDir>);
 
 impl Folder {
     fn new() -> Self {
-        // In memory if possible: a million small files would wear a disk.
+        // In memory if possible: writing a million small files would wear out a disk.
         let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() {
             tempfile::tempdir_in(memory)
@@ -113,7 +113,7 @@ fn status() -> Target {
     }
 }
 
-/// A folder for one file at a time, in which there is this folder.
+/// A folder for one file at a time, which contains the given subfolder.
 fn folder_with(name: &str) -> Folder {
     let folder = Folder::new();
     folder.with("nothing", b"", |at| {
@@ -122,7 +122,7 @@ fn folder_with(name: &str) -> Folder {
     folder
 }
 
-/// Whether a text is so many hexadecimal digits.
+/// Whether a text consists of exactly this many hexadecimal digits.
 fn are_digits(text: &str, count: usize) -> bool {
     text.len() == count && text.chars().all(|c| c.is_ascii_hexdigit() && !c.is_ascii_uppercase())
 }

@@ -14,10 +14,10 @@ use super::rules::RULES;
 use super::run::{AuditedRun, Findings};
 use crate::exit::Stop;
 
-/// Raised whenever a rule is added or demands something else.
+/// Raised whenever a rule is added or changed.
 const RULES_VERSION: u32 = 2;
 
-/// More breaches of one rule are counted and not shown.
+/// Further violations of one rule are counted but not shown.
 const SHOWN: usize = 20;
 
 /// One rule's outcome. `None`: it could not be checked.
@@ -53,7 +53,7 @@ impl Audit {
         })
     }
 
-    /// Whether every rule is kept.
+    /// Whether no rule is broken.
     pub(crate) fn is_kept(&self) -> bool {
         !self.verdicts.iter().any(Verdict::is_broken)
     }

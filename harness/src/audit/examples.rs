@@ -9,14 +9,14 @@ use candle_core::{DType, Device, Tensor};
 use models::Networks;
 use storage::examples::Examples;
 
-use crate::exit::{Exit, Stop};
-use crate::failure::Failure;
 use crate::compute::data::{Data, plain_batch};
 use crate::compute::evaluation::SLACK;
 use crate::compute::external::{self, External, NetworkFile};
 use crate::compute::recount::recount;
+use crate::exit::{Exit, Stop};
+use crate::failure::Failure;
 
-/// Which examples, on which network, and what they must keep.
+/// Which examples, on which network, and which threat model they must satisfy.
 pub(crate) struct ExamplesRequest<'a> {
     pub(crate) file: &'a Path,
     pub(crate) network: NetworkFile,

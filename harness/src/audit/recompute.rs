@@ -28,7 +28,7 @@ pub(crate) struct RecomputeRequest<'a> {
     /// A number of evaluations, or `all`.
     pub(crate) cells: &'a str,
     pub(crate) filter: &'a [String],
-    /// Take the run's own networks.
+    /// Use the run's own networks.
     pub(crate) keep_trainings: bool,
     pub(crate) data_dir: Option<&'a Path>,
     pub(crate) device: Device,
@@ -194,7 +194,7 @@ fn compare(old: &Path, new: &Path) -> Result<Vec<String>> {
         .collect())
 }
 
-/// What two tables disagree about.
+/// The differences between two tables.
 fn describe(name: &str, old: &Path, new: &Path) -> Result<String> {
     Ok(match name {
         results::ROWS_FILE => {

@@ -9,8 +9,8 @@ use results::{Outcome, Row};
 use storage::cell_folder;
 use storage::manifest::{self, Manifest};
 
-use crate::schedule::MatrixRequest;
 use crate::compute::data::data_key;
+use crate::schedule::MatrixRequest;
 
 /// A run with its manifest.
 pub(super) struct AuditedRun {

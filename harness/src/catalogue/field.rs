@@ -9,11 +9,11 @@ pub(super) struct Field {
     /// With dots between levels: `attack.steps`.
     pub(super) name: String,
     pub(super) about: String,
-    /// What it is unless given, where that is the same everywhere or by place.
+    /// The default, either the same everywhere or one per setting.
     pub(super) defaults: Vec<(Place, Value)>,
-    /// Whether it must be given where what it belongs to is.
+    /// Whether it is required wherever its parent is given.
     pub(super) required: bool,
-    /// What can be written, if these are names.
+    /// The possible values, if they are names.
     pub(super) choices: Vec<(String, String)>,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn add_fields(
     }
 }
 
-/// What a schema refers to: through references, and through the null that an open field may be.
+/// The schema behind references and behind the `null` of an optional field.
 fn definition<'a>(schema: &'a Value, definitions: &'a Map<String, Value>) -> &'a Value {
     let reference = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next());
     if let Some(inner) = reference.and_then(|name| definitions.get(name)) {
@@ -72,7 +72,7 @@ fn definition<'a>(schema: &'a Value, definitions: &'a Map<String, Value>) -> &'a
     }
 }
 
-/// The names an enumeration takes, each with what it means.
+/// The names of an enumeration's values, each with its meaning.
 fn choices(schema: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for form in schema["oneOf"].as_array().into_iter().flatten() {

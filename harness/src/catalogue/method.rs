@@ -12,7 +12,7 @@ use super::place::{PLACES, Place, by_place};
 use super::text::example;
 use crate::exit::Stop;
 
-/// What is known of one method of a registry.
+/// What is known about one method of a registry.
 pub(crate) struct Method {
     pub(super) name: &'static str,
     pub(super) summary: &'static str,
@@ -42,7 +42,7 @@ pub(crate) fn defense(registry: &Registry<dyn Defense>, name: &str) -> Result<Me
     Ok(method)
 }
 
-/// An error for a name that is none of `names`.
+/// An error for a name that is not in `names`.
 pub(crate) fn unknown<'a>(kind: &str, name: &str, names: impl Iterator<Item = &'a str>) -> anyhow::Error {
     Stop::usage(format!("there is no {kind} `{name}`; {}", suggest::hint(name, names)))
 }
@@ -52,7 +52,7 @@ fn find<'a, T: ?Sized + 'static>(registry: &'a Registry<T>, kind: &str, name: &s
     registry.get(name).ok_or_else(|| unknown(kind, name, names))
 }
 
-/// A method with nothing written but its name; with its example's fields, where it cannot do without.
+/// A method given by its name alone, or with its example's fields if some are required.
 fn configured<T: ?Sized + 'static>(
     registry: &Registry<T>,
     name: &str,

@@ -13,7 +13,7 @@ pub(super) struct Place {
     network: &'static str,
 }
 
-/// The first two come first wherever they differ; the others are listed only where they differ from those.
+/// The first two are listed first if they differ; the others only if they differ from those.
 pub(super) const PLACES: [Place; 5] = [
     Place::new("colour", Family::Cifar, Norm::Linf, (8, 255), "resnet18"),
     Place::new("grey", Family::Mnist, Norm::Linf, (3, 10), "small-cnn"),
@@ -22,7 +22,7 @@ pub(super) const PLACES: [Place; 5] = [
     Place::new("grey, l2", Family::Mnist, Norm::L2, (2, 1), "small-cnn"),
 ];
 
-/// What the places mean.
+/// What the names of the settings mean.
 pub(super) const LEGEND: &str = "colour: images like CIFAR-10's, linf 8/255, resnet18; grey: like MNIST's, linf 0.3, small-cnn; \
                       l2: 0.5 in colour, 2 in grey; wide networks: wrn-34-10 in colour.";
 
@@ -61,7 +61,7 @@ pub(super) fn by_place(values: &[(Place, Value)]) -> Map<String, Value> {
         .collect()
 }
 
-/// Every value once, with the names of its places; a place is left out where it is like the one it belongs to.
+/// Every value once, with the names of its settings; a setting that agrees with its parent setting is omitted.
 pub(super) fn grouped(values: &[(Place, Value)]) -> Vec<(Vec<&'static str>, Value)> {
     let at = |name: &str| {
         values

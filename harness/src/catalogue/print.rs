@@ -50,7 +50,7 @@ impl Method {
         Ok(())
     }
 
-    /// Whether a reader must know what the places mean.
+    /// Whether the names of the settings must be explained.
     fn differs(&self) -> bool {
         !self.recipes.is_empty() || self.fields.iter().any(|field| grouped(&field.defaults).len() > 1)
     }
@@ -129,7 +129,7 @@ mod tests {
             assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
             for field in &method.fields {
                 assert!(!field.about.is_empty(), "{}: {} says nothing", method.name, field.name);
-                // Those of a group that may be left out have none.
+                // Fields of an optional group have no default.
                 assert!(
                     !field.defaults.is_empty() || field.name.contains('.'),
                     "{}: {} has no default",

@@ -4,11 +4,11 @@ use anyhow::Result;
 use plan::Methods;
 
 use super::args::AttackArgs;
+use crate::compute::data::Data;
+use crate::compute::external::{self, AttackRequest};
 use crate::exit::{Exit, Stop};
 use crate::failure::Failure;
 use crate::progress::{self, Progress};
-use crate::compute::data::Data;
-use crate::compute::external::{self, AttackRequest};
 use crate::{audit, device, publish};
 
 /// Attacks a network from a file. Mistakes are found before anything is computed, and nothing is written before that.

@@ -1,4 +1,4 @@
-//! From flags to what the floors below take.
+//! From command-line flags to the arguments of the lower layers.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use anyhow::Result;
 use candle_core::Device;
 
 use super::args::{AttackArgs, DeviceArgs, MatrixArgs, NetworkArgs, RunArgs};
+use crate::compute::evaluation;
+use crate::compute::external::NetworkFile;
 use crate::device;
 use crate::exit::Stop;
 use crate::schedule::MatrixRequest;
-use crate::compute::evaluation;
-use crate::compute::external::NetworkFile;
 
 impl MatrixArgs {
     pub(super) fn request(&self) -> MatrixRequest {

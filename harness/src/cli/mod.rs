@@ -46,7 +46,7 @@ pub(crate) fn main(methods: &Methods) -> ExitCode {
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version were asked for, the rest is a mistake; clap knows which is which.
+            // Help and version were requested; anything else is a mistake. clap knows which is which.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { 0 });
         }
@@ -64,7 +64,7 @@ pub(crate) fn main(methods: &Methods) -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-/// Fails for arguments that cannot be recorded in a manifest, and for a variable without meaning.
+/// Fails for arguments that cannot be recorded in a manifest, and for an invalid environment variable.
 fn check_surroundings() -> Result<(), String> {
     kernels::check_instructions()?;
     match std::env::args_os().find(|argument| argument.to_str().is_none()) {

@@ -8,13 +8,13 @@ use storage::leases::ProcessInfo;
 use storage::manifest::{self, Ending, Machine, Origin, Recorder, Settings};
 
 use super::args::RunArgs;
+use crate::compute::evaluation;
+use crate::compute::provenance;
 use crate::exit::Exit;
 use crate::progress::{self, Progress};
 use crate::publish::gather;
 use crate::schedule::{Compute, Options, run};
 use crate::schedule::{default_jobs, exit_of, named_cells, print_report, select};
-use crate::compute::evaluation;
-use crate::compute::provenance;
 
 /// Computes what is missing, then stores and typesets everything that is finished.
 pub(super) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Result<Exit> {
@@ -69,7 +69,7 @@ pub(super) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
         invocation: recorder.id().to_string(),
     };
     let report = run(&plan, &cells, &data, &run_folder, &options, &progress).inspect_err(|_| {
-        // The error that ended the run says more than an error in recording it.
+        // The error that ended the run is more useful than one from recording it.
         let _ = recorder.note_end(ending(Exit::Unexpected, 0));
     })?;
     progress.finish();

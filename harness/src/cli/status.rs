@@ -6,7 +6,7 @@ use super::args::StatusArgs;
 use crate::exit::Exit;
 use crate::schedule::{RunProgress, run_folder};
 
-/// Shows the progress of a run, read from its folder alone: no data are read and no file is checked.
+/// Shows the progress of a run, read from its folder alone: reads no data and checks no file.
 pub(super) fn main(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit> {
     let root = run_folder(&args.run, &args.out)?;
     let status = RunProgress::open(&root)?.read()?;

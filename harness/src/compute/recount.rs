@@ -5,8 +5,8 @@ use candle_core::Tensor;
 use models::Classifier;
 use storage::examples::Examples;
 
-use crate::failure::Failure;
 use crate::compute::evaluation::predictions;
+use crate::failure::Failure;
 
 /// Examples evaluated together. Results do not depend on it.
 const BATCH: usize = 100;

@@ -1,4 +1,4 @@
-//! Builds rows: everything that a row says of an evaluation before anything is measured.
+//! Builds rows: everything about an evaluation that is known before anything is measured.
 
 use attacks::{Attack, Configured, Pixels, Threat};
 use plan::{Evaluation, Plan};

@@ -21,7 +21,7 @@ impl Stopwatch {
         }
     }
 
-    /// The time of a cell that has worked on so many images, and the machine it ran on.
+    /// The time of a cell that has processed this many images, and the machine it ran on.
     pub(crate) fn timing(&self, key: &str, kind: TimingKind, device: &str, images: u64) -> Timing {
         let seconds = self.clock.elapsed().as_secs_f64();
         Timing {

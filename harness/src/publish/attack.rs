@@ -10,8 +10,8 @@ use plan::{CELLS, CellName};
 use results::{PerExample, Row};
 use storage::files;
 
-use crate::exit::Stop;
 use crate::compute::external::{AttackRequest, Done};
+use crate::exit::Stop;
 
 /// Prints accuracies with their 95 % Wilson intervals, the cost of each attack, and flags.
 pub(crate) fn print(

@@ -17,7 +17,7 @@ const CHARACTERS: usize = 2 << 20;
 /// Nor more lines of them: each is two files to read.
 const LINES: usize = 120;
 
-/// What the images are, and how many figures had no room.
+/// What the images show, and how many figures did not fit.
 pub(crate) fn about(left_out: usize) -> String {
     let left_out = match left_out {
         0 => String::new(),

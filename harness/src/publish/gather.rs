@@ -44,7 +44,7 @@ pub(crate) fn typeset(plan: &Plan, run_folder: &RunFolder) -> Result<String> {
     write(run_folder.root(), &Changes::default()).context("the cells are stored, but the tables could not be written")
 }
 
-/// Removes what killed processes left of cells that have finished since.
+/// Removes what killed processes left behind of cells that have since been finished.
 fn tidy(plan: &Plan, run_folder: &RunFolder) -> Result<()> {
     if run_folder.process().others()?.is_empty() {
         let known: HashMap<&str, Cell> = plan.cells().map(|cell| (plan.identity(cell).0, cell)).collect();

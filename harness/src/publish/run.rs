@@ -15,7 +15,7 @@ use crate::table_specs;
 /// What tables show beyond what their run's folder says.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Changes {
-    /// Columns more, in every table of attacks on the networks themselves.
+    /// Additional columns in every table of attacks on the networks themselves.
     pub(crate) worst_of: Vec<Vec<String>>,
     /// The style of all tables.
     pub(crate) style: StyleChanges,
@@ -88,7 +88,7 @@ impl FinishedRun {
         rows.sort_by_key(|row| self.place(row));
     }
 
-    /// What became of every image in an evaluation.
+    /// The outcome of every image in an evaluation.
     fn outcomes(&self, row: &Row) -> Result<Vec<results::Outcome>> {
         let folder = self
             .folder(row)
@@ -96,7 +96,7 @@ impl FinishedRun {
         Ok(results::read_outcomes(&folder.join(results::OUTCOMES_FILE))?)
     }
 
-    /// Every pair of defenses that were attacked alike.
+    /// Every pair of defenses that were attacked in the same way.
     pub(crate) fn comparisons(&self, rows: &[Row]) -> Result<Vec<Comparison>> {
         results::compare(rows, |row| self.outcomes(row))
     }

@@ -49,7 +49,7 @@ pub(crate) fn derive(root: &Path, into: &Path, changes: &Changes) -> Result<Stri
         texts.push(Markdown::default().export(&table));
     }
     files::force(&folder)?;
-    // So that deriving them again gives the same.
+    // So that deriving them again gives the same files.
     if run.spec != before {
         table_specs::write(into, &run.spec)?;
     }

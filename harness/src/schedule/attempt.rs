@@ -28,6 +28,6 @@ pub(super) enum Ended {
     Busy(Holder),
     /// Another process has finished it, or failed at it.
     Elsewhere(Option<FailedCell>),
-    /// An error that the cell cannot be blamed for.
+    /// An error that the cell did not cause.
     Broken(anyhow::Error),
 }

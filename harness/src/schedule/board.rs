@@ -12,17 +12,17 @@ use storage::leases::Holder;
 use super::attempt::{Ended, Others, Turn};
 use super::options::{Compute, Report};
 use super::runner::Runner;
-use crate::progress::Progress;
 use crate::compute::training::clean_up;
+use crate::progress::Progress;
 
-/// Between two checks of the cells of other processes: at first, and at most.
-const LOOK: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
-/// Between two lines that say what is waited for.
-const SAY: Duration = Duration::from_secs(60);
+/// Time between two checks of other processes' cells: initially, and at most.
+const POLL_INTERVAL: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+/// Time between two messages that say what is being waited for.
+const MESSAGE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What is left and what has ended.
 pub(super) struct Board {
-    /// Cells that wait for so many parents.
+    /// The number of unfinished parents of each waiting cell.
     blocked: BTreeMap<Cell, usize>,
     /// The cells that wait for a parent.
     children: BTreeMap<Cell, Vec<Cell>>,
@@ -38,7 +38,7 @@ pub(super) struct Board {
     ended: BTreeMap<Cell, Option<FailedCell>>,
     report: Report,
     stopped: bool,
-    /// An error that no cell can be blamed for.
+    /// An error that no cell caused.
     broken: Option<anyhow::Error>,
     /// A worker is checking the cells of other processes.
     looking: bool,
@@ -72,7 +72,7 @@ impl Board {
             broken: None,
             looking: false,
             looked: Instant::now(),
-            pause: LOOK[0],
+            pause: POLL_INTERVAL[0],
             said: None,
         };
         let asked: BTreeSet<Cell> = cells.iter().copied().collect();
@@ -84,7 +84,7 @@ impl Board {
             }
             match cell_folder::cell_state(plan, runner.root, cell) {
                 State::Done => {
-                    // A kill between a cell's end and its tidying leaves something.
+                    // A kill between the end of a cell and its cleanup leaves files behind.
                     clean_up(&folder);
                     remove_temporary(&folder)?;
                     board.report.kept += 1;
@@ -107,7 +107,7 @@ impl Board {
             }
         }
         for cell in left {
-            // Parents that were not asked for are another process's task.
+            // Parents that were not requested are left to other processes.
             for parent in plan.parents(cell) {
                 if !asked.contains(&parent) && !board.ended.contains_key(&parent) {
                     match cell_folder::cell_state(plan, runner.root, parent) {
@@ -147,13 +147,13 @@ impl Board {
         self.stopped || (self.ready.is_empty() && self.blocked.is_empty() && self.elsewhere.is_empty())
     }
 
-    /// Nothing more is begun, because the user asked to stop.
+    /// No further cell is started, because the user asked to stop.
     pub(super) fn interrupt(&mut self) {
         self.report.interrupted = true;
         self.stopped = true;
     }
 
-    /// Nothing more is begun, because of an error that no cell can be blamed for.
+    /// No further cell is started, because of an error that no cell caused.
     pub(super) fn abort(&mut self, error: anyhow::Error) {
         self.broken.get_or_insert(error);
         self.stopped = true;
@@ -186,14 +186,14 @@ impl Board {
             return Next::WaitFor(rest);
         }
         self.looking = true;
-        self.say_what_is_waited_for(progress);
+        self.report_waiting(progress);
         Next::Turn(Turn::Look(self.elsewhere.keys().copied().collect()))
     }
 
-    /// Notes how an attempt at a cell ended.
+    /// Records how an attempt at a cell ended.
     pub(super) fn end(&mut self, cell: Cell, ended: Ended, runner: &Runner<'_>) {
         self.working -= 1;
-        self.pause = LOOK[0];
+        self.pause = POLL_INTERVAL[0];
         match ended {
             Ended::Computed => {
                 self.report.computed += 1;
@@ -227,7 +227,7 @@ impl Board {
         }
     }
 
-    /// Frees the cells that waited for this one, or fails them with it.
+    /// Releases the cells that waited for this one, or fails them with it.
     fn close(&mut self, cell: Cell, failed: Option<FailedCell>, runner: &Runner<'_>) {
         runner.progress.ended();
         self.ended.insert(cell, failed.clone());
@@ -279,7 +279,7 @@ impl Board {
         failed
     }
 
-    /// Cells that nobody holds any longer are tried here: they have ended, or are to be taken over.
+    /// Cells that are no longer held are tried here: they have ended or can be taken over.
     pub(super) fn looked(&mut self, cells: &[Cell], held: Result<BTreeMap<Cell, Holder>>, runner: &Runner<'_>) {
         self.looking = false;
         self.looked = Instant::now();
@@ -291,7 +291,7 @@ impl Board {
                 return;
             }
         };
-        self.pause = (self.pause * 2).min(LOOK[1]);
+        self.pause = (self.pause * 2).min(POLL_INTERVAL[1]);
         for cell in cells {
             self.elsewhere.remove(cell);
             match held.remove(cell) {
@@ -300,17 +300,17 @@ impl Board {
                 }
                 None => {
                     self.ready.insert(*cell);
-                    self.pause = LOOK[0];
+                    self.pause = POLL_INTERVAL[0];
                 }
             }
         }
     }
 
-    /// Once in a while, where nothing else is to do.
-    fn say_what_is_waited_for(&mut self, progress: &Progress) {
-        // After two checks it is not a cell of a few milliseconds.
-        let soon = self.pause < LOOK[1] && self.said.is_none();
-        if self.working > 0 || soon || self.said.is_some_and(|said| said.elapsed() < SAY) {
+    /// Now and then, when there is nothing else to do.
+    fn report_waiting(&mut self, progress: &Progress) {
+        // Still held after two checks, so it is not a cell of a few milliseconds.
+        let soon = self.pause < POLL_INTERVAL[1] && self.said.is_none();
+        if self.working > 0 || soon || self.said.is_some_and(|said| said.elapsed() < MESSAGE_INTERVAL) {
             return;
         }
         let Some(holder) = self.elsewhere.values().next() else {

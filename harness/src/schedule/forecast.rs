@@ -1,4 +1,4 @@
-//! What is left of a run to compute, and what it will cost.
+//! What is left to compute in a run, and what it will cost.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use storage::cell_folder::{self, State};
 use storage::leases;
 
-use crate::units::{duration, thousands};
 use crate::compute::cost::{Clock, Counter};
 use crate::compute::data::{AllData, data_key};
+use crate::units::{duration, thousands};
 
 /// A cell, its state on disk, and its cost.
 struct Line {

@@ -62,7 +62,7 @@ fn work(folders: &Receiver<PathBuf>, force: fn(&[PathBuf]) -> Result<()>) -> Res
         cells.extend(folders.try_iter());
         let forced = panics::caught(|| force(&cells)).unwrap_or_else(|panic| Err(panic.into()));
         if let Err(error) = forced {
-            // What is not known to be on disk is computed again.
+            // Cells not known to be on disk are computed again.
             cells.extend(folders.try_iter());
             cells.iter().for_each(|folder| unfinish(folder));
             return Err(error);
@@ -79,7 +79,7 @@ fn force(cells: &[PathBuf]) -> Result<()> {
     force_folder(all).with_context(|| refused(all))
 }
 
-/// Takes back that a cell has ended.
+/// Marks an ended cell as unfinished again.
 fn unfinish(cell: &Path) {
     // If even this cannot be written, sizes and digests reveal the damage.
     let _ = std::fs::remove_file(cell.join(STATUS));

@@ -28,7 +28,7 @@ pub(crate) struct Options {
 pub(crate) enum Compute {
     /// What is not finished.
     Missing,
-    /// Nothing: it only reports what state the cells are in.
+    /// Nothing: only reports the state of each cell.
     Nothing,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Report {
     pub(crate) kept: usize,
     /// Cells that other processes finished meanwhile.
     pub(crate) elsewhere: usize,
-    /// Cells that were not tried, because a parent is not there and not asked for.
+    /// Cells that were not tried, because a parent is missing and was not requested.
     pub(crate) left: Vec<String>,
     /// Cells without a result, with the reason.
     pub(crate) failed: Vec<(String, FailedCell)>,

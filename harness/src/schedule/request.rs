@@ -8,9 +8,9 @@ use anyhow::Result;
 use plan::matrix::Matrix;
 use plan::{Digests, Methods, Plan};
 
-use crate::exit::{Exit, Stop};
 use crate::compute::data::Data;
 use crate::compute::data::{AllData, data_key};
+use crate::exit::{Exit, Stop};
 
 /// A matrix and what the command line changes in it.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! One cell: leased, computed, stored, given its place.
+//! Leases one cell, computes it, stores it and renames its folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,9 +18,6 @@ use storage::leases::{Attempt, Holder, Lease, Process, Published};
 use super::attempt::{Ended, Others};
 use super::fsync_thread::FsyncThread;
 use super::options::Options;
-use crate::failure::Failure;
-use crate::panics;
-use crate::progress::{Bar, Progress};
 use crate::compute::data::{AllData, Data, data_key, plain_batch};
 use crate::compute::evaluation::{Evaluated, Saves, Scrutiny, Task, evaluate, query_budget, untouched};
 use crate::compute::row::planned_row;
@@ -29,6 +26,9 @@ use crate::compute::training::{
     CheckpointInfo as Trained, RESUME, batch_that_fits, checkpoint_file, clean_up, load_network, train,
 };
 use crate::compute::training_set::{self, StoredPredictions, TrainingSet};
+use crate::failure::Failure;
+use crate::panics;
+use crate::progress::{Bar, Progress};
 
 /// How a leased cell was found.
 enum Prepared {
@@ -51,7 +51,7 @@ pub(super) struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    /// Leases a cell, computes it and gives it its place.
+    /// Leases a cell, computes it and renames its folder to the final name.
     pub(super) fn attempt(&self, cell: Cell, others: Others, device: &Device) -> Ended {
         if self.progress.interrupted() {
             return Ended::Interrupted;
@@ -68,7 +68,7 @@ impl Runner<'_> {
                 computed.unwrap_or_else(|panic| Err(panic.into()))
             }
             Ok(Prepared::Whole) => {
-                // A kill between a cell's end and its tidying leaves something.
+                // A kill between the end of a cell and its cleanup leaves files behind.
                 clean_up(lease.work());
                 Ok(())
             }
@@ -153,7 +153,7 @@ impl Runner<'_> {
     /// Records a cell as failed that was never tried.
     pub(super) fn fail_alone(&self, cell: Cell, failed: &FailedCell) -> Result<()> {
         let Attempt::Held(lease) = self.lease(cell)? else {
-            // The process that holds it comes to the same result, or to a better one.
+            // The process that holds it will get the same result, or a better one.
             return Ok(());
         };
         if cell_folder::cell_state(self.plan, self.root, cell) == State::Done {
@@ -165,7 +165,7 @@ impl Runner<'_> {
         self.publish(cell, lease).map(drop)
     }
 
-    /// Of these cells, those that a living process holds.
+    /// Those of these cells that a live process holds.
     pub(super) fn held_elsewhere(&self, cells: &[Cell]) -> Result<BTreeMap<Cell, Holder>> {
         let keys: Vec<&str> = cells.iter().map(|cell| self.plan.identity(*cell).0).collect();
         let mut held = self.process.holders(&keys)?;

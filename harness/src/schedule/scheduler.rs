@@ -13,9 +13,9 @@ use super::board::{Board, Next};
 use super::fsync_thread::FsyncThread;
 use super::options::{Options, Report};
 use super::runner::Runner;
+use crate::compute::data::AllData;
 use crate::panics::{caught, locked};
 use crate::progress::Progress;
-use crate::compute::data::AllData;
 
 /// Runs `cells`, parents first, while other processes may run cells in the same folder. Returns once every cell has ended,
 /// here or elsewhere.
@@ -48,7 +48,7 @@ pub(crate) fn run(
                 let Some(device) = device_of(worker, &options.device, kernels::device::another, warned, warn) else {
                     return;
                 };
-                // A panic outside of a cell's own code ends the run: nobody knows what it left undone.
+                // A panic outside a cell's own code ends the run, because the state it left is unknown.
                 if let Err(panic) = caught(|| work(runner, board, changed, &device)) {
                     locked(board).abort(panic.into());
                 }
@@ -84,7 +84,7 @@ fn device_of(
     made.ok()
 }
 
-/// Does one turn after another until nothing is left to do.
+/// Computes one cell after another until nothing is left to do.
 fn work(runner: &Runner<'_>, board: &Mutex<Board>, changed: &Condvar, device: &Device) {
     while let Some(turn) = next(board, changed, runner.progress) {
         match turn {

@@ -8,7 +8,7 @@ use anyhow::Result;
 use plan::CellName;
 use plan::matrix::Matrix;
 use serde_json::json;
-use storage::cell_folder::{self, Claimed};
+use storage::cell_folder::{self, RecordedState};
 use storage::host;
 use storage::leases::{self, Holder};
 
@@ -48,7 +48,7 @@ pub(crate) struct Status {
     /// Cells to compute on which no process works, some of them begun.
     pub(crate) left: usize,
     begun: usize,
-    /// At the pace of the cells at work; `None`: unknown.
+    /// Estimated from the speed of the running cells; `None`: unknown.
     pub(crate) seconds_left: Option<f64>,
 }
 
@@ -98,13 +98,13 @@ impl RunProgress {
         for (name, done) in self.names.iter().zip(&mut self.done) {
             let holder = held.get(name.key_digits());
             if !*done {
-                match cell_folder::claimed(&folders.join(name)) {
-                    Claimed::Done => *done = true,
-                    Claimed::Failed(error) if holder.is_none() => {
+                match cell_folder::recorded_state(&folders.join(name)) {
+                    RecordedState::Done => *done = true,
+                    RecordedState::Failed(error) if holder.is_none() => {
                         status.failed.push((name.readable().to_string(), error));
                         continue;
                     }
-                    Claimed::Failed(_) | Claimed::Unfinished => {}
+                    RecordedState::Failed(_) | RecordedState::Unfinished => {}
                 }
             }
             match holder {

@@ -22,7 +22,7 @@ const LATEST: usize = 5;
 /// As wide as a frame is where no terminal says otherwise.
 const WIDTH: usize = 120;
 
-/// Shows the progress of a run every so often until nothing of it is left to compute, or once. Stopping this process
+/// Shows the progress of a run periodically until nothing is left to compute, or once. Stopping this process
 /// stops nothing else.
 pub(crate) fn watch(mut run: RunProgress, once: bool, every: Duration, out: &mut dyn Write) -> Result<Exit> {
     let live = !once && std::io::stdout().is_terminal();
@@ -210,7 +210,7 @@ fn time_left(status: &Status) -> String {
     }
 }
 
-/// Cells at work, with what their processes report.
+/// Running cells, with what their processes report.
 fn at_work<'a>(run: &RunProgress, status: &'a Status) -> Vec<(&'a str, &'a Holder, Option<CellAtWork>)> {
     let mut reported = std::collections::HashMap::new();
     let cell = |name: &str, holder: &Holder, reported: &mut std::collections::HashMap<Token, Vec<CellAtWork>>| {
@@ -227,7 +227,7 @@ fn at_work<'a>(run: &RunProgress, status: &'a Status) -> Vec<(&'a str, &'a Holde
         .collect()
 }
 
-/// What a process reports of a cell, such as `epoch 3 loss 0.512, 120 images/s, 5 s left, `.
+/// What a process reports about a cell, such as `epoch 3 loss 0.512, 120 images/s, 5 s left, `.
 fn describe(cell: &CellAtWork) -> String {
     let mut text = String::new();
     if !cell.note.is_empty() {

@@ -27,9 +27,9 @@ pub(crate) struct SourceFile {
     impls: BTreeSet<String>,
     /// Names that are defined here.
     defines: BTreeSet<String>,
-    /// Names that are handed on from elsewhere: `pub use self::x::Y`.
+    /// Re-exported names: `pub use self::x::Y`.
     hands_on: HashMap<String, Vec<String>>,
-    /// Modules of which everything is handed on: `pub use self::x::*`.
+    /// Modules that are re-exported as a whole: `pub use self::x::*`.
     hands_on_all: Vec<Vec<String>>,
     /// What each imported name means.
     imports: HashMap<String, Vec<String>>,
@@ -50,7 +50,7 @@ impl Crate {
         Self { name, files }
     }
 
-    /// Which file uses what. Names that a module only hands on count for the file that defines them.
+    /// Which file uses what. Re-exported names count for the file that defines them.
     pub(crate) fn dependencies(&self) -> Dependencies {
         let by_module: HashMap<&[String], &SourceFile> =
             self.files.iter().map(|file| (&file.module[..], file)).collect();
@@ -233,7 +233,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Notes the name of an item at the top of a file.
+    /// Records the name of a top-level item.
     fn define(&mut self, item: &Item) {
         let name = match item {
             Item::Const(item) => &item.ident,

@@ -7,7 +7,7 @@ pub(crate) enum Math {
     Exact,
     /// On tensor cores, f32 rounded to TF32.
     TensorCores,
-    /// On tensor cores, f32 rounded to 16 bits: less than was asked for.
+    /// On tensor cores, f32 rounded to 16 bits: less precise than requested.
     Converted,
 }
 

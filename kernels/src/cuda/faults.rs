@@ -1,4 +1,4 @@
-//! What a user reads whose machine cannot run on a GPU: from the driver's codes and the libraries' versions alone, so
+//! Messages for users whose machine cannot run on a GPU, from the driver's codes and the libraries' versions alone, so
 //! that every message can be seen without a GPU.
 
 use candle_core::{Result, bail};
@@ -136,7 +136,7 @@ mod tests {
             let message = driver(fault, "said");
             assert!(message.contains(remedy) && !message.contains("said"), "{message}");
         }
-        // What is not known is passed on.
+        // Unknown codes are passed on.
         assert!(driver(12_345, "no idea").contains("no idea"));
         assert!(module(code::UNSUPPORTED_PTX_VERSION, "ptx").contains("update the driver"));
         assert!(module(12_345, "no idea").contains("no idea"));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_card_that_is_too_old_for_the_build_is_told_how_to_build() {
+    fn a_card_too_old_for_the_build_gets_build_instructions() {
         let (ampere, hopper) = ((8, 6), (9, 0));
         says(
             check_capability("A", ampere, Some("90")),

@@ -27,7 +27,7 @@ impl Pool {
 
 /// A frozen network on a card.
 pub(crate) struct Network {
-    /// At rest.
+    /// In evaluation mode.
     recording: Recording,
     pool: Pool,
     /// Made when first used.

@@ -11,8 +11,8 @@ pub fn is_out_of_memory(error: &dyn std::fmt::Debug) -> bool {
     find_name(error, &codes).is_some()
 }
 
-/// The driver's code, if an operation failed because the card is lost to this process: fallen off the bus, an
-/// uncorrectable error of its memory, or a kernel that broke. Every operation after it fails as well.
+/// The driver's code, if an operation failed because this process has lost the card: it fell off the bus, its
+/// memory had an uncorrectable error, or a kernel crashed. Every operation after it fails as well.
 pub fn lost(error: &dyn std::fmt::Debug) -> Option<&'static str> {
     find_name(
         error,
@@ -49,7 +49,7 @@ mod tests {
     use candle_core::Error;
 
     #[test]
-    fn full_memory_is_told_from_other_errors() {
+    fn full_memory_is_distinguished_from_other_errors() {
         let wrapped = Error::wrap(std::io::Error::other(
             "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")",
         ));
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_card_is_told_from_other_errors() {
+    fn a_lost_card_is_distinguished_from_other_errors() {
         let lost = Error::msg("DriverError(CUDA_ERROR_ECC_UNCORRECTABLE, \"uncorrectable ECC error\")");
         assert_eq!(
             super::lost(&lost.context("while training")),

@@ -31,8 +31,8 @@ pub fn open(_: usize) -> Result<Device> {
     candle_core::bail!("this program was built without CUDA; build it with `--features cuda`")
 }
 
-/// The same place with a stream of its own, so that two threads can keep one card busy. Tensors of the two
-/// must not meet. On the CPU there is nothing to do.
+/// The same device with a stream of its own, so that two threads can keep one card busy. Tensors of the two
+/// must not be mixed. On the CPU there is nothing to do.
 pub fn another(device: &Device) -> Result<Device> {
     match device.location() {
         candle_core::DeviceLocation::Cuda { gpu_id } => open(gpu_id),

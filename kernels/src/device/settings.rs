@@ -37,7 +37,7 @@ impl std::fmt::Display for Precision {
     }
 }
 
-/// What holds for every GPU of this process. The CPU knows one way only, which is exact and repeatable.
+/// Settings for every GPU of this process. The CPU has only one way to compute, which is exact and repeatable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// How convolutions multiply.
@@ -67,7 +67,7 @@ static DETERMINISTIC: AtomicBool = AtomicBool::new(false);
 static GRAPHS: AtomicBool = AtomicBool::new(true);
 static CHANNELS_LAST: AtomicBool = AtomicBool::new(true);
 
-/// Sets how GPUs compute from now on. Networks that are frozen already keep their ways.
+/// Sets how GPUs compute from now on. Networks that are already frozen keep their settings.
 pub fn configure(settings: Settings) {
     let precision = match settings.precision {
         Precision::Tf32 => 0,

@@ -10,7 +10,7 @@ use crate::frame::Frame;
 use crate::graph::{self, Graph, Norm, Recording};
 
 impl Plan {
-    /// Packs a network at rest.
+    /// Packs a network in evaluation mode.
     pub(super) fn new(recording: &Recording) -> Result<Self> {
         let graph = &recording.graph;
         let (frames, gradient_frames) = frames(graph);

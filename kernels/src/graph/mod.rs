@@ -2,8 +2,8 @@
 //!
 //! A network describes itself to [`Layers`]; a [`Recording`] notes every layer down with the shape of its result and
 //! the tensors of its parameters. The network frozen on a CPU (`frozen`), in training on a CPU (`trained`) and both
-//! on a GPU (`cuda::program`) read this one graph: its layers, shapes and liveness. How they pack, fold and schedule
-//! what they read is their own business.
+//! on a GPU (`cuda::program`) read this one graph: its layers, shapes and liveness. Each of them packs, folds and
+//! schedules in its own way.
 //!
 //! A new kind of layer is a method of [`Layers`] and of [`Recording`], which infers the shape, a variant of `Layer`,
 //! and an arm in each `match` over it, which the compiler lists: `kept_for_gradient` here, then packing, forward and

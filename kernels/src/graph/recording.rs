@@ -41,7 +41,7 @@ impl Recording {
         (recording, Value(0))
     }
 
-    /// The network at rest: without dropout, its parameters constants.
+    /// The network in evaluation mode: without dropout, and with constant parameters.
     pub(crate) fn at_rest(&self) -> Self {
         Self {
             graph: self.graph.without_dropout(),

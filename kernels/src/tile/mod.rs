@@ -2,7 +2,7 @@
 //!
 //! A tile has some rows and one or two vectors of columns. Every number of it is one chain of
 //! multiply-adds over the depth, in order. So it does not depend on where in its matrix, or in which
-//! tile, it lies, nor on the rows beside it.
+//! tile, it is, nor on the neighbouring rows.
 
 mod kernel;
 mod loops;

@@ -22,12 +22,12 @@ pub(super) struct Derivatives {
 /// Numbers of one task of a pass over all numbers.
 const TASK: usize = 1 << 15;
 
-/// A pass on its way back.
+/// A backward pass in progress.
 struct Backward<'a> {
     pass: &'a Pass,
     parameters: &'a [&'a [f32]],
     kept: Kept,
-    /// What the readers of each value have sent so far.
+    /// The gradients that each value has received so far.
     gradients: Vec<Option<Vec<f32>>>,
     to_parameters: Vec<Vec<f32>>,
     /// Whether the gradient of the images is asked for.
@@ -150,7 +150,7 @@ impl Backward<'_> {
         to_input
     }
 
-    /// Adds a gradient to what other readers of the value sent.
+    /// Adds a gradient to those from other readers of the value.
     fn receive(&mut self, value: usize, gradient: Vec<f32>) {
         let Some(sum) = &mut self.gradients[value] else {
             self.gradients[value] = Some(gradient);

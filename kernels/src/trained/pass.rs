@@ -36,7 +36,7 @@ pub(super) struct Kept {
 /// What the gradient needs of one step.
 #[derive(Default)]
 pub(super) struct Note {
-    /// What a convolution's batch normalisation got, `[B, H, W, C]`.
+    /// The input of a convolution's batch normalisation, `[B, H, W, C]`.
     pub(super) normalised: Vec<f32>,
     pub(super) moments: Option<Moments>,
     /// The places of maxima.

@@ -11,7 +11,7 @@ pub struct Checkpoint {
     pub format: Format,
     /// Keys that led to the dictionary, such as `state_dict`; empty if it was outermost.
     pub within: Vec<String>,
-    /// What every name began with and no longer does, such as `module.`.
+    /// The prefix that was stripped from every name, such as `module.`.
     pub prefix: String,
     /// The tensors on the CPU: floating point in f32 or f64, anything else in i64.
     pub tensors: BTreeMap<String, Tensor>,

@@ -10,7 +10,7 @@ impl Checkpoint {
     /// Reads a file. Its first bytes determine the format, not its name.
     ///
     /// # Errors
-    /// A file that is missing, truncated, damaged, of another format, or that wants code to run.
+    /// The file is missing, truncated, damaged, of another format, or requires code to be run.
     pub fn read(file: &Path) -> Result<Self, CheckpointError> {
         let read = |source| CheckpointError::Read {
             file: file.to_path_buf(),
@@ -30,7 +30,7 @@ impl Checkpoint {
         })
     }
 
-    /// The same out of bytes; the error says what is wrong with them.
+    /// The same from bytes; the error says what is wrong with them.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let mut checkpoint = match bytes {
             [] => return Err("it is empty".into()),

@@ -1,4 +1,4 @@
-//! Hostile files written by hand, and good files with bytes changed at random, must do no harm.
+//! Hand-written malicious files, and valid files with bytes changed at random, must do no harm.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

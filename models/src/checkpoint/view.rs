@@ -25,7 +25,7 @@ pub(super) struct View {
 }
 
 impl View {
-    /// How many numbers the tensor has, if its storage can hold so many: a tensor that repeats the numbers
+    /// The tensor's number of elements, if its storage holds that many: a tensor that repeats the elements
     /// of its storage could ask for any amount of memory.
     pub(super) fn count(&self) -> Result<usize> {
         let count = self

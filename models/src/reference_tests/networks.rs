@@ -157,7 +157,7 @@ fn sensitivity(network: &Network, measure: impl Fn() -> f64) -> f64 {
     largest
 }
 
-/// The larger tolerance; prints that the strict one was not enough.
+/// The larger tolerance; prints that the strict one was exceeded.
 fn loosened(what: &str, strict: f64, measured: f64) -> f64 {
     eprintln!("{what}: ReLUs at zero; {measured:.1e} of the largest allowed instead of {strict:.1e}");
     strict.max(measured)

@@ -81,8 +81,8 @@ impl ExampleImages {
     }
 
     /// Makes the names of figures unique by numbering duplicates.
-    pub fn set_apart(galleries: &mut [Self]) {
-        number_duplicates(galleries, |figure| &mut figure.id);
+    pub fn set_apart(images: &mut [Self]) {
+        number_duplicates(images, |figure| &mut figure.id);
     }
 
     /// What the pictures show.

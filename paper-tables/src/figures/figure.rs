@@ -10,7 +10,7 @@ pub trait Figure {
     /// The name in files: letters, digits and hyphens.
     fn id(&self) -> &str;
 
-    /// Its points, one a line.
+    /// Its points, one per line.
     fn csv(&self) -> String;
 
     /// For pages.

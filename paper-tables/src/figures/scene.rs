@@ -54,7 +54,7 @@ pub(super) struct Words {
     pub(super) text: String,
 }
 
-/// Which end of a text is at its place.
+/// Which end of a text is at the given position.
 #[derive(Clone, Copy)]
 pub(super) enum Anchor {
     Start,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// A line of the list of cells.
+/// A row in the list of cells.
 #[derive(Debug, Clone, Serialize)]
 pub struct CellLine {
     /// `done`, `failed` or `missing`.
@@ -43,12 +43,12 @@ impl Item {
     }
 }
 
-/// A value in a list, with what it is sorted by.
+/// A value in a list, with its sort key.
 #[derive(Debug, Clone, Serialize)]
 pub struct Value {
     /// What is shown.
     pub text: String,
-    /// What it is sorted by: a number, or text.
+    /// The sort key: a number, or text.
     pub key: String,
     /// `failed`, `missing`, `text` or nothing.
     pub class: String,
@@ -83,7 +83,7 @@ impl Value {
     }
 }
 
-/// A doubt about a number.
+/// The explanation of a flag.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReportFlag {
     /// The mark in tables.

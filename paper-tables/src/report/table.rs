@@ -32,7 +32,7 @@ struct ReportLine {
 #[derive(Debug, Clone, Serialize)]
 struct ReportCell {
     text: String,
-    /// What it is sorted by; empty where there is no number.
+    /// The sort key; empty where there is no number.
     value: String,
     class: &'static str,
     spread: String,

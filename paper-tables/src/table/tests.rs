@@ -171,7 +171,7 @@ fn two_results_for_one_seed_are_refused_unless_told_apart() {
 }
 
 #[test]
-fn recipes_are_told_where_they_differ_or_add_something() {
+fn recipes_are_named_if_they_differ_or_add_something() {
     let defenses = ["MART".to_string(), "TRADES".to_string()];
     let spec = spec(&[("digits", "lenet")], &defenses, &["PGD".to_string()]);
     let check = |recipes: [&str; 2], expected: Option<&str>| {
@@ -237,8 +237,8 @@ fn ten_thousand_rows_take_no_time() {
     assert!(taken < Duration::from_secs(1), "took {taken:?}");
 }
 
-/// What the processor spent on this thread, where the system counts it; else the time. A busy machine does not add to
-/// it.
+/// The processor time of this thread if the system measures it, else wall-clock time. Other load on the machine does
+/// not increase the former.
 fn spent() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();

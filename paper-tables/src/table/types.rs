@@ -158,10 +158,10 @@ pub enum Cell {
         planned: usize,
         /// How many of them failed.
         failed: usize,
-        /// Why the first of those failed.
+        /// Why the first of them failed.
         reason: Option<String>,
     },
-    /// No seed is done and one failed at least.
+    /// No seed is done and at least one failed.
     Failed {
         /// How many seeds were asked for.
         planned: usize,

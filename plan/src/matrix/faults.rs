@@ -12,6 +12,16 @@ pub struct Fault {
     pub message: String,
 }
 
+impl Fault {
+    /// A field that is not there.
+    pub(crate) fn missing(field: &str) -> Self {
+        Self {
+            field: String::new(),
+            message: format!("missing field `{field}`"),
+        }
+    }
+}
+
 /// A typed value.
 ///
 /// # Errors
@@ -31,13 +41,16 @@ pub(crate) fn salvage<T: DeserializeOwned>(value: Value) -> (Option<T>, Vec<Faul
             Err(fault) => fault,
         };
         // Without a field that was wrong, a type may miss it.
-        let follows = !faults.is_empty() && fault.message.starts_with("missing field");
+        let missing = !faults.is_empty() && fault.message.starts_with("missing field");
+        // And a map may be wrong because of the field that is gone from it.
+        let within = format!("{}.", fault.field);
+        let emptied = faults.iter().any(|earlier| earlier.field.starts_with(&within));
         // An item of a list goes with its list, so that the others keep their indices.
         let whole = fault.field.split('[').next().unwrap_or_default().to_string();
-        if !follows {
+        if !missing && !emptied {
             faults.push(fault);
         }
-        if follows || !remove(&mut left, &whole) {
+        if missing || !remove(&mut left, &whole) {
             return (None, faults);
         }
     }
@@ -48,6 +61,14 @@ fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Fault> {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
         let message = error.into_inner().to_string();
+        if let Some(Value::Object(map)) = find(value, &path)
+            && unknown_name(&message).is_some_and(|name| map.contains_key(name))
+        {
+            return Fault {
+                field: path,
+                message: "expected a name, found a map".to_string(),
+            };
+        }
         let field = deepest::<T>(value, path, &message);
         Fault {
             field,
@@ -81,6 +102,11 @@ fn deepest<T: DeserializeOwned>(whole: &Value, path: String, message: &str) -> S
         error.is_none_or(|error| error.to_string() != message)
     });
     at_fault.map_or(path.clone(), |key| join(&path, key))
+}
+
+/// The name that serde does not know.
+fn unknown_name(message: &str) -> Option<&str> {
+    message.strip_prefix("unknown variant `")?.split('`').next()
 }
 
 /// The field that serde does not know.
@@ -139,6 +165,9 @@ pub(crate) fn remove(whole: &mut Value, path: &str) -> bool {
 
 /// A message of serde's without the names of Rust's types.
 pub(crate) fn in_plain_words(message: &str) -> String {
+    if let Some(rest) = message.strip_prefix("unknown variant ") {
+        return format!("unknown name {rest}");
+    }
     let Some((found, expected)) = split(message) else {
         return message.to_string();
     };
@@ -159,9 +188,9 @@ fn plain_expected(expected: &str) -> String {
         "i8" | "i16" | "i32" | "i64" | "isize" | "i128" => "a whole number",
         "f32" | "f64" => "a number",
         "a boolean" => "`true` or `false`",
-        "a string" | "a borrowed string" | "string or map" => "text",
+        "a string" | "a borrowed string" | "string or map" | "path string" => "text",
         "a sequence" => "a list",
-        "a map" | "a Map" => "a map",
+        "a map" | "a Map" | "map with a single key" => "a map",
         "unit" => "nothing",
         "option" => "a value",
         other if other.starts_with("struct ") || other.starts_with("internally tagged enum") => "a map",
@@ -273,7 +302,7 @@ mod tests {
         );
         check(
             json!({"count": 1, "inner": {"name": "sdg", "rate": 1}}),
-            &[("inner.name", "unknown variant `sdg`, expected `sgd`")],
+            &[("inner.name", "unknown name `sdg`, expected `sgd`")],
         );
         check(
             json!({"count": 1, "inner": {"name": "sgd"}}),

@@ -6,12 +6,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::block::Block;
-use super::faults::salvage;
+use super::faults::{Fault, salvage};
 use super::source::{MatrixError, Mistake, Source};
 use super::tables::{TableEntry, TableName};
 use crate::yaml::{self, Path};
 
 const HEAD_KEYS: &[&str] = &["name", "blocks", "tables"];
+/// The keys that every comparison needs.
+const REQUIRED: [&str; 4] = ["dataset", "threat", "networks", "defenses"];
 const BLOCK_KEYS: &[&str] = &[
     "dataset",
     "threat",
@@ -50,8 +52,8 @@ struct Origin {
     index: usize,
     /// The keys that are there; all others are at the top, for all blocks.
     keys: Map<String, Value>,
-    /// Some of its fields could not be read.
-    faulty: bool,
+    /// The keys of it that could not be read, as a whole or in part.
+    faulty: Vec<String>,
 }
 
 impl Matrix {
@@ -98,15 +100,15 @@ impl Matrix {
         }
         let name = reader.name(root.remove("name"));
         let tables = match root.remove("tables") {
-            None => Some(vec![TableEntry::new(TableName::WhiteBox)]),
+            None => vec![TableEntry::new(TableName::WhiteBox)],
             Some(mut value) => {
-                names_to_maps(&mut value);
-                reader.typed(&top.key("tables"), value)
+                items_to_maps(&mut value);
+                reader.items(&top.key("tables"), value)
             }
         };
         let overrides: Vec<Map<String, Value>> = match root.remove("blocks") {
             None => vec![Map::new()],
-            Some(value) => reader.typed(&top.key("blocks"), value).unwrap_or_default(),
+            Some(value) => reader.items(&top.key("blocks"), value),
         };
         if overrides.is_empty() && reader.mistakes.is_empty() {
             reader.mistake(
@@ -118,32 +120,15 @@ impl Matrix {
         let mut blocks = Vec::new();
         let mut origins = Vec::new();
         for (index, keys) in overrides.into_iter().enumerate() {
-            let mut merged = root.clone();
-            merged.extend(keys.clone());
-            normalise(&mut merged);
-            let mut origin = Origin {
-                index,
-                keys,
-                faulty: false,
-            };
-            let (block, faults) = salvage(Value::Object(merged));
-            origin.faulty = !faults.is_empty();
-            for fault in faults {
-                let path = if fault.field.is_empty() && several {
-                    top.key("blocks").index(index)
-                } else {
-                    origin.path(&fault.field)
-                };
-                reader.mistake(&path, fault.message);
-            }
+            let (block, origin) = reader.block(&root, index, keys, several);
             if let Some(block) = block {
                 blocks.push(block);
                 origins.push(origin);
             }
         }
         let mistakes = reader.mistakes;
-        match (name, tables) {
-            (Some(name), Some(tables)) if !blocks.is_empty() => Ok(Self {
+        match name {
+            Some(name) if !blocks.is_empty() => Ok(Self {
                 name,
                 blocks,
                 tables,
@@ -158,18 +143,24 @@ impl Matrix {
     /// A mistake in a field of a block. `None`: it may only follow from another one.
     pub(crate) fn mistake(&self, block: usize, field: &str, message: impl Into<String>) -> Option<Mistake> {
         let origin = &self.origins[block];
-        let key = field.split(['.', '[']).next().unwrap_or("");
-        // The other fields of a method do not depend on a field that was left out.
-        const OF_METHODS: [&str; 5] = ["defenses", "attacks", "transfer", "networks", "recipe"];
-        let independent = !origin.faulty || OF_METHODS.contains(&key);
-        independent.then(|| self.source.mistake(&origin.path(field), message))
+        let key = head(field);
+        let sources: &[&str] = match (key, field) {
+            ("checkpoints", _) => &["checkpoints", "dataset", "selection"],
+            ("dataset" | "unlabeled" | "teacher", _) => &["dataset", "unlabeled", "teacher"],
+            (_, "transfer") => &["transfer"],
+            ("seeds" | "selection" | "threat", _) => &[key],
+            // The fields of a method do not depend on what else could not be read.
+            _ => &[],
+        };
+        let follows = origin.faulty.iter().any(|faulty| sources.contains(&faulty.as_str()));
+        (!follows).then(|| self.source.mistake(&origin.path(field), message))
     }
 }
 
 impl Origin {
     /// Where a field of the block is in the file.
     fn path(&self, field: &str) -> Path {
-        let key = field.split(['.', '[']).next().unwrap_or("");
+        let key = head(field);
         let base = if self.keys.contains_key(key) {
             Path::default().key("blocks").index(self.index)
         } else {
@@ -198,6 +189,49 @@ impl Reader<'_> {
         typed
     }
 
+    /// The items of a list that can be read.
+    fn items<T: DeserializeOwned>(&mut self, path: &Path, value: Value) -> Vec<T> {
+        let items: Vec<Value> = self.typed(path, value).unwrap_or_default();
+        let items = items.into_iter().enumerate();
+        items.filter_map(|(i, item)| self.typed(&path.index(i), item)).collect()
+    }
+
+    /// A comparison: the keys at the top, with its own laid over them.
+    fn block(
+        &mut self,
+        top: &Map<String, Value>,
+        index: usize,
+        keys: Map<String, Value>,
+        several: bool,
+    ) -> (Option<Block>, Origin) {
+        let mut merged = top.clone();
+        merged.extend(keys.clone());
+        normalise(&mut merged);
+        let mut origin = Origin {
+            index,
+            keys,
+            faulty: Vec::new(),
+        };
+        let missing = REQUIRED.iter().filter(|key| !merged.contains_key(**key));
+        let missing: Vec<Fault> = missing.map(|key| Fault::missing(key)).collect();
+        let (block, mut faults) = salvage(Value::Object(merged));
+        if !missing.is_empty() {
+            // Serde names one of them.
+            faults.retain(|fault| !(fault.field.is_empty() && fault.message.starts_with("missing field")));
+            faults.extend(missing);
+        }
+        for fault in faults {
+            origin.faulty.push(head(&fault.field).to_string());
+            let path = if fault.field.is_empty() && several {
+                Path::default().key("blocks").index(index)
+            } else {
+                origin.path(&fault.field)
+            };
+            self.mistake(&path, fault.message);
+        }
+        (block, origin)
+    }
+
     fn name(&mut self, value: Option<Value>) -> Option<String> {
         const RULE: &str = "letters, digits, `-`, `_` and `.`: it names the folder of the run";
         let path = Path::default().key("name");
@@ -220,16 +254,17 @@ impl Reader<'_> {
 
 /// Lets a bare name stand for a map with nothing but that name.
 fn normalise(block: &mut Map<String, Value>) {
-    for key in ["dataset", "defenses", "attacks"] {
-        block.get_mut(key).map(names_to_maps);
+    block.get_mut("dataset").map(name_to_map);
+    for key in ["defenses", "attacks"] {
+        block.get_mut(key).map(items_to_maps);
     }
     if let Some(limit) = block.get_mut("dataset").and_then(|dataset| dataset.get_mut("limit"))
-        && limit.is_u64()
+        && limit.is_number()
     {
         *limit = serde_json::json!({"train": limit, "test": limit});
     }
     if let Some(transfer) = block.get_mut("transfer") {
-        transfer.get_mut("attacks").map(names_to_maps);
+        transfer.get_mut("attacks").map(items_to_maps);
         transfer.get_mut("source").map(other_network);
     }
     block.get_mut("teacher").map(other_network);
@@ -242,20 +277,33 @@ fn normalise(block: &mut Map<String, Value>) {
         .get_mut("selection")
         .and_then(|selection| selection.get_mut("attack"))
     {
-        names_to_maps(attack);
+        name_to_map(attack);
     }
 }
 
 fn other_network(other: &mut Value) {
-    other.get_mut("defense").map(names_to_maps);
+    if let Some(defense) = other.get_mut("defense") {
+        name_to_map(defense);
+        // It cannot have one, and the message says so.
+        defense.get_mut("teacher").map(other_network);
+    }
 }
 
-fn names_to_maps(value: &mut Value) {
-    match value {
-        Value::String(name) => *value = serde_json::json!({ "name": name }),
-        Value::Array(items) => items.iter_mut().filter(|item| item.is_string()).for_each(names_to_maps),
-        _ => {}
+fn name_to_map(value: &mut Value) {
+    if let Value::String(name) = value {
+        *value = serde_json::json!({ "name": name });
     }
+}
+
+fn items_to_maps(value: &mut Value) {
+    if let Value::Array(items) = value {
+        items.iter_mut().for_each(name_to_map);
+    }
+}
+
+/// The first key of a field such as `recipe.optimizer`.
+pub(crate) fn head(field: &str) -> &str {
+    field.split(['.', '[']).next().unwrap_or_default()
 }
 
 /// Lays `path=value` over a document.
@@ -263,8 +311,16 @@ fn set(root: &mut Value, setting: &str) -> Result<(), String> {
     let (path, value) = setting
         .split_once('=')
         .ok_or_else(|| format!("`--set {setting}` is not of the form `path=value`, such as `recipe.epochs=2`"))?;
+    let path = Path::default().dotted(path.trim());
+    let unclear = |segment: &yaml::Segment| matches!(segment, yaml::Segment::Key(key) if key.contains(']'));
+    if path.0.is_empty() || path.0.iter().any(unclear) {
+        return Err(format!(
+            "`--set {setting}` has no path that can be set; write keys with points and items by their numbers from 0, \
+             such as `recipe.epochs=2` or `attacks[1].steps=10`"
+        ));
+    }
     let mut here = root;
-    for segment in Path::default().dotted(path.trim()).0 {
+    for segment in path.0 {
         here = match segment {
             yaml::Segment::Index(index) => here
                 .get_mut(index)

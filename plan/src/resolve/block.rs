@@ -1,6 +1,6 @@
 //! One comparison of a matrix, resolved: every combination becomes a cell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use attacks::Setting;
 
@@ -11,7 +11,7 @@ use crate::plan::Plan;
 impl Scope<'_> {
     /// Adds every cell of the block to the plan. What has a mistake is left out, and everything else is looked at.
     pub(super) fn add_to(&self, plan: &mut Plan) {
-        // Nothing below makes sense of an empty list, or ends in time with one that is too long.
+        // Nothing below works with an empty list, or finishes in reasonable time with one that is too long.
         if self.check_lists().is_err() {
             return;
         }
@@ -30,7 +30,7 @@ impl Scope<'_> {
                 teacher_used = Err(Noted);
             }
             if let (Ok((white_box, transferred)), Ok(targets)) = (attacks, targets) {
-                // The first mistake is enough: cells that get in each other's way do so again and again.
+                // The first mistake is enough: cells that conflict usually conflict many times.
                 let _ = self.add_evaluations(plan, &targets.trainings, &white_box, &transferred, &setting);
             }
         }
@@ -52,9 +52,9 @@ impl Scope<'_> {
                 continue;
             };
             for (defense, value) in swept {
-                // Both are asked, since each may find mistakes of its own.
+                // Both are evaluated, since each may find mistakes of its own.
                 let supervision = self.supervision(plan, &field, &defense, setting);
-                for &seed in &self.seeds {
+                for seed in self.distinct_seeds() {
                     let supervision = supervision.clone().unwrap_or_default();
                     let Ok(training) = self.training(&field, (&defense, &value), setting, seed, &supervision) else {
                         noted = Some(Noted);
@@ -86,6 +86,12 @@ impl Scope<'_> {
             Some(noted) => Err(noted),
             None => self.check_labels(plan, &targets.trainings).map(|()| targets),
         }
+    }
+
+    /// The seeds without repeats, which are a mistake of their own.
+    fn distinct_seeds(&self) -> Vec<u64> {
+        let mut seen = BTreeSet::new();
+        self.seeds.iter().copied().filter(|seed| seen.insert(*seed)).collect()
     }
 
     fn repeats(&self, field: &str, first: usize) -> Noted {

@@ -10,7 +10,7 @@ use super::sweep::numbers;
 use crate::cell::Training;
 use crate::plan::Plan;
 
-/// More evaluations of one block are a mistake.
+/// More evaluations than this in one block are a mistake.
 const MOST_CELLS: usize = 1_000_000;
 
 impl Scope<'_> {
@@ -65,9 +65,10 @@ impl Scope<'_> {
             ));
         }
         for &checkpoint in &block.checkpoints {
-            // Noted is enough: nothing below depends on it.
+            // Recording the mistake is enough: nothing below depends on it.
             let _ = self.check_has_best("checkpoints", checkpoint);
         }
+        self.check_sizes();
         if block.selection.every == 0 {
             self.error("selection.every", "must be at least 1 epoch");
         }
@@ -77,7 +78,29 @@ impl Scope<'_> {
             .map_err(|invalid| self.error(&format!("threat.{}", invalid.field), invalid.message))
     }
 
-    /// Fails where two defenses have one label.
+    /// Notes a cut of the data set that leaves nothing to train or test on.
+    fn check_sizes(&self) {
+        let dataset = &self.block.dataset;
+        for (field, limit) in [("train", dataset.limit.train), ("test", dataset.limit.test)] {
+            if limit == Some(0) {
+                self.error(&format!("dataset.limit.{field}"), "0 images: nothing would run");
+                return;
+            }
+        }
+        let all = dataset
+            .limit
+            .train
+            .map_or(self.entry.train, |limit| limit.min(self.entry.train));
+        if dataset.validation >= all {
+            let message = format!(
+                "{} of {all} training examples cannot be held out; write a number below {all}",
+                dataset.validation
+            );
+            self.error("dataset.validation", message);
+        }
+    }
+
+    /// Fails if two defenses have the same label.
     pub(super) fn check_labels(&self, plan: &Plan, targets: &[usize]) -> Checked<()> {
         let mut seen = BTreeMap::new();
         for &target in targets {
@@ -91,7 +114,7 @@ impl Scope<'_> {
     }
 }
 
-/// The first item that is there a second time, with its index.
+/// The first repeated item, with its index.
 fn repeat<T: PartialEq + Display>(items: &[T]) -> Option<(usize, String)> {
     let mut indexed = items.iter().enumerate();
     let (i, item) = indexed.find(|(i, item)| items[..*i].contains(item))?;

@@ -42,6 +42,7 @@ impl Scope<'_> {
             label,
             threat,
             dataset,
+            ..
         } = resolved.clone();
         Evaluation {
             key,

@@ -4,7 +4,7 @@ use attacks::Setting;
 use defenses::{Defense, Recipe};
 use serde_json::{Map, Value, json};
 
-use crate::matrix::{find_in, salvage};
+use crate::matrix::{find_in, head, salvage};
 
 /// A mistake in a recipe.
 pub(super) struct RecipeProblem {
@@ -65,7 +65,7 @@ fn read_recipe(base: &Value, mut recipe: Value, own: &Layer) -> Result<Recipe, V
     let (typed, faults) = salvage::<Recipe>(recipe.clone());
     for fault in &faults {
         note(&fault.field, &fault.message);
-        let key = fault.field.split(['.', '[']).next().unwrap_or_default();
+        let key = head(&fault.field);
         restore(&mut recipe, base, key);
     }
     let mut left = if faults.is_empty() {
@@ -75,7 +75,7 @@ fn read_recipe(base: &Value, mut recipe: Value, own: &Layer) -> Result<Recipe, V
     };
     while let Some(invalid) = left.as_ref().and_then(|recipe| recipe.check().err()) {
         note(&invalid.field, &invalid.message);
-        let key = invalid.field.split(['.', '[']).next().unwrap_or_default();
+        let key = head(&invalid.field);
         left = restore(&mut recipe, base, key)
             .then(|| salvage(recipe.clone()).0)
             .flatten();
@@ -137,7 +137,7 @@ impl Layer {
         if find_in(&self.changes, field).is_some() {
             return true;
         }
-        let key = field.split(['.', '[']).next().unwrap_or_default();
+        let key = head(field);
         let units = ["epochs", "steps"];
         self.written
             .iter()
@@ -163,6 +163,12 @@ impl Layer {
             Some(Value::String(name)) if name == "shared" || name == "authors" => Some(name),
             Some(_) => return Err(problem("from", BASES)),
         };
+        if changes.contains_key("length") {
+            return Err(problem(
+                "length",
+                "unknown field `length`; a recipe has `epochs` or `steps`",
+            ));
+        }
         for unit in ["epochs", "steps"] {
             if let Some(count) = changes.remove(unit) {
                 let length = json!({ unit: count });

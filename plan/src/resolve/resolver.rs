@@ -37,7 +37,15 @@ pub fn resolve(
                 continue;
             }
         };
-        let digest = digests.map_or("", |digests| digests[&block.dataset].as_str());
+        // Without data, each source stands for its content.
+        let source = || {
+            format!(
+                "{} {} {:?}",
+                block.dataset.name, block.dataset.verify, block.dataset.extra
+            )
+        };
+        let digest = digests.map_or_else(source, |digests| digests[&block.dataset].clone());
+        plan.add_dataset(&block.dataset);
         let scope = Scope {
             matrix,
             methods,
@@ -45,7 +53,7 @@ pub fn resolve(
             block,
             seeds,
             entry,
-            digest,
+            digest: &digest,
             mistakes: &mistakes,
         };
         scope.add_to(&mut plan);
@@ -55,9 +63,12 @@ pub fn resolve(
     if !mistakes.is_empty() {
         return Err(MatrixError::of(&matrix.source.file, mistakes));
     }
-    plan.tables = table_specs(&plan, &matrix.tables).map_err(|(i, (field, message))| {
-        let path = Path::default().key("tables").index(i).dotted(field);
-        matrix.source.error(&path, message)
+    plan.tables = table_specs(&plan, &matrix.tables).map_err(|mistakes| {
+        let mistakes = mistakes.into_iter().map(|(i, (field, message))| {
+            let path = Path::default().key("tables").index(i).dotted(field);
+            matrix.source.mistake(&path, message)
+        });
+        MatrixError::of(&matrix.source.file, mistakes.collect())
     })?;
     plan.worst_of = matrix.tables.iter().flat_map(|entry| entry.worst_of.clone()).collect();
     Ok(plan)

@@ -12,10 +12,10 @@ use crate::matrix::{
 };
 use crate::methods::Methods;
 
-/// What was resolved, or that a mistake was noted.
+/// The resolved value, or the fact that a mistake was recorded.
 pub(super) type Checked<T> = Result<T, Noted>;
 
-/// A mistake was noted; what depends on its field cannot be resolved, everything else can.
+/// A mistake was recorded; what depends on its field cannot be resolved, everything else can.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Noted;
 
@@ -36,14 +36,14 @@ pub(super) struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// Notes a mistake in a field of the block.
+    /// Records a mistake in a field of the block.
     pub(super) fn error(&self, field: &str, message: impl Into<String>) -> Noted {
         let mistake = self.matrix.mistake(self.index, field, message);
         self.mistakes.borrow_mut().extend(mistake);
         Noted
     }
 
-    /// Tries something without noting its mistakes.
+    /// Tries something without recording its mistakes.
     pub(super) fn quietly<T>(&self, attempt: impl FnOnce() -> Checked<T>) -> Checked<T> {
         let before = self.mistakes.borrow().len();
         let result = attempt();
@@ -105,7 +105,7 @@ impl Scope<'_> {
         entry: &mut Map<String, Value>,
         key: &str,
     ) -> Checked<Option<T>> {
-        let Some(value) = entry.remove(key) else {
+        let Some(value) = entry.remove(key).filter(|value| !value.is_null()) else {
             return Ok(None);
         };
         let at = |fault: &Fault| match (fault.field.as_str(), fault.field.starts_with('[')) {
@@ -129,7 +129,7 @@ impl Scope<'_> {
     ) -> Checked<Configured<T>> {
         let name: Option<String> = self.take(field, &mut entry, "name")?;
         let name = name.ok_or_else(|| self.error(field, "missing field `name`"))?;
-        // Every field that is wrong is noted: without it, the next one is found.
+        // Every wrong field is recorded and removed, so that the next one is found.
         let mut noted = None;
         loop {
             let error = match registry.parse(&name, Value::Object(entry.clone()), setting) {
@@ -164,7 +164,7 @@ impl Scope<'_> {
 /// Keys of an entry that the harness itself reads.
 pub(super) const METHOD_KEYS: &[&str] = &["name"];
 pub(super) const ATTACK_KEYS: &[&str] = &["name", "label", "epsilon", "limit"];
-const DEFENSE_KEYS: &[&str] = &["name", "label", "recipe", TEACHER, UNLABELED];
+pub(super) const DEFENSE_KEYS: &[&str] = &["name", "label", "recipe", TEACHER, UNLABELED];
 pub(super) const TEACHER: &str = "teacher";
 pub(super) const UNLABELED: &str = "unlabeled";
 

@@ -3,7 +3,7 @@
 use attacks::Setting;
 use serde_json::{Map, Value};
 
-use super::scope::{Checked, Scope};
+use super::scope::{Checked, DEFENSE_KEYS, Scope};
 
 /// A defense's entry, and what its label ends in.
 type Valued = (Map<String, Value>, String);
@@ -14,6 +14,7 @@ impl Scope<'_> {
     pub(super) fn swept(&self, field: &str, entry: &Map<String, Value>, setting: &Setting) -> Checked<Vec<Valued>> {
         let lists: Vec<(&String, &Vec<Value>)> = entry
             .iter()
+            .filter(|(key, _)| !DEFENSE_KEYS.contains(&key.as_str()))
             .filter_map(|(key, value)| Some((key, numbers(value)?)))
             .collect();
         let own_lists = || self.quietly(|| self.defense(field, entry, setting)).is_ok();

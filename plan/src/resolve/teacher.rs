@@ -9,7 +9,7 @@ use crate::cell::{Supervision, Teacher};
 use crate::matrix::{OtherNetwork, Unlabeled};
 use crate::plan::Plan;
 
-/// In a defense's entry, in place of a teacher: it has none.
+/// Instead of a teacher, in a defense's entry: the defense has none.
 const NONE: &str = "none";
 const ALL_LABELED: &str = "every example has its label; set `labeled: 1000` or so in `dataset`, or name a file of \
                            `extra` images there";

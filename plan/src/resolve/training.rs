@@ -151,7 +151,7 @@ impl Scope<'_> {
         })
     }
 
-    /// Refuses a share of a batch that comes to no example.
+    /// Refuses a share of a batch that rounds down to zero examples.
     fn check_share(
         &self,
         entry: &Map<String, Value>,

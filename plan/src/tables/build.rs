@@ -15,14 +15,19 @@ use crate::plan::Plan;
 /// A mistake in an entry: the field at fault, and what is wrong with it.
 pub(crate) type EntryMistake = (&'static str, String);
 
-/// The tables of all entries. The error says which entry and which of its fields is wrong.
-pub(crate) fn table_specs(plan: &Plan, entries: &[TableEntry]) -> Result<Vec<TableSpec>, (usize, EntryMistake)> {
+/// The tables of all entries. The error says of every wrong entry, by its index, what is wrong with it.
+pub(crate) fn table_specs(plan: &Plan, entries: &[TableEntry]) -> Result<Vec<TableSpec>, Vec<(usize, EntryMistake)>> {
     let mut specs = Vec::new();
+    let mut mistakes = Vec::new();
     for (i, entry) in entries.iter().enumerate() {
-        let check = |mistake| (i, mistake);
-        check_networks(plan, entry).map_err(check)?;
-        check_worst(plan, entry).map_err(check)?;
-        specs.extend(entry_specs(plan, entry).map_err(check)?);
+        let checked = check_networks(plan, entry).and_then(|()| check_worst(plan, entry));
+        match checked.and_then(|()| entry_specs(plan, entry)) {
+            Ok(of_entry) => specs.extend(of_entry),
+            Err(mistake) => mistakes.push((i, mistake)),
+        }
+    }
+    if !mistakes.is_empty() {
+        return Err(mistakes);
     }
     number_repeats(&mut specs);
     Ok(specs)
@@ -143,7 +148,7 @@ fn table_spec(plan: &Plan, kind: TableKind, id: String, title: String, evaluatio
         add(&mut spec.checkpoints, evaluation.checkpoint.into());
     }
     spec.checkpoints.sort();
-    // The paper shows one line for each defense but for wide networks.
+    // The paper shows one line per defense except for wide networks.
     if !matches!(kind, TableKind::WideNetwork | TableKind::Summary) {
         spec.checkpoints.truncate(1);
     }

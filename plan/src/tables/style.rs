@@ -30,7 +30,7 @@ impl StyleChanges {
         }
     }
 
-    /// Changes the style of a table. A defense that it does not have is no line to compare with.
+    /// Changes the style of a table. A defense that is not in the table is ignored as the one to compare with.
     fn apply(&self, table: &mut TableSpec) {
         let style = &mut table.style;
         style.spread = self.style.unwrap_or(style.spread);
@@ -41,8 +41,8 @@ impl StyleChanges {
         }
     }
 
-    /// Whether a style was asked for that the form has no place for.
-    fn is_lost(&self, style: &TableStyle) -> bool {
+    /// Whether a requested style is not supported by the form.
+    fn style_is_ignored(&self, style: &TableStyle) -> bool {
         self.style.is_some() && style.form == Some(Form::Long)
     }
 }
@@ -54,7 +54,7 @@ const LOST: &str = "the long form shows mean, deviation and interval in columns 
 pub fn restyle(tables: &mut [TableSpec], changes: &StyleChanges) -> Result<(), String> {
     for table in tables.iter_mut() {
         changes.apply(table);
-        if changes.is_lost(&table.style) {
+        if changes.style_is_ignored(&table.style) {
             return Err(format!("--style: {LOST}"));
         }
     }
@@ -71,7 +71,7 @@ pub fn restyle(tables: &mut [TableSpec], changes: &StyleChanges) -> Result<(), S
 pub(crate) fn style_entry(entry: &TableEntry, table: &mut TableSpec) -> Result<(), (&'static str, String)> {
     let changes = StyleChanges::of(entry);
     changes.apply(table);
-    if changes.is_lost(&table.style) {
+    if changes.style_is_ignored(&table.style) {
         return Err(("style", LOST.to_string()));
     }
     match &entry.against {
@@ -84,7 +84,7 @@ pub(crate) fn style_entry(entry: &TableEntry, table: &mut TableSpec) -> Result<(
 fn find<'a>(rows: &'a [RowSpec], label: &str) -> Option<&'a RowSpec> {
     let lower = label.to_lowercase();
     let same = rows.iter().find(|row| row.defense.to_lowercase() == lower);
-    // Of a label without Latin letters and digits nothing is left.
+    // Nothing remains of a label without Latin letters and digits.
     let short = slug(label);
     same.or_else(|| rows.iter().find(|row| !short.is_empty() && slug(&row.defense) == short))
 }

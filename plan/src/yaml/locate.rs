@@ -10,7 +10,7 @@ use super::path::{Path, Place, Segment};
 /// The place of `path` in `text`, or of the longest part of it that exists.
 pub fn locate(text: &str, path: &Path) -> Option<Place> {
     (1..=path.0.len()).rev().find_map(|length| {
-        // The walk ends in an error on purpose: the library attaches the place to it.
+        // The traversal ends in an error on purpose: the library attaches the position to it.
         let error = Walk(&path.0[..length])
             .deserialize(serde_yaml::Deserializer::from_str(text))
             .err()?;
@@ -137,7 +137,7 @@ recipe:
         check("defenses[0].beta", 3, 21);
         check("defenses[1].lambda", 5, 5);
         check("recipe.optimizer.rate", 8, 5);
-        // What is not there is placed where its nearest parent is.
+        // A missing key is reported at the position of its nearest parent.
         check("recipe.optimizer.momentum", 7, 3);
         check("defenses[7]", 2, 1);
     }

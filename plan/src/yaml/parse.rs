@@ -13,7 +13,7 @@ use super::path::Place;
 /// Why a text is not YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyntaxError {
-    /// What the parser says.
+    /// The parser's message.
     pub message: String,
     /// Where, if the parser knows.
     pub place: Option<Place>,
@@ -22,7 +22,7 @@ pub struct SyntaxError {
 /// The document as plain values. Merge keys (`<<`) are applied.
 ///
 /// # Errors
-/// The text is not YAML, names a key twice, holds numbers that JSON has none for, or has aliases that fill memory.
+/// The text is not YAML, repeats a key, has numbers that JSON cannot express, or aliases that would fill memory.
 pub fn parse(text: &str) -> Result<Value, SyntaxError> {
     let plain = |yaml: serde_yaml::Value| -> Result<Value, serde_yaml::Error> {
         let mut yaml = yaml;
@@ -77,7 +77,7 @@ fn in_plain_words(text: &str, message: &str, place: Option<Place>) -> SyntaxErro
     }
 }
 
-/// The first character of a text that is no blank to YAML and cannot be seen, with its column from 1.
+/// The first invisible character that YAML does not treat as a blank, with its column, counted from 1.
 pub fn invisible(text: &str) -> Option<(usize, char)> {
     let unseen = |c: &char| {
         matches!(
@@ -184,7 +184,7 @@ impl<'de> Visitor<'de> for Check<'_> {
     }
 }
 
-/// As [`Check`], for the key of a map: text that is not there yet.
+/// As [`Check`], for the key of a map: text that has not occurred in it yet.
 struct CheckKey<'a>(&'a Cell<usize>, &'a RefCell<HashSet<String>>);
 
 impl CheckKey<'_> {
@@ -242,7 +242,7 @@ impl Visitor<'_> for CheckKey<'_> {
 
 /// A value written on the command line, as in `--set recipe.epochs=2`.
 pub fn parse_scalar(text: &str) -> Value {
-    // What is not YAML is meant as plain text.
+    // Anything that is not YAML is taken as plain text.
     parse(text).unwrap_or_else(|_| Value::String(text.to_string()))
 }
 
@@ -286,7 +286,7 @@ mod tests {
             laughs += &format!("l{i}: &l{i} [*l{}, *l{}]\n", i - 1, i - 1);
         }
         assert!(parse(&laughs).is_err());
-        // What people do with them is fine.
+        // Ordinary uses of aliases are accepted.
         let list = (0..40)
             .map(|i| format!("  - {{ name: d{i}, attack: *inner }}\n"))
             .collect::<String>();

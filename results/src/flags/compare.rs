@@ -6,7 +6,7 @@ use crate::row::Row;
 
 /// The share of images at which a gradient may be zero, or a result off, without a flag.
 pub(super) const FEW: f64 = 0.01;
-/// Fewer steps are no white-box attack that a black-box one should not beat.
+/// A white-box attack with fewer steps may legitimately be beaten by a black-box one.
 pub(super) const ENOUGH_STEPS: u64 = 10;
 
 pub(super) fn percent(row: &Row) -> String {

@@ -8,7 +8,7 @@ use super::found::Found;
 use crate::row::Row;
 use crate::words::Kind;
 
-/// How far cross entropy may stay behind losses of the margin. By reports of others on ResNet-18 (CIFAR-10, 8/255; sources
+/// How far cross entropy may fall behind margin losses. As others report for ResNet-18 (CIFAR-10, 8/255; sources
 /// in docs/evaluation.md) PGD-20 is 1.6 points above CW after adversarial training, 2.3 to 3.1 points after TRADES and
 /// 4.7 to 5.7 points after MART; PGD-10 is 4.1, 4.0 and 7.2 points above AutoAttack.
 const GAP: f64 = 0.045;

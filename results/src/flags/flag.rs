@@ -4,7 +4,7 @@ use crate::table::table;
 use crate::words::{Checkpoint, words};
 
 words! {
-    /// A sign that a number may say less than it seems to.
+    /// A sign that a number may be less meaningful than it seems.
     pub enum Flag {
         /// Gradients are zero in every pixel.
         ZeroGradients = "zero-gradients",

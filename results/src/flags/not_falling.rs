@@ -1,4 +1,4 @@
-//! A larger radius, or more steps, do not break more images.
+//! A larger radius, or more steps, does not break more images.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use super::found::Found;
 use crate::row::Row;
 use crate::words::Kind;
 
-/// Fewer images are too few to say that an attack takes nothing away.
+/// With fewer images, one cannot tell whether an attack breaks none.
 const ENOUGH_IMAGES: u64 = 100;
 
-/// What an attack is, but for its radius, steps and restarts.
+/// An attack without its radius, steps and restarts.
 fn method(row: &Row) -> impl Ord + '_ {
     let source = (&row.source, row.source_checkpoint, &row.norm);
     (row.kind, &row.attack_name, &row.loss, &row.start, source)
 }
 
-/// Rows that differ in nothing but what `key` leaves out.
+/// Rows that differ only in what `key` leaves out.
 fn families<'a, K: Ord>(rows: &'a [Row], places: &[usize], key: impl Fn(&'a Row) -> K) -> Vec<Vec<usize>> {
     let mut families: BTreeMap<K, Vec<usize>> = BTreeMap::new();
     for &place in places.iter().filter(|&&place| rows[place].kind != Kind::Natural) {

@@ -17,7 +17,7 @@ pub(crate) fn of_row(row: &Row) -> Vec<Flag> {
     let above = |count: Option<u64>, share: f64| count.is_some_and(|count| count as f64 > share * n as f64);
     let stalled = match row.kind {
         Kind::Natural => row.zero_gradients,
-        // An attack on the margin stops where it has won. At least this many images met zeros and survive.
+        // A margin attack stops once it has succeeded. At least this many images met zero gradients and survive.
         Kind::WhiteBox => row.zero_gradients.map(|zeros| (zeros + correct).saturating_sub(n)),
         Kind::Query | Kind::Transfer => None,
     };

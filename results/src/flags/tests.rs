@@ -124,7 +124,7 @@ fn one_row_alone() {
         ..row
     });
     assert_eq!(both.flags.as_deref(), Some("zero-gradients,random-output"));
-    // An attack on the margin stalls where it has won: 500 are still, 500 met zeros.
+    // A margin attack stalls once it has succeeded: 500 images no longer move, 500 met zero gradients.
     let won = Row {
         zero_gradients: Some(500),
         ..attack("cw", Kind::WhiteBox, 30, 500)

@@ -22,7 +22,7 @@ pub const TIMINGS_FILE: &str = "timings.json";
 /// Stores what a cell found in its folder: [`OUTCOMES_FILE`], [`TIMINGS_FILE`] and, last,
 /// [`ROWS_FILE`], so that a cell with rows has everything.
 ///
-/// Each file appears complete or not at all; none is forced to disk. An empty table is a file without rows.
+/// Each file appears completely or not at all; none is forced to disk. An empty table is a file without rows.
 pub fn write_cell(folder: &Path, rows: &[Row], outcomes: &[Outcome], timings: &[Timing]) -> Result<()> {
     let mut rows = rows.to_vec();
     rows.sort_by(order);

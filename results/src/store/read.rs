@@ -36,7 +36,7 @@ pub fn read_texts(file: &Path) -> Result<Vec<BTreeMap<String, String>>> {
     texts(&read_frame(file)?).map_err(|error| damaged(file, error))
 }
 
-/// The same out of the bytes of a file, or what is wrong with them.
+/// The same from the bytes of a file, or what is wrong with them.
 pub fn parse_texts(bytes: Vec<u8>) -> Result<Vec<BTreeMap<String, String>>, String> {
     texts(&parse_frame(bytes)?).map_err(|error| error.to_string())
 }

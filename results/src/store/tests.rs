@@ -67,7 +67,7 @@ fn what_is_stored_reads_back() {
     assert_eq!(read_rows(&folder.path().join(ROWS_FILE)).unwrap(), rows);
     assert_eq!(read_outcomes(&folder.path().join(OUTCOMES_FILE)).unwrap(), outcomes);
     assert_eq!(read_timings(&folder.path().join(TIMINGS_FILE)).unwrap(), [timing("ab")]);
-    // Nothing temporary is left.
+    // No temporary file is left.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     // Again, over the old files, with nothing in them.
     write_cell(folder.path(), &[], &[], &[]).unwrap();

@@ -25,7 +25,7 @@ pub fn write_comparisons(file: &Path, comparisons: &[Comparison]) -> Result<()> 
     write_csv(file, comparisons)
 }
 
-/// A number that is infinite or none becomes null.
+/// Infinite numbers and NaN become null.
 pub(super) fn write_json<T: Serialize>(file: &Path, rows: &[T]) -> Result<()> {
     write_file(file, Force::Later, |mut temporary| {
         let text = seal::json::to_text(&Rows { rows }).map_err(|error| Failure::Io(error.into()))?;
@@ -42,7 +42,7 @@ pub(super) fn write_parquet<T: Table>(file: &Path, force: Force, rows: &[T]) -> 
 }
 
 /// Without statistics, which would cost more than reading these small tables, and without threads,
-/// of which others have better use.
+/// which other work needs more.
 pub(super) fn parquet_writer<W: Write>(writer: W) -> ParquetWriter<W> {
     ParquetWriter::new(writer)
         .with_compression(ParquetCompression::Zstd(None))

@@ -17,7 +17,7 @@ pub const STALE_AFTER: f64 = 120.0;
 
 /// The folder, in a run's.
 pub(super) const PROCESSES: &str = "processes";
-/// The end of the name of the file in which a process reports how far its cells are.
+/// Extension of the file in which a process reports the progress of its cells.
 const PROGRESS: &str = ".progress";
 
 /// What a process reports about itself.
@@ -34,7 +34,7 @@ pub struct ProcessInfo {
     pub since: u64,
     /// Hash of the run's tables and cells. `None`: the process only reads them.
     pub plan: Option<String>,
-    /// The process throws results away, so no other may work beside it.
+    /// The process discards results, so no other may run at the same time.
     pub alone: bool,
     /// Whether the file is locked while the process lives; some shared folders know no locks.
     pub locked: bool,
@@ -59,7 +59,7 @@ impl ProcessInfo {
 
     /// What a process reports; `None` if it has left, or if its file is damaged, as after a power cut.
     pub fn read(root: &Path, token: &Token) -> Option<Self> {
-        // Longer than a century is as good as forever, and what is not positive would be no time to look.
+        // More than a century is as good as forever, and a non-positive span would leave no time to check.
         const LONGEST: f64 = 4e9;
         let info: Option<Self> = files::read_json(&process_file(root, token)).ok().flatten();
         info.filter(|info| info.stale_after > 0.0 && info.stale_after < LONGEST)
@@ -72,7 +72,7 @@ impl ProcessInfo {
         }
         let file = File::options().read(true).write(true).open(process_file(root, token));
         match file {
-            // Shared, so that two who test the lock do not take each other for the process.
+            // A shared lock, so that two processes that test it do not mistake each other for its owner.
             Ok(file) => file.try_lock_shared().is_ok(),
             Err(error) => error.kind() == ErrorKind::NotFound,
         }
@@ -134,7 +134,7 @@ pub fn process_file(root: &Path, token: &Token) -> PathBuf {
     root.join(PROCESSES).join(format!("{token}.json"))
 }
 
-/// Where a process reports how far its cells are.
+/// Where a process reports the progress of its cells.
 pub fn progress_file(root: &Path, token: &Token) -> PathBuf {
     root.join(PROCESSES).join(format!("{token}{PROGRESS}"))
 }

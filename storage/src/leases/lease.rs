@@ -25,7 +25,7 @@ pub enum Attempt {
     Busy(Holder),
 }
 
-/// A cell that is this process's own.
+/// A cell that this process holds.
 #[derive(Debug)]
 pub struct Lease {
     shared: Arc<Shared>,
@@ -35,10 +35,10 @@ pub struct Lease {
     work: PathBuf,
 }
 
-/// How a finished cell came to its place.
+/// How a finished cell got its final name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Published {
-    /// It is this process's.
+    /// This process computed it.
     Ours,
     /// Another process had finished it.
     Theirs,
@@ -70,7 +70,7 @@ impl Process {
         }
     }
 
-    /// The living holders of these keys.
+    /// The live holders of these keys.
     ///
     /// # Errors
     /// If the run's folder cannot be read.
@@ -111,7 +111,7 @@ impl Process {
                 work: holder.work.folder(root),
                 holder,
             };
-            // Another process may have seen an older list, and made a number that is long past.
+            // Another process may have seen an older list, and used a number that is out of date.
             let now = numbers(root, key)?;
             if now.last() != Some(&number) {
                 lease.remove();
@@ -156,7 +156,7 @@ impl Lease {
         Ok(())
     }
 
-    /// Whether the lease still holds, as far as a look can tell.
+    /// Whether the lease is still valid, as far as can be seen now.
     pub fn holds(&self) -> bool {
         let last = numbers(&self.shared.root, &self.key)
             .ok()

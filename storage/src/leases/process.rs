@@ -1,4 +1,4 @@
-//! This process among those that work on a run, and which of the others live.
+//! This process among those that work on a run, and which of the others are alive.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,17 +18,17 @@ use crate::{files, host};
 
 /// Signs of life in the span after which a process counts as dead.
 const BEATS: f64 = 12.0;
-/// Looks that it takes to see that span pass.
-const LOOKS: f64 = 4.0;
+/// Number of checks during that span.
+const CHECKS_PER_SPAN: f64 = 4.0;
 
-/// This process's place in a run. Others see it as long as the value lives.
+/// This process's membership in a run. Others see it as long as the value lives.
 #[derive(Debug)]
 pub struct Process {
     pub(super) shared: Arc<Shared>,
     heart: Option<JoinHandle<()>>,
 }
 
-/// What this process's threads know of the run.
+/// What the threads of this process know about the run.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) root: PathBuf,
@@ -82,13 +82,13 @@ impl Process {
         })
     }
 
-    /// Where this process reports how far its cells are.
+    /// Where this process reports the progress of its cells.
     pub fn progress_file(&self) -> impl Fn() -> PathBuf + Send + 'static {
         let shared = self.shared.clone();
         move || progress_file(&shared.root, &shared.token())
     }
 
-    /// The other processes that live, as far as one look can tell.
+    /// The other live processes, as far as can be seen now.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -168,7 +168,7 @@ impl Shared {
         }
     }
 
-    /// Whether a process lives, as far as can be seen. If not, its file is removed, so that no other process has to
+    /// Whether a process is alive, as far as can be seen. If not, its file is removed, so that no other process has to
     /// find out.
     pub(super) fn lives(&self, token: &Token) -> bool {
         if *token == self.token() {
@@ -197,8 +197,8 @@ impl Shared {
             looked: Instant::now(),
             silent: Duration::ZERO,
         });
-        // Only time in which this process looked counts: while it slept, it did not see others be silent.
-        let most = Duration::from_secs_f64(info.stale_after / LOOKS);
+        // Only time in which this process was watching counts: it cannot have noticed silence while suspended.
+        let most = Duration::from_secs_f64(info.stale_after / CHECKS_PER_SPAN);
         let passed = seen.looked.elapsed().min(most);
         seen.silent = if touched == seen.touched {
             seen.silent + passed

@@ -152,7 +152,7 @@ pub(super) fn write_new(root: &Path, key: &str, number: u64, holder: &Holder) ->
     }
 }
 
-/// Every lease: key and number. Files with other names are none.
+/// Every lease: key and number. Files with other names are ignored.
 fn leases(root: &Path) -> Result<Vec<(String, u64)>> {
     let is_key = |key: &str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let parse = |name: &String| -> Option<(String, u64)> {
@@ -170,7 +170,7 @@ pub(super) fn numbers(root: &Path, key: &str) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// Who holds each lease, alive or not: of every key, the lease with the highest number counts.
+/// The holder of each lease, alive or not: for every key, the lease with the highest number counts.
 pub(super) fn last_holders(root: &Path) -> Result<BTreeMap<String, Holder>> {
     let mut last: BTreeMap<String, u64> = BTreeMap::new();
     for (key, number) in leases(root)? {

@@ -53,7 +53,7 @@ fn elsewhere(root: &Path) -> PathBuf {
     file
 }
 
-/// Eight processes, as many threads, all after the same cells.
+/// Eight processes, one per thread, competing for the same cells.
 #[test]
 fn every_cell_is_held_by_one_and_ended_once() {
     const CELLS: usize = 40;
@@ -139,7 +139,7 @@ fn one_of_many_takes_a_dead_ones_cell_with_what_it_had_begun() {
     }
 }
 
-/// The host's clock is wrong and jumps; as long as it moves, its process lives.
+/// The host's clock is wrong and jumps; as long as it changes, the process counts as alive.
 #[test]
 fn a_process_elsewhere_lives_as_long_as_its_file_changes() {
     let run = tempfile::tempdir().unwrap();
@@ -174,7 +174,7 @@ fn a_process_elsewhere_lives_as_long_as_its_file_changes() {
     assert!(!file.exists(), "no other process has to find out");
 }
 
-/// A process that slept has not seen others be silent.
+/// A process that was suspended cannot conclude that others were silent.
 #[test]
 fn only_time_spent_looking_counts() {
     let run = tempfile::tempdir().unwrap();
@@ -194,7 +194,7 @@ fn an_owner_taken_for_dead_cannot_touch_the_cell_any_more() {
     let old = held(slow.lease(KEY, &cell()).unwrap());
     files::make_folder(old.work()).unwrap();
     files::write(&old.work().join("begun"), b"1").unwrap();
-    // As a process does that has seen no sign of life for long.
+    // Like a process that has not seen a sign of life for a long time.
     fs::remove_file(process_file(root, &slow.shared.token())).unwrap();
     let new = held(quick.lease(KEY, &cell()).unwrap());
     assert!(new.work().join("begun").exists());
@@ -226,7 +226,7 @@ fn a_process_taken_for_dead_registers_again() {
 }
 
 #[test]
-fn the_first_to_end_a_cell_stays_and_rubbish_is_replaced() {
+fn the_first_finished_cell_is_kept_and_invalid_ones_are_replaced() {
     let run = tempfile::tempdir().unwrap();
     let root = run.path();
     let process = process(root, STALE_AFTER);
@@ -299,7 +299,7 @@ fn a_foreign_lease_neither_moves_nor_removes_other_folders() {
     }
 }
 
-/// Names and numbers that this program never writes are an error or none of its leases; nothing panics.
+/// Names and numbers that this program never writes are an error or are ignored; nothing panics.
 #[test]
 fn foreign_names_and_numbers_are_no_leases() {
     let run = tempfile::tempdir().unwrap();
@@ -322,7 +322,7 @@ fn foreign_names_and_numbers_are_no_leases() {
     fs::write(lease_file(root, KEY, u64::MAX), "{}").unwrap();
     let error = reader.lease(KEY, &cell()).unwrap_err().to_string();
     assert!(error.contains("delete it"), "{error}");
-    // Spans that no clock knows.
+    // Time spans that no clock can represent.
     let token: Token = FAR.parse().unwrap();
     for stale_after in ["-1", "0", "1e300"] {
         let info = serde_json::to_string(&ProcessInfo::this(None, false, 7.5)).unwrap();

@@ -1,4 +1,4 @@
-//! Names that no two processes choose.
+//! Names that are unique to one process.
 
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -11,7 +11,7 @@ use super::index::{FILE, index, is_inside, walk};
 use crate::cell_folder::FileMark;
 use crate::files;
 
-/// Raised whenever a manifest has another form.
+/// Raised whenever the format of manifests changes.
 const FORMAT: u32 = 1;
 /// The matrix, in a run's folder.
 pub const MATRIX: &str = "matrix.yaml";

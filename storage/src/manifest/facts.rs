@@ -100,7 +100,7 @@ pub struct Program {
     pub target: Option<String>,
     /// Cargo's profile.
     pub profile: Option<String>,
-    /// How far it was optimized.
+    /// The optimization level.
     pub opt_level: Option<String>,
     /// Flags of the compiler.
     pub flags: Option<String>,
@@ -147,7 +147,7 @@ pub struct Settings {
 }
 
 impl MatrixFacts {
-    /// Of a matrix's text and the command line's changes.
+    /// From a matrix's text and the command line's changes.
     pub fn new(text: &str, set: &[String], limit: Option<usize>, seed: Option<u64>) -> Self {
         Self {
             text: text.to_string(),

@@ -100,7 +100,7 @@ pub fn walk(root: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Whether a path out of a file is that of something in a run's folder.
+/// Whether a path from a file lies inside the run's folder.
 pub(super) fn is_inside(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && !path.contains(['\\', '\0']) && parts.all(|part| matches!(part, Component::Normal(_)))

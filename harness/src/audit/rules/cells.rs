@@ -24,7 +24,7 @@ pub(super) fn files(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
         if !run.manifest.files.contains_key(path) {
             findings.breach(format!("{path} is no file of this run"));
         }
-        // The manifest repeats what a cell records; so the record itself must hold.
+        // The manifest copies what a cell records, so the record itself must be checked.
         if let Some(cell) = path
             .strip_suffix(cell_folder::STATUS)
             .filter(|folder| folder.starts_with("cells/"))

@@ -1,4 +1,4 @@
-//! What follows from the cells, and who made them.
+//! What is derived from the cells, and which invocation made them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ pub(super) fn derived(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     for path in manifest::walk(again.path())? {
         let (stored, fresh) = (run.root.join(&path), again.path().join(&path));
         let same_bytes = std::fs::read(&stored).ok() == std::fs::read(&fresh).ok();
-        // Another version of the writer may pack the same values otherwise.
+        // Another version of the writer may encode the same values differently.
         let same = same_bytes
             || match path.as_str() {
                 "results.parquet" => results::read_rows(&stored)? == results::read_rows(&fresh)?,

@@ -17,10 +17,10 @@ use self::selection::selection;
 use self::teachers::teachers;
 use super::run::{AuditedRun, Findings};
 
-/// A rule: its name, what it demands, and what finds the breaches.
+/// A rule: its name, what it requires, and the function that finds violations.
 pub(super) type Rule = (&'static str, &'static str, fn(&AuditedRun, &mut Findings) -> Result<()>);
 
-/// The rules after the first, that the manifest is as it was written. They need it.
+/// All rules but the first, which says that the manifest is unmodified. They depend on it.
 pub(super) const RULES: [Rule; 10] = [
     (
         "files",

@@ -29,7 +29,7 @@ pub(super) fn teachers(run: &AuditedRun, findings: &mut Findings) -> Result<()> 
     Ok(())
 }
 
-/// What is wrong with the teacher's predictions that a finished training used. `epoch`: how many the teacher's checkpoint has.
+/// What is wrong with the teacher's predictions that a finished training used. `epoch`: the epoch of its checkpoint.
 fn breaches(cell: &Training, epoch: Option<u64>, folder: &Path) -> Vec<String> {
     let stored = match StoredPredictions::read(folder, &cell.key) {
         Ok(Some(stored)) => stored,

@@ -1,4 +1,4 @@
-//! Rules that every honest result keeps. Breaking one is an integrity error.
+//! Rules that every valid result satisfies. Breaking one is an integrity error.
 
 use attacks::{Batch, Norm, Threat};
 use candle_core::{DType, Tensor};

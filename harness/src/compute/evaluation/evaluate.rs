@@ -1,4 +1,4 @@
-//! Attacks a network and counts what is left of its accuracy.
+//! Attacks a network and measures its remaining accuracy.
 //!
 //! An evaluation goes batch by batch and can be stopped between two batches, and between two attacks of AutoAttack. What
 //! it has found so far is saved now and then, and it continues from there.
@@ -15,13 +15,13 @@ use super::outcome::{Begun, Evaluated, Outcome};
 use super::saves::{Clock, save};
 use super::task::{Scrutiny, Task};
 use super::warnings::Warnings;
-use crate::failure::Failure;
 use crate::compute::data::plain_batch;
+use crate::failure::Failure;
 
 /// Queries that an attack may ask about one image; `None` if it is no query attack.
 pub(crate) fn query_budget(attack: &dyn Attack, classes: usize) -> Option<u64> {
     let ceiling = attack.ceiling(classes).filter(|_| attack.by_queries())?;
-    // The clean image is classified as well, and that is no query.
+    // The clean image is classified as well, which does not count as a query.
     Some(ceiling.forwards - 1)
 }
 

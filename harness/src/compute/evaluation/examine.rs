@@ -16,7 +16,7 @@ const ROUNDING: f64 = 1e-5;
 /// How far from a distribution logits may be and still be taken for one.
 const DISTRIBUTION: f64 = 1e-4;
 
-/// What an examination shows.
+/// The result of an examination.
 pub(super) struct Examined {
     /// Where the gradient of cross entropy is zero in every pixel.
     pub(super) zero_gradients: u64,

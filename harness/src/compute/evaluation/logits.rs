@@ -1,4 +1,4 @@
-//! Logits of images, and what they say.
+//! Logits of images, and predictions from them.
 
 use candle_core::{DType, Tensor};
 use models::{Classifier, Mode};
@@ -34,7 +34,7 @@ pub(super) fn largest(logits: &[f32]) -> f64 {
         .fold(0.0, |largest, logit| f64::from(logit.abs()).max(largest))
 }
 
-/// How many images have other logits in the second pass than in the first.
+/// How many images have different logits in the second pass.
 pub(super) fn differing(first: &[Vec<f32>], second: &[Vec<f32>], rounding: f64) -> u64 {
     let differs = |(a, b): (&Vec<f32>, &Vec<f32>)| {
         let slack = rounding * largest(a);

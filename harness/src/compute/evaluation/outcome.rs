@@ -23,7 +23,7 @@ pub(crate) struct Evaluated {
     pub(crate) images: Vec<Tensor>,
 }
 
-/// What became of one example.
+/// The outcome of one example.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Outcome {
@@ -76,7 +76,7 @@ impl Evaluated {
         stored.collect()
     }
 
-    /// The row with what was found. `budget`: queries that the attack may ask about one image.
+    /// The row with the results filled in. `budget`: queries that the attack may ask about one image.
     pub(crate) fn complete(&self, row: results::Row, budget: Option<u64>) -> results::Row {
         let row = results::Row {
             forwards: Some(self.cost.forwards),
@@ -101,7 +101,7 @@ impl Evaluated {
 }
 
 impl Evaluated {
-    /// Takes in what was found on more examples.
+    /// Adds the results on further examples.
     pub(super) fn add(&mut self, more: Self) {
         self.outcomes.extend(more.outcomes);
         self.cost += more.cost;

@@ -272,7 +272,7 @@ fn waves() -> Split {
     Split::new([1, 8, 8], 255, bytes, labels).unwrap()
 }
 
-/// Stops after every so many calls of the network and starts again, until it ends. Returns how often it was stopped.
+/// Stops after a fixed number of network calls and restarts, until it finishes. Returns how often it was stopped.
 fn in_pieces(attack: &dyn Attack, split: &Split, calls: u64, every: Duration) -> (Evaluated, usize) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("resume.safetensors");
@@ -429,7 +429,7 @@ fn a_killed_evaluation_goes_on_from_its_last_save() {
     assert_eq!(failing.1.load(Ordering::Relaxed), 10);
 }
 
-/// A network after a step function, through which no gradient flows.
+/// A network behind a step function, through which no gradient flows.
 struct Quantised(models::Network);
 
 impl Classifier for Quantised {

@@ -13,13 +13,13 @@ use storage::examples::{About, Examples};
 
 use super::entry::{NamedAttack, named_attack};
 use super::network::External;
-use crate::exit::Stop;
-use crate::failure::Failure;
-use crate::progress::Progress;
 use crate::compute::data::{Data, plain_batch};
 use crate::compute::evaluation::{Evaluated, Scrutiny, Task, evaluate, query_budget, untouched};
 use crate::compute::row::{RowAttack, RowTarget, row};
 use crate::compute::stopwatch::Stopwatch;
+use crate::exit::Stop;
+use crate::failure::Failure;
+use crate::progress::Progress;
 
 /// Raised whenever the same command starts to give other numbers.
 const VERSION: u32 = 2;
@@ -34,13 +34,13 @@ pub(crate) struct AttackRequest<'a> {
     pub(crate) data: &'a Data,
     /// Test images to attack, at most.
     pub(crate) limit: Option<usize>,
-    /// Of the attacks' random starts.
+    /// Seed of the attacks' random starts.
     pub(crate) seed: u64,
     pub(crate) device: &'a Device,
     pub(crate) device_name: &'a str,
 }
 
-/// An attack and what it left.
+/// An attack and its outcomes.
 pub(crate) struct Done {
     pub(crate) attack: NamedAttack,
     pub(crate) evaluated: Evaluated,
@@ -89,7 +89,7 @@ impl AttackRequest<'_> {
         let key = self.key(&attack);
         let bar = progress.cell("attack", &attack.label);
         bar.start(self.data.test.len() as u64, 0, 1);
-        // As a run does it, so that a run's network gives here what it gave there.
+        // As in a run, so that a network from a run gives the same numbers here.
         let random = Stream::new(self.seed).of(Purpose::Evaluation);
         let task = Task {
             source: source.map(|source| source as &dyn Classifier),
@@ -129,7 +129,7 @@ impl AttackRequest<'_> {
         self.source.filter(|_| attack.attack.name != "natural")
     }
 
-    /// The hash of everything that decides a number.
+    /// The hash of everything that affects a number.
     fn key(&self, attack: &NamedAttack) -> String {
         let network = self.network;
         let source = self.source_of(attack);

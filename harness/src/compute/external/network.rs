@@ -92,7 +92,7 @@ impl NetworkFile {
     }
 }
 
-/// How a checkpoint was read, where that is not as it is written.
+/// How a checkpoint was read, if anything was stripped, ignored or converted.
 fn remarks(checkpoint: &Checkpoint, loaded: &Loaded) -> Vec<String> {
     let mut remarks = Vec::new();
     if !checkpoint.within.is_empty() {
@@ -130,7 +130,7 @@ impl External {
     }
 }
 
-/// The network as an attack sees it: images in `[0, 1]` in, whatever it normalises.
+/// The network as an attack sees it: it takes images in `[0, 1]` and normalises them itself.
 impl Classifier for External {
     fn logits(&self, images: &Tensor, mode: Mode<'_>) -> TensorResult<Tensor> {
         match &self.normalisation {

@@ -23,7 +23,7 @@ pub(super) struct BestFiles {
 }
 
 impl BestFiles {
-    /// The files of a training whose save names this digest, or of one that begins. Other files of this kind are
+    /// The files of a training whose save names this digest, or of a new training. Other files of this kind are
     /// removed. Fails if the named file is missing or has changed.
     pub(super) fn open(folder: &Path, named: Option<&str>) -> Result<Self> {
         if let Some(digest) = named {
@@ -79,7 +79,7 @@ impl BestFiles {
     }
 }
 
-/// Removes the files of best checkpoints but the named one.
+/// Removes all files of best checkpoints except the named one.
 pub(super) fn remove_others(folder: &Path, named: Option<&str>) {
     let named = named.map(file_name);
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -93,7 +93,7 @@ pub(super) fn remove_others(folder: &Path, named: Option<&str>) {
 
 fn file_name(digest: &str) -> String {
     const DIGITS: usize = 16;
-    // Out of a file, so it may be anything; the file's whole digest is compared as well.
+    // Read from a file, so it may be anything; the whole digest of the file is compared as well.
     let digits: String = digest.chars().filter(char::is_ascii_hexdigit).take(DIGITS).collect();
     format!("{PREFIX}{digits}{SUFFIX}")
 }

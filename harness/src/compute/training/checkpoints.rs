@@ -1,4 +1,4 @@
-//! What a finished training leaves: checkpoints and the history of its epochs.
+//! The output of a finished training: checkpoints and the history of its epochs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -139,7 +139,7 @@ pub(super) fn network_file(
     Ok(checkpoint::bytes(&prefixed("model.", network.state()?), &about)?)
 }
 
-/// Tensors under names with something before them.
+/// Tensors whose names get a prefix.
 pub(super) fn prefixed(prefix: &str, tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
     tensors
         .into_iter()

@@ -14,8 +14,8 @@ use serde::Serialize;
 use storage::checkpoint;
 
 use super::checkpoints::{build, prefixed};
-use crate::failure::Failure;
 use crate::compute::training_set::check_weights;
+use crate::failure::Failure;
 
 /// A network in training and everything that a step changes.
 pub(super) struct Learner {

@@ -1,13 +1,13 @@
-//! Which batch fits into the device's memory.
+//! The largest batch that fits into the device's memory.
 
 use candle_core::Device;
 use plan::Training;
 use random::Stream;
 
 use super::learner::Learner;
-use crate::failure::Failure;
 use crate::compute::data::Data;
 use crate::compute::training_set::TrainingSet;
+use crate::failure::Failure;
 
 /// The largest batch, halving the recipe's, of which a step fits into the device's memory now.
 pub(crate) fn batch_that_fits(cell: &Training, data: &Data, set: &TrainingSet, device: &Device) -> Option<usize> {
@@ -24,8 +24,8 @@ pub(crate) fn batch_that_fits(cell: &Training, data: &Data, set: &TrainingSet, d
     })
 }
 
-/// The first half of `batch`, quarter of it and so on that `step` does without running out of memory. None where not
-/// even one example fits, or where something else is wrong.
+/// The first of `batch`/2, `batch`/4, … for which `step` does not run out of memory. None if not
+/// even one example fits, or if another error occurs.
 fn halve_until_it_fits(batch: usize, mut step: impl FnMut(usize) -> Result<(), Failure>) -> Option<usize> {
     let mut batch = batch / 2;
     while batch > 0 {
@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(with_room_for(40), Some(32));
         assert_eq!(with_room_for(1), Some(1));
         assert_eq!(with_room_for(0), None);
-        // Another error says nothing of memory, and is not tried again.
+        // Any other error is unrelated to memory, so smaller batches are not tried.
         let mut tries = 0;
         let other = halve_until_it_fits(128, |_| {
             tries += 1;

@@ -6,10 +6,10 @@ use plan::Training;
 use random::{Purpose, Stream};
 
 use super::checkpoints::Selected;
-use crate::failure::Failure;
-use crate::progress::Bar;
 use crate::compute::data::Data;
 use crate::compute::evaluation::{Saves, Scrutiny, Task, evaluate};
+use crate::failure::Failure;
+use crate::progress::Bar;
 
 /// Accuracy on the selection split, clean and attacked.
 #[expect(

@@ -19,11 +19,11 @@ use super::checkpoints::{Epoch, HISTORY, checkpoint_file, network_file};
 use super::learner::Learner;
 use super::resume::{Best, Position, RESUME, SELECTING, read_position};
 use super::select::select;
-use crate::failure::Failure;
-use crate::progress::Bar;
 use crate::compute::data::{Data, Resident};
 use crate::compute::evaluation::Saves;
 use crate::compute::training_set::TrainingSet;
+use crate::failure::Failure;
+use crate::progress::Bar;
 
 /// What a finished training reports.
 pub(crate) struct Trained {
@@ -58,7 +58,7 @@ pub(crate) fn train(
                 learner.restore(&resume, &tensors)?;
                 (at, best_files) = (position, Some(files));
             }
-            // Started again, it ends at the same bits.
+            // After a restart it ends with the same bits.
             Err(error) => bar.say(&format!("warning: {error:#}; {} starts again", cell.slug)),
         }
     }
@@ -134,19 +134,19 @@ pub(crate) fn train(
         let last = at.step == total_steps;
         let rate = rate(at.epoch - 1, at.step - 1);
         let selected = if last || at.epoch.is_multiple_of(cell.selection.every) {
-            // Without the epoch's end, which a resumed training comes to again.
+            // Without the end of the epoch, which a resumed training reaches again.
             let before = Position {
                 epoch: at.epoch - 1,
                 ..at.clone()
             };
             let mut save = || learner.save(&resume, &before).map(|()| best_files.saved());
-            // Half of the time may be lost before the choice begins, and half in it.
+            // A kill may lose half of the interval before the selection starts, and half during it.
             if saved.elapsed() >= every / 2 {
                 save()?;
                 saved = Instant::now();
             }
             let selecting = folder.join(SELECTING);
-            // Resumed from an earlier save, the network of this epoch may be another one.
+            // After resuming from an earlier save, the network of this epoch may differ.
             let network = checkpoint::digest(&learner.evaluated().state()?, &at.epoch)?;
             let saves = Saves {
                 file: &selecting,
@@ -157,7 +157,7 @@ pub(crate) fn train(
             if matches!(selected, Err(Failure::Interrupted)) {
                 save()?;
             }
-            // Only a choice that took long has left one.
+            // Exists only if choosing took long enough to be saved.
             let _ = selected.is_ok() && std::fs::remove_file(&selecting).is_ok();
             selected?
         } else {

@@ -8,8 +8,8 @@ use plan::Training;
 use random::{Purpose, Stream};
 
 use super::teacher_predictions::StoredPredictions;
-use crate::failure::Failure;
 use crate::compute::data::Data;
+use crate::failure::Failure;
 
 /// A training's examples with their labels.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct TrainingSet {
     examples: Vec<usize>,
     /// How many of them have labels of their own.
     labeled: usize,
-    /// How many come in an epoch.
+    /// The number of examples per epoch.
     epoch: usize,
     /// The label of every example of the training split that is trained on.
     labels: Vec<u32>,
@@ -44,7 +44,7 @@ impl TrainingSet {
         }
     }
 
-    /// With what a teacher predictions.
+    /// The examples with a teacher's predictions.
     pub(crate) fn with_teacher(cell: &Training, data: &Data, predictions: &StoredPredictions) -> Result<Self, Failure> {
         let mut set = Self::without_teacher(data);
         let mut groups = vec![None; set.labels.len()];
@@ -76,7 +76,7 @@ impl TrainingSet {
         self.epoch
     }
 
-    /// Some of the examples, to try what fits into memory.
+    /// Some of the examples, to find out what fits into memory.
     pub(crate) fn some(&self, most: usize) -> &[usize] {
         &self.examples[..most.min(self.epoch)]
     }
@@ -146,7 +146,7 @@ pub(crate) fn check_weights(cell: &Training, step: &Step<'_>) -> Result<(), Fail
     Ok(())
 }
 
-/// These examples in one random order after another, without end.
+/// These examples in an endless sequence of random orders.
 fn reshuffled(examples: &[usize], stream: Stream) -> impl Iterator<Item = usize> + '_ {
     assert!(!examples.is_empty(), "there are examples");
     let round = move |round| stream.at(round).permutation(examples.len());
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_share_every_example_comes_once_in_the_order_it_always_had() {
+    fn without_a_share_each_example_is_used_once_in_the_usual_order() {
         let order = training_set(None, 1.0).order(&epoch(2), 3);
         let plain = epoch(2).permutation(10);
         assert_eq!(
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_kept_in_every_step_and_no_example_comes_again_before_all_have_come() {
+    fn every_step_has_the_share_and_examples_repeat_only_after_all_were_used() {
         let set = training_set(Some(0.5), 1.0);
         let order = set.order(&epoch(0), 4);
         assert_eq!(order.len(), 10);

@@ -14,10 +14,10 @@ use random::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 use storage::files;
 
-use crate::failure::Failure;
-use crate::progress::Bar;
 use crate::compute::data::{Data, plain_batch};
 use crate::compute::evaluation;
+use crate::failure::Failure;
+use crate::progress::Bar;
 
 /// The predictions, in the folder of the training that uses them.
 pub(crate) const TEACHER: &str = "teacher.json";
@@ -32,7 +32,7 @@ pub(crate) struct StoredPredictions {
     pub(crate) key: String,
     /// The teacher's training.
     pub(crate) teacher: String,
-    /// How many epochs its checkpoint has.
+    /// The epoch of its checkpoint.
     pub(crate) epoch: u64,
     /// The examples, as their numbers in the official training split.
     pub(crate) examples: Vec<usize>,

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// How far a mean may move.
+/// How far a mean may change.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Rules {
-    /// In points, for all that `by_attack` does not name. `None`: as far as chance moves it.
+    /// In points, for every attack not in `by_attack`. `None`: what chance explains.
     pub(crate) points: Option<f64>,
     /// In points, by the attack's label in lower case.
     pub(crate) by_attack: BTreeMap<String, f64>,
-    /// α: how often chance may flag an honest comparison as a whole.
+    /// α: the probability that an unchanged run is flagged by chance anywhere in the comparison.
     pub(crate) false_alarms: f64,
     /// Improvements and new cells count as failures too.
     pub(crate) strict: bool,
@@ -29,13 +29,13 @@ pub(crate) enum Scope {
     Defense,
 }
 
-/// How a line came out.
+/// The verdict of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Verdict {
     /// Lower than the tolerance allows.
     Regressed,
-    /// An attack leaves more than the tolerance allows, over all defenses: it has become weaker.
+    /// Mean accuracy under an attack, over all defenses, rose above the tolerance: the attack has become weaker.
     WeakerAttack,
     /// In the baseline, and not in the run.
     Missing,
@@ -45,7 +45,7 @@ pub(crate) enum Verdict {
     Improved,
     /// In the run, and without a number in the baseline.
     New,
-    /// Moved, by less than the tolerance.
+    /// Changed by less than the tolerance.
     Within,
     /// The same count of images for every seed.
     Same,
@@ -78,7 +78,7 @@ pub(crate) struct Line {
     /// In points.
     pub(crate) tolerance: Option<f64>,
     pub(crate) verdict: Verdict,
-    /// What a failed cell says of itself.
+    /// The error of a failed cell.
     pub(crate) error: Option<String>,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
-    /// The lines that must not be, worst first.
+    /// The lines that make the comparison fail, worst first.
     pub(crate) fn failures(&self) -> Vec<&Line> {
         let mut failures: Vec<&Line> = self.lines.iter().filter(|line| self.fails(line)).collect();
         failures.sort_by_key(|line| line.verdict);
@@ -108,7 +108,7 @@ impl Comparison {
         }
     }
 
-    /// How many lines came out so.
+    /// How many lines got this verdict.
     pub(crate) fn count(&self, verdict: Verdict) -> usize {
         self.lines.iter().filter(|line| line.verdict == verdict).count()
     }

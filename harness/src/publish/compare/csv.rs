@@ -42,7 +42,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Record>, String> {
     Ok(records)
 }
 
-/// Text out of a file, short and without control characters.
+/// Text from a file, shortened and without control characters.
 fn shown(text: &str) -> String {
     text.chars().take(40).flat_map(char::escape_debug).collect()
 }

@@ -47,7 +47,7 @@ pub(super) fn cell(name: &Name, before: Option<&BTreeMap<u64, Count>>, after: Op
         (false, None) => Verdict::Missing,
         (false, Some(_)) if error.is_some() => Verdict::Failed,
         (false, Some(_)) => Verdict::Within,
-        // It failed before, too.
+        // It had failed before as well.
         (true, _) if after_points.is_empty() => Verdict::Same,
         (true, _) => Verdict::New,
     };

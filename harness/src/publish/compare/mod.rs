@@ -6,10 +6,10 @@
 //! difference = mean(after) − mean(before), tolerance = t(α/m, ν) · s · √(1/n₁ + 1/n₂)
 //!
 //! where n₁ and n₂ count the seeds, s is the standard deviation over the baseline's seeds, ν = n₁ − 1, m is the
-//! number of such comparisons (Bonferroni), and α bounds the chance that an honest change of seeds is flagged
+//! number of such comparisons (Bonferroni), and α bounds the probability that a mere change of seeds is flagged
 //! anywhere. Seeds are what must vary: two trainings on two processors round otherwise and drift apart like
 //! two seeds, so equal seeds are not taken for equal networks, as McNemar's test over images would.
-//! A baseline of fewer than six seeds says little of s; there the deviation of counting `n` images is used instead if
+//! A baseline of fewer than six seeds says little about s; then the binomial deviation over `n` images is used if
 //! it is larger, √(p(1 − p)/n), with the normal quantile. s is never taken for less than one image.
 //!
 //! The means are what finds small, systematic changes: an attack that has lost half its steps moves one image

@@ -45,7 +45,7 @@ pub(crate) struct Stored {
     pub(crate) versions: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Larger files are not results: a hundred thousand cells take less.
+/// Larger files are rejected: even a hundred thousand cells take less.
 const LARGEST: u64 = 256 << 20;
 
 /// The results at a path, and the rows as they will be written to a baseline.

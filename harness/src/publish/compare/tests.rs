@@ -16,7 +16,7 @@ pub(in crate::publish::compare) fn name(defense: &str, attack: &str) -> Name {
     }
 }
 
-/// Cells of 500 images with so many correct for seeds 0, 1 …
+/// Cells of 500 images, with these numbers of correct ones for seeds 0, 1 …
 pub(in crate::publish::compare) fn stored(cells: &[(&str, &str, &[u64])]) -> Stored {
     let mut stored = Stored::default();
     for (defense, attack, counts) in cells {
@@ -95,8 +95,8 @@ fn down_is_a_regression_and_up_is_none() {
 
 /// Every defense gains less than chance allows for it alone; together they show that the attack is weaker.
 #[test]
-fn an_attack_that_is_weaker_everywhere_is_seen() {
-    // Seeds err against each other, so that their mean is quiet.
+fn a_uniformly_weaker_attack_is_detected() {
+    // The deviations of the seeds cancel, so their mean does not move.
     let (up, down) = (
         [300u64, 320, 300, 320, 300, 320, 300, 320],
         [320u64, 300, 320, 300, 320, 300, 320, 300],
@@ -120,7 +120,7 @@ fn an_attack_that_is_weaker_everywhere_is_seen() {
         (failures[0].scope, failures[0].verdict, &failures[0].defense[..]),
         (Scope::Attack, Verdict::WeakerAttack, "all 4 defenses")
     );
-    // Clean images that are recognised better are no weaker attack.
+    // Higher accuracy on clean images does not mean a weaker attack.
     let comparison = compare(&side(10, "Natural"), &side(0, "Natural"), &rules());
     assert!(comparison.failures().is_empty() && comparison.count(Verdict::Improved) == 1);
 }
@@ -148,7 +148,7 @@ fn what_is_only_on_one_side_is_named() {
 }
 
 #[test]
-fn versions_that_differ_are_told() {
+fn differing_versions_are_reported() {
     let (mut before, mut after) = (stored(&[("A", "PGD", &[300])]), stored(&[("A", "PGD", &[300])]));
     for (side, version) in [(&mut before, "1"), (&mut after, "2")] {
         side.versions.insert("attack PGD".into(), [version.to_string()].into());

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use storage::checkpoint;
 
-use crate::exit::{Exit, Stop};
 use crate::compute::training::CheckpointInfo;
+use crate::exit::{Exit, Stop};
 
 /// A checkpoint on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]

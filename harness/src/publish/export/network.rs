@@ -9,8 +9,8 @@ use serde_json::json;
 use storage::{checkpoint, files};
 
 use super::find::find;
-use crate::exit::Stop;
 use crate::compute::training::CheckpointInfo;
+use crate::exit::Stop;
 
 /// What was exported.
 pub(crate) struct Exported {

@@ -1,4 +1,4 @@
-//! The page of a run: everything that is known of it.
+//! The page of a run: everything that is known about it.
 
 use std::path::Path;
 

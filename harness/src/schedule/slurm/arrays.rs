@@ -10,7 +10,7 @@ use storage::cell_folder::{self, State};
 use super::book::Book;
 use super::job::{Job, Kind};
 
-/// What of a plan is to be submitted.
+/// Which part of a plan to submit.
 pub(super) struct Left {
     pub(super) cells: Vec<Cell>,
     pub(super) queued: usize,
@@ -46,7 +46,7 @@ pub(super) fn left(plan: &Plan, root: &Path, cells: &[Cell], book: &Book) -> Lef
     left
 }
 
-/// A job array to come.
+/// A job array to be submitted.
 #[derive(Debug)]
 pub(super) struct Array {
     pub(super) kind: Kind,

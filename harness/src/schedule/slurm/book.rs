@@ -14,18 +14,18 @@ use super::programs::Slurm;
 pub(super) const SLURM: &str = "slurm";
 const JOBS: &str = "jobs.json";
 
-/// What has been submitted of a run.
+/// The jobs submitted for a run.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Book {
-    /// How often.
+    /// The number of submissions.
     pub(super) submissions: u64,
     /// Jobs that were queued or running when last seen.
     pub(super) jobs: Vec<Job>,
 }
 
 impl Book {
-    /// Reads it and strikes out what Slurm knows no longer.
+    /// Reads it and removes the jobs that Slurm no longer knows.
     pub(super) fn read(root: &Path, slurm: &Slurm) -> Result<Self> {
         let mut book: Self = files::read_json(&root.join(SLURM).join(JOBS))?.unwrap_or_default();
         let active = slurm.active(&book.jobs)?;

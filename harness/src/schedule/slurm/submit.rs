@@ -38,13 +38,13 @@ pub(crate) fn submit(request: &SubmitRequest, methods: &Methods, out: &mut dyn W
 
     let book = Book::read(&root, &slurm)?;
     let left = left(&plan, &root, &cells, &book);
-    print_left(&left, out)?;
+    print_remaining(&left, out)?;
     if left.cells.is_empty() {
         return Ok(());
     }
     let folder = root.join(SLURM).join((book.submissions + 1).to_string());
     files::make_folder(&folder.join("logs"))?;
-    // The tasks read a copy, which nobody edits meanwhile.
+    // The tasks read a copy, which stays unchanged while the user edits the matrix.
     let copy = folder.join("matrix.yaml");
     files::write(&copy, matrix.source.text.as_bytes())?;
     let scripts = Scripts {
@@ -70,7 +70,7 @@ pub(crate) fn submit(request: &SubmitRequest, methods: &Methods, out: &mut dyn W
     print_end(&jobs, request.dry_run, &folder, run_folder.root(), out)
 }
 
-/// Submits one array after another, and notes each in the book.
+/// Submits one array after another and records each job.
 fn submit_arrays(
     arrays: &[Array],
     scripts: &Scripts<'_>,
@@ -117,7 +117,7 @@ fn keys(array: &Array, plan: &Plan) -> std::collections::BTreeMap<u32, String> {
     array.tasks.iter().map(key).collect()
 }
 
-fn print_left(left: &Left, out: &mut dyn Write) -> Result<()> {
+fn print_remaining(left: &Left, out: &mut dyn Write) -> Result<()> {
     let Left {
         cells,
         queued,

@@ -104,7 +104,7 @@ impl Net {
         let second = second.unwrap();
         let active = net.norm_relu(second, &self.norms[2]).unwrap();
         let third = net.convolution(active, &self.third, None, (1, 0), None, Some(second), none);
-        // At rest nothing is dropped.
+        // In evaluation mode nothing is dropped.
         let third = net.dropout(third.unwrap(), 1);
         let pooled = net.max_pool(third, 2);
         // A value that a later layer reads was a residual before.

@@ -205,7 +205,7 @@ impl Net {
             let start = bases.gradients + 4 * program.gradients[self.place_of(name, var)] as u64;
             pairs.push((name, gpu.get(start, expected.len()), expected));
         }
-        // Next to nothing is rounding: as what a bias adds before a norm, which the norm takes avariant.
+        // Tiny values are rounding errors, such as the gradient of a bias before a norm, which cancels it.
         let largest = pairs
             .iter()
             .map(|(_, _, expected)| square(expected))

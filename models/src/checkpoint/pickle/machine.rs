@@ -50,7 +50,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The floor below which nothing may be taken: a mark guards what is under it.
+    /// The stack height below which nothing may be popped: a mark protects what is under it.
     pub(super) fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }

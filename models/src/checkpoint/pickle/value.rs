@@ -71,7 +71,7 @@ impl Global {
     }
 }
 
-/// Text out of a file, short and without control characters.
+/// Text from a file, shortened and without control characters.
 fn clip(text: &str) -> String {
     let mut short: String = text.chars().take(120).flat_map(char::escape_debug).collect();
     if short.len() < text.len() && text.chars().count() > 120 {

@@ -1,4 +1,4 @@
-//! The backward pass of a frozen network, written down.
+//! The backward pass of a frozen network as a list of launches.
 
 use candle_core::Result;
 

@@ -1,4 +1,4 @@
-//! The forward pass of a frozen network, written down.
+//! The forward pass of a frozen network as a list of launches.
 
 use candle_core::Result;
 

@@ -14,7 +14,7 @@ pub(crate) struct Source {
     pub(crate) norm: Constants,
 }
 
-/// Where the numbers of each step of a network at rest are; `place` finds its tensors.
+/// Where the numbers of each step of a network in evaluation mode are; `place` finds its tensors.
 pub(crate) fn sources(recording: &Recording, mut place: impl FnMut(&Tensor) -> Result<Address>) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for step in &recording.graph.steps {

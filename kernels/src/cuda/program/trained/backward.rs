@@ -179,7 +179,7 @@ impl Writer<'_> {
         place(GRADIENTS, 4 * self.gradients[parameter] as u64)
     }
 
-    /// Where a value's gradient goes: to what other readers sent, if any did.
+    /// Where a value's gradient goes: added to that of other readers, if there is one.
     fn target(&mut self, value: usize, gradients: &mut [Option<Buffer>]) -> Target {
         let sum = gradients[value];
         let to = sum.unwrap_or_else(|| self.take(value));

@@ -33,7 +33,7 @@ pub(super) struct Writer<'a> {
     pub(super) launches: Recorder,
 }
 
-/// What the way back needs.
+/// What the backward pass needs.
 pub(super) struct Kept {
     /// The values that it reads.
     pub(super) values: Vec<Option<Buffer>>,
@@ -45,7 +45,7 @@ pub(super) struct Kept {
 pub(super) struct Note {
     /// Weights in the program's form.
     pub(super) weight: Address,
-    /// What a convolution's normalisation got.
+    /// The input of a convolution's normalisation.
     pub(super) normalised: Option<Buffer>,
     pub(super) moments: Option<Moments>,
     /// Of maxima.
@@ -77,7 +77,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes a convolution of the whole batch down.
+    /// Writes a convolution of the whole batch.
     pub(super) fn convolve(&self, geometry: Geometry, pass: Pass, at: [Address; 3], accumulate: bool) -> Result<()> {
         self.launches
             .convolve(&self.batch.convolve(geometry), pass, at, accumulate)
