@@ -16,11 +16,23 @@ pub enum Cell {
     Evaluation(usize),
 }
 
+impl Cell {
+    /// What is done in it: `train` or `attack`.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Training(_) => "train",
+            Self::Evaluation(_) => "attack",
+        }
+    }
+}
+
 /// One network to train.
 #[derive(Debug, Clone)]
 pub struct Training {
     /// Hash of everything below that affects a number.
     pub key: String,
+    /// The same as JSON with every default filled: the resolved configuration. `key` is its hash.
+    pub config: String,
     /// Readable name, part of the folder's name.
     pub slug: String,
     /// The data set and how it is cut.
@@ -94,6 +106,8 @@ impl SelectionRule {
 pub struct Evaluation {
     /// Hash of everything below that affects a number, and of the training.
     pub key: String,
+    /// The same as JSON with every default filled: the resolved configuration. `key` is its hash.
+    pub config: String,
     /// Readable name, part of the folder's name.
     pub slug: String,
     /// Index of the training whose network is evaluated.

@@ -122,23 +122,15 @@ pub struct CheckpointKey<'a> {
 }
 
 impl TrainingKey<'_> {
-    /// The hash of everything in it.
-    pub fn digest(&self) -> String {
-        hash(&self.text())
-    }
-
-    fn text(&self) -> String {
+    /// The resolved configuration: JSON of everything in it, with sorted keys and no spaces.
+    pub fn text(&self) -> String {
         cell_text("training", TRAINING_VERSION, self)
     }
 }
 
 impl EvaluationKey<'_> {
-    /// The hash of everything in it.
-    pub fn digest(&self) -> String {
-        hash(&self.text())
-    }
-
-    fn text(&self) -> String {
+    /// The resolved configuration: JSON of everything in it, with sorted keys and no spaces.
+    pub fn text(&self) -> String {
         cell_text("evaluation", EVALUATION_VERSION, self)
     }
 }
@@ -150,16 +142,13 @@ fn cell_text(kind: &str, code: u32, key: &impl Serialize) -> String {
     canonical_text(&config)
 }
 
-/// The hash of a configuration: BLAKE3 over its JSON with sorted keys, 32 hexadecimal digits.
-pub fn key_of(config: &Value) -> String {
-    hash(&canonical_text(config))
+/// The key of a cell whose resolved configuration is this text: the first 32 hexadecimal digits of its BLAKE3.
+pub fn key_of_text(config: &str) -> String {
+    blake3::hash(config.as_bytes()).to_hex()[..32].to_string()
 }
 
-fn hash(text: &str) -> String {
-    blake3::hash(text.as_bytes()).to_hex()[..32].to_string()
-}
-
-fn canonical_text(config: &Value) -> String {
+/// A configuration as JSON with sorted keys and no spaces.
+pub fn canonical_text(config: &Value) -> String {
     let mut text = Vec::new();
     canonical(config, &mut text);
     String::from_utf8(text).expect("JSON is UTF-8")
@@ -214,7 +203,7 @@ mod tests {
         let config = r#" {"c": null, "b": {}, "é\"": [1, 2.5, "\n", true, []], "a": 0.1} "#;
         let text = r#"{"a":0.1,"b":{},"c":null,"é\"":[1,2.5,"\n",true,[]]}"#;
         assert_eq!(
-            key_of(&serde_json::from_str(config).unwrap()),
+            key_of_text(&canonical_text(&serde_json::from_str(config).unwrap())),
             blake3::hash(text.as_bytes()).to_hex()[..32]
         );
     }
@@ -293,7 +282,7 @@ mod tests {
 
     #[test]
     fn keys_do_not_depend_on_the_order_of_fields() {
-        let key = |text: &str| key_of(&serde_json::from_str(text).unwrap());
+        let key = |text: &str| key_of_text(&canonical_text(&serde_json::from_str(text).unwrap()));
         assert_eq!(
             key(r#"{"a": 1, "b": [{"c": 2, "d": 3}]}"#),
             key(r#"{"b": [{"d": 3, "c": 2}], "a": 1}"#)

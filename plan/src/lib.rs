@@ -19,7 +19,7 @@ mod resolve;
 
 pub use self::cell::{Cell, Evaluation, SelectionRule, Supervision, Teacher, Training, TransferSource};
 pub use self::cell_name::{CELLS, CellName, NotACellName};
-pub use self::key::{EvaluationKey, TrainingKey, key_of};
+pub use self::key::{EvaluationKey, TrainingKey, canonical_text, key_of_text};
 pub use self::label::{attack_label, defense_label, slug};
 pub use self::methods::Methods;
 pub use self::plan::Plan;

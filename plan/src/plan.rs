@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use paper_tables::TableSpec;
+use serde_json::{Value, json};
 
 use crate::cell::{Cell, Evaluation, Training};
 use crate::cell_name::{CELLS, CellName};
@@ -81,6 +82,27 @@ impl Plan {
             Cell::Training(i) => (&self.trainings[i].key, &self.trainings[i].slug),
             Cell::Evaluation(i) => (&self.evaluations[i].key, &self.evaluations[i].slug),
         }
+    }
+
+    /// A cell's resolved configuration, as the text of which its key is the hash.
+    pub fn config_text(&self, cell: Cell) -> &str {
+        match cell {
+            Cell::Training(i) => &self.trainings[i].config,
+            Cell::Evaluation(i) => &self.evaluations[i].config,
+        }
+    }
+
+    /// A cell's resolved configuration.
+    pub fn config(&self, cell: Cell) -> Value {
+        serde_json::from_str(self.config_text(cell)).expect("a configuration is JSON")
+    }
+
+    /// A cell for programs: kind, key, name, the keys of its parents, and its resolved configuration.
+    pub fn describe(&self, cell: Cell) -> Value {
+        let (key, slug) = self.identity(cell);
+        let parents = self.parents(cell);
+        let needs: Vec<&str> = parents.iter().map(|parent| self.identity(*parent).0).collect();
+        json!({ "kind": cell.kind(), "key": key, "name": slug, "needs": needs, "config": self.config(cell) })
     }
 
     /// The name of a cell's folder.

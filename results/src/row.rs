@@ -115,6 +115,10 @@ table! {
         pub flags: Option<String>,
         /// Hash of the cell's resolved configuration.
         pub config_hash: String,
+        /// The resolved configuration of the evaluation as JSON, every default filled: attack, threat model, and the keys of the trainings. The BLAKE3 of this text begins with `config_hash`.
+        pub evaluation_config: Option<String>,
+        /// The resolved configuration of the attacked network's training as JSON: data, network, defense with its inner attack, recipe, selection, seed. The BLAKE3 of this text begins with the training's key.
+        pub training_config: Option<String>,
         /// Version of the program.
         pub code_version: String,
         /// `done` or `failed`.

@@ -79,6 +79,8 @@ impl FileMark {
     }
 }
 
+/// A cell's resolved configuration: JSON of which its key is the hash.
+pub const CONFIG: &str = "config.json";
 /// Marks a cell as finished or failed.
 pub const STATUS: &str = "status.json";
 

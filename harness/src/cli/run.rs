@@ -34,7 +34,7 @@ pub(super) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     let root = run_folder.root();
     gather::tidy_folders(root)?;
     if args.cells.is_none() {
-        gather::begin(root, &matrix, &tables)?;
+        gather::begin(root, &matrix, &plan, &tables)?;
     }
     let jobs = args.jobs.map_or_else(|| default_jobs(&plan, &device), Ok)?;
     let settings = Settings {

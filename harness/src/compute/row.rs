@@ -96,6 +96,8 @@ pub(crate) fn planned_row(plan: &Plan, evaluation: &Evaluation, dataset_digest: 
     };
     let source = evaluation.source.as_ref();
     Row {
+        evaluation_config: Some(evaluation.config.clone()),
+        training_config: Some(training.config.clone()),
         source: source.map(|source| source.label.clone()),
         source_checkpoint: source.map(|source| source.checkpoint.into()),
         source_seed: source.map(|source| plan.trainings[source.training].seed),

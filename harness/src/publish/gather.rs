@@ -8,6 +8,7 @@ use plan::Cell;
 use plan::Plan;
 use plan::matrix::Matrix;
 use plan::tables::RunTables;
+use serde_json::Value;
 use storage::RunFolder;
 use storage::cell_folder::{self, State};
 use storage::files;
@@ -27,9 +28,11 @@ pub(crate) fn tidy_folders(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the matrix and what its tables show to the run's folder.
-pub(crate) fn begin(root: &Path, matrix: &Matrix, tables: &RunTables) -> Result<()> {
+/// Writes the matrix, every cell with its resolved configuration, and what the tables show to the run's folder.
+pub(crate) fn begin(root: &Path, matrix: &Matrix, plan: &Plan, tables: &RunTables) -> Result<()> {
     files::write(&root.join(manifest::MATRIX), matrix.source.text.as_bytes())?;
+    let cells: Vec<Value> = plan.cells().map(|cell| plan.describe(cell)).collect();
+    files::write_json(&root.join(manifest::PLAN), &cells)?;
     table_specs::write(root, tables)
 }
 

@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use plan::Cell;
 use plan::Plan;
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 use storage::cell_folder::{self, State};
 use storage::leases;
 
@@ -62,14 +62,13 @@ impl<'a> Forecast<'a> {
     /// For programs.
     pub(crate) fn json(&self) -> Value {
         let items = self.lines.iter().map(|line| {
-            let (key, slug) = self.plan.identity(line.cell);
-            let parents = self.plan.parents(line.cell);
-            let needs: Vec<&str> = parents.iter().map(|parent| self.plan.identity(*parent).0).collect();
-            json!({
-                "needs": needs,
-                "kind": kind(line.cell), "key": key, "name": slug, "state": line.state, "reason": line.reason,
-                "forwards": line.cost.forwards, "backwards": line.cost.backwards, "estimated_seconds": line.seconds,
-            })
+            let mut item = self.plan.describe(line.cell);
+            item["state"] = line.state.into();
+            item["reason"] = line.reason.as_str().into();
+            item["forwards"] = line.cost.forwards.into();
+            item["backwards"] = line.cost.backwards.into();
+            item["estimated_seconds"] = line.seconds.into();
+            item
         });
         items.collect()
     }
@@ -96,7 +95,7 @@ impl<'a> Forecast<'a> {
                 format!("{}: {}", line.state, line.reason)
             };
             table.add_row([
-                kind(line.cell),
+                line.cell.kind(),
                 self.plan.identity(line.cell).1,
                 &state,
                 &thousands(line.cost.forwards),
@@ -114,13 +113,6 @@ impl<'a> Forecast<'a> {
             duration(seconds_left),
         )?;
         Ok(())
-    }
-}
-
-fn kind(cell: Cell) -> &'static str {
-    match cell {
-        Cell::Training(_) => "train",
-        Cell::Evaluation(_) => "attack",
     }
 }
 

@@ -136,7 +136,13 @@ impl Runner<'_> {
         }
         files::make_folder(work)?;
         files::remove_temporary(work)?;
+        self.write_config(cell, work)?;
         Ok(Prepared::Begin)
+    }
+
+    /// What the cell is, for a reader of its folder: the text of which the key is the hash.
+    fn write_config(&self, cell: Cell, folder: &Path) -> Result<()> {
+        files::write_part(&folder.join(cell_folder::CONFIG), self.plan.config_text(cell).as_bytes())
     }
 
     fn publish(&self, cell: Cell, lease: Lease) -> Result<Published> {
@@ -161,6 +167,7 @@ impl Runner<'_> {
             return Ok(());
         }
         files::make_folder(lease.work())?;
+        self.write_config(cell, lease.work())?;
         self.write_failure(cell, failed, lease.work())?;
         self.publish(cell, lease).map(drop)
     }
@@ -341,7 +348,7 @@ impl Runner<'_> {
 
     /// A failed evaluation has a row as well, without a number.
     fn write_failure(&self, cell: Cell, failed: &FailedCell, folder: &Path) -> Result<()> {
-        let mut names: &[&str] = &[];
+        let mut names: &[&str] = &[cell_folder::CONFIG];
         if let Cell::Evaluation(i) = cell {
             names = RESULT_FILES;
             let evaluation = &self.plan.evaluations[i];
@@ -360,4 +367,10 @@ impl Runner<'_> {
     }
 }
 
-const RESULT_FILES: &[&str] = &[results::ROWS_FILE, results::OUTCOMES_FILE, results::TIMINGS_FILE];
+/// What a finished cell of either kind consists of.
+const RESULT_FILES: &[&str] = &[
+    cell_folder::CONFIG,
+    results::ROWS_FILE,
+    results::OUTCOMES_FILE,
+    results::TIMINGS_FILE,
+];

@@ -3,7 +3,7 @@
 use super::attack::ResolvedAttack;
 use super::scope::{Checked, Scope};
 use crate::cell::{Evaluation, TransferSource};
-use crate::key::{CheckpointKey, EvaluationKey};
+use crate::key::{CheckpointKey, EvaluationKey, key_of_text};
 use crate::label::slug;
 use crate::matrix::Checkpoint;
 use crate::plan::{Conflict, Plan};
@@ -23,7 +23,7 @@ impl Scope<'_> {
             .as_ref()
             .map_or_else(String::new, |source| format!("-via-{}", slug(&source.label)));
         let slug = format!("{}-{checkpoint}-{}{through}", training.slug, slug(&resolved.label));
-        let key = EvaluationKey {
+        let config = EvaluationKey {
             target: CheckpointKey {
                 training: &training.key,
                 checkpoint,
@@ -36,7 +36,7 @@ impl Scope<'_> {
             threat: resolved.threat,
             test: resolved.dataset.limit.test,
         }
-        .digest();
+        .text();
         let ResolvedAttack {
             attack,
             label,
@@ -45,7 +45,8 @@ impl Scope<'_> {
             ..
         } = resolved.clone();
         Evaluation {
-            key,
+            key: key_of_text(&config),
+            config,
             slug,
             target,
             dataset,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::recipe::{RecipeProblem, marks, resolve_recipe};
 use super::scope::{Checked, METHOD_KEYS, Noted, Scope, UNLABELED};
 use crate::cell::{SelectionRule, Supervision, Training};
-use crate::key::{CheckpointKey, DataKey, NetworkKey, SelectionKey, TrainingKey};
+use crate::key::{CheckpointKey, DataKey, NetworkKey, SelectionKey, TrainingKey, key_of_text};
 use crate::label::{defense_label, slug};
 use crate::matrix::SelectionSplit;
 
@@ -51,6 +51,7 @@ impl Scope<'_> {
         let slug = format!("{}-{}-{}-s{seed}", dataset.name, setting.network, slug(&label));
         let mut training = Training {
             key: String::new(),
+            config: String::new(),
             slug,
             dataset,
             network: setting.network.clone(),
@@ -64,12 +65,13 @@ impl Scope<'_> {
             seed,
             supervision: supervision.clone(),
         };
-        training.key = self.key(&training);
+        training.config = self.config(&training);
+        training.key = key_of_text(&training.config);
         Ok(training)
     }
 
-    /// The key of a training that has all other fields.
-    fn key(&self, training: &Training) -> String {
+    /// The resolved configuration of a training that has all other fields.
+    fn config(&self, training: &Training) -> String {
         let Training { dataset, selection, .. } = training;
         let teacher = training.supervision.teacher.as_ref();
         TrainingKey {
@@ -102,7 +104,7 @@ impl Scope<'_> {
             }),
             unlabeled: training.supervision.unlabeled,
         }
-        .digest()
+        .text()
     }
 
     fn note_recipe(&self, field: &str, problems: Vec<RecipeProblem>) -> Noted {

@@ -21,7 +21,7 @@ pub struct RunTables {
     pub planned: Vec<Planned>,
     /// The names of all cells' folders: trainings first.
     pub cells: Vec<CellName>,
-    /// What figures need to know about each training. None in runs of earlier builds.
+    /// What tables and figures need to know about each training. None in runs of earlier builds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trainings: Vec<Trained>,
 }

@@ -1,4 +1,4 @@
-//! What figures need to know about each training.
+//! What tables and figures need to know about each training.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -21,6 +21,9 @@ pub struct Trained {
     pub recipe: String,
     /// Seed.
     pub seed: u64,
+    /// Its resolved configuration. `null` in runs of earlier builds.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub config: Value,
     /// The weight of its loss's second term, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<LossWeight>,
@@ -42,7 +45,7 @@ pub struct LossWeight {
 const WEIGHTS: [(&str, &str); 2] = [("lambda", "λ"), ("beta", "β")];
 
 impl Trained {
-    /// What figures need to know about a training.
+    /// What tables and figures need to know about a training.
     pub fn of(training: &Training) -> Self {
         Self {
             dataset: training.dataset.name.clone(),
@@ -51,6 +54,7 @@ impl Trained {
             method: training.defense.name.to_string(),
             recipe: training.recipe_label.clone(),
             seed: training.seed,
+            config: serde_json::from_str(&training.config).expect("a configuration is JSON"),
             weight: weight(training),
         }
     }

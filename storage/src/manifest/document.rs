@@ -15,6 +15,8 @@ use crate::files;
 const FORMAT: u32 = 1;
 /// The matrix, in a run's folder.
 pub const MATRIX: &str = "matrix.yaml";
+/// Every cell of the plan with its resolved configuration, in a run's folder.
+pub const PLAN: &str = "plan.json";
 /// The folder of invocations, in a run's.
 pub const INVOCATIONS: &str = "invocations";
 

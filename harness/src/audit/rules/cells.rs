@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
+use plan::{Plan, key_of_text};
+use serde_json::Value;
 use storage::cell_folder::{self, FileMark, State};
 use storage::manifest;
 
@@ -55,9 +57,29 @@ pub(super) fn plan(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
             "the cells have other keys than those that were run: a method's version or a default has changed since; \
              check the run with the program that made it",
         ),
-        Ok(_) => {}
+        Ok(plan) => configs(run, plan, findings),
     }
     Ok(())
+}
+
+/// The resolved configurations on record are those that the keys are hashes of. Runs of earlier builds have none.
+fn configs(run: &AuditedRun, plan: &Plan, findings: &mut Findings) {
+    for cell in plan.cells() {
+        let file = plan.folder(&run.root, cell).join(cell_folder::CONFIG);
+        if let Ok(text) = std::fs::read_to_string(&file)
+            && key_of_text(&text) != plan.identity(cell).0
+        {
+            findings.breach(format!("{} is not the configuration of its cell", run.relative(&file)));
+        }
+    }
+    let expected: Vec<Value> = plan.cells().map(|cell| plan.describe(cell)).collect();
+    match storage::files::read_json::<Vec<Value>>(&run.root.join(manifest::PLAN)) {
+        Ok(Some(stored)) if stored != expected => {
+            findings.breach(format!("{} is not the plan that was run", manifest::PLAN));
+        }
+        Ok(_) => {}
+        Err(error) => findings.breach(format!("{error:#}")),
+    }
 }
 
 pub(super) fn complete(run: &AuditedRun, findings: &mut Findings) -> Result<()> {

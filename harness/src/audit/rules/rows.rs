@@ -56,6 +56,15 @@ fn other_fields(row: &Row, expected: &Row) -> Vec<&'static str> {
             "cell",
             row.cell == expected.cell && row.config_hash == expected.config_hash,
         ),
+        // Rows of earlier builds have no configurations.
+        (
+            "evaluation_config",
+            row.evaluation_config.is_none() || row.evaluation_config == expected.evaluation_config,
+        ),
+        (
+            "training_config",
+            row.training_config.is_none() || row.training_config == expected.training_config,
+        ),
         ("run", row.run == expected.run),
         ("dataset", row.dataset == expected.dataset),
         ("network", row.network == expected.network),

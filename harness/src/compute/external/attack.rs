@@ -5,7 +5,7 @@ use attacks::Setting;
 use candle_core::{Device, Tensor};
 use models::Classifier;
 use plan::Methods;
-use plan::key_of;
+use plan::{canonical_text, key_of_text};
 use random::{Purpose, Stream};
 use results::{Kind, Row, Timing, TimingKind};
 use serde_json::json;
@@ -47,6 +47,8 @@ pub(crate) struct Done {
     pub(crate) adversarial: Tensor,
     pub(crate) timing: Timing,
     pub(crate) key: String,
+    /// Everything that affects a number, as JSON.
+    config: String,
 }
 
 /// Clean images, then the attacks that were asked for; FGSM and PGD if none was.
@@ -86,7 +88,8 @@ impl AttackRequest<'_> {
     fn attack(&self, attack: NamedAttack, progress: &Progress) -> Result<Done, Failure> {
         let stopwatch = Stopwatch::start();
         let source = self.source_of(&attack);
-        let key = self.key(&attack);
+        let config = self.config(&attack);
+        let key = key_of_text(&config);
         let bar = progress.cell("attack", &attack.label);
         bar.start(self.data.test.len() as u64, 0, 1);
         // As in a run, so that a network from a run gives the same numbers here.
@@ -121,6 +124,7 @@ impl AttackRequest<'_> {
             attack,
             evaluated,
             key,
+            config,
         })
     }
 
@@ -129,11 +133,11 @@ impl AttackRequest<'_> {
         self.source.filter(|_| attack.attack.name != "natural")
     }
 
-    /// The hash of everything that affects a number.
-    fn key(&self, attack: &NamedAttack) -> String {
+    /// Everything that affects a number, as JSON.
+    fn config(&self, attack: &NamedAttack) -> String {
         let network = self.network;
         let source = self.source_of(attack);
-        key_of(&json!({
+        canonical_text(&json!({
             "cell": "attack",
             "code": VERSION,
             "checkpoint": network.digest,
@@ -184,6 +188,7 @@ impl AttackRequest<'_> {
             },
         );
         let row = Row {
+            evaluation_config: Some(done.config.clone()),
             source: source.map(|source| source.file.name()),
             ..row
         };
