@@ -33,6 +33,7 @@ mod latex;
 mod long_form;
 mod markdown;
 mod published;
+mod recipes;
 mod records;
 mod report;
 mod significance;
@@ -50,6 +51,7 @@ pub use figures::{
 pub use latex::Latex;
 pub use markdown::Markdown;
 pub use published::{Citation, Number, Published, Query, Tag};
+pub use recipes::{Recipes, TrainedConfig};
 pub use report::{CellLine, Item, Record, Report, ReportChart, ReportFlag, ReportHeatMap, ReportTable, Value};
 pub use significance::significance;
 pub use spec::{BlockSpec, ColumnSpec, Planned, RowSpec, TableKind, TableSpec};

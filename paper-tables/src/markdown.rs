@@ -8,6 +8,9 @@ use crate::long_form;
 use crate::style::{Form, SpreadStyle};
 use crate::table::{Block, Cell, Entry, Spread, Table};
 
+/// How wide tables are unless asked otherwise, in characters.
+pub(crate) const WIDTH: usize = 120;
+
 /// Markdown no wider than `width` where that is possible: a table with too many columns
 /// continues in a second one below it.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +21,7 @@ pub struct Markdown {
 
 impl Default for Markdown {
     fn default() -> Self {
-        Self { width: 120 }
+        Self { width: WIDTH }
     }
 }
 
@@ -138,7 +141,9 @@ fn published(entry: &Entry) -> String {
 }
 
 /// Splits the columns after the first so that each part fits, with the first before each.
-fn chunks(grid: &[Vec<String>], width: usize) -> Vec<Vec<usize>> {
+/// The columns of each table that a grid is cut into, so that none is wider than `width` where that is possible. Each
+/// begins with the first column.
+pub(crate) fn chunks(grid: &[Vec<String>], width: usize) -> Vec<Vec<usize>> {
     let first = column_width(grid, 0) + 4;
     let mut chunks = vec![vec![0]];
     let mut used = first;
@@ -156,7 +161,8 @@ fn chunks(grid: &[Vec<String>], width: usize) -> Vec<Vec<usize>> {
     chunks
 }
 
-fn render(text: &mut String, grid: &[Vec<String>], columns: &[usize]) {
+/// Some columns of a grid, whose first line is the head.
+pub(crate) fn render(text: &mut String, grid: &[Vec<String>], columns: &[usize]) {
     let widths: Vec<usize> = columns.iter().map(|&column| column_width(grid, column)).collect();
     for (index, line) in grid.iter().enumerate() {
         for (&column, width) in columns.iter().zip(&widths) {
@@ -177,7 +183,7 @@ fn column_width(grid: &[Vec<String>], column: usize) -> usize {
 }
 
 /// A list item, broken between words.
-fn wrap(text: &mut String, note: &str, width: usize) {
+pub(crate) fn wrap(text: &mut String, note: &str, width: usize) {
     let mut used = 1;
     text.push('-');
     for word in note.split_whitespace() {
@@ -193,7 +199,8 @@ fn wrap(text: &mut String, note: &str, width: usize) {
     text.push('\n');
 }
 
-fn escape(text: &str) -> String {
+/// Text inside of a table.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('|', "\\|").replace(['\n', '\r'], " ")
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use paper_tables::{Chart, Planned, Published, ResultIndex, Table};
+use paper_tables::{Chart, Planned, Published, Recipes, ResultIndex, Table, TrainedConfig};
 use plan::CellName;
 use plan::tables::{RunTables, StyleChanges, Trained, worst_label};
 use results::{Comparison, Kind, Row, is_called};
@@ -62,6 +62,18 @@ impl FinishedRun {
     /// Every training with its folder.
     pub(crate) fn trainings(&self) -> impl Iterator<Item = (&Trained, &PathBuf)> {
         self.spec.trainings.iter().zip(&self.folders)
+    }
+
+    /// How the networks were trained.
+    pub(crate) fn recipes(&self) -> Recipes {
+        Recipes::of(self.spec.trainings.iter().map(|trained| TrainedConfig {
+            dataset: &trained.dataset,
+            network: &trained.network,
+            defense: &trained.defense,
+            recipe: &trained.recipe,
+            seed: trained.seed,
+            config: &trained.config,
+        }))
     }
 
     /// Everything the matrix asks for, with the name of its cell's folder.

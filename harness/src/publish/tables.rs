@@ -39,6 +39,17 @@ pub(crate) fn derive(root: &Path, into: &Path, changes: &Changes) -> Result<Stri
             files::write_part(&folder.join(name), text.as_bytes())?;
         }
     }
+    let recipes = run.recipes();
+    if !recipes.is_empty() {
+        let texts = [
+            ("md", recipes.markdown()),
+            ("csv", recipes.csv()),
+            ("tex", recipes.latex(Latex::Document)),
+        ];
+        for (extension, text) in texts {
+            files::write_part(&folder.join(format!("recipes.{extension}")), text.as_bytes())?;
+        }
+    }
     let mut texts = Vec::new();
     for table in run.tables(&rows, &comparisons)? {
         let exporters: [&dyn Exporter; 3] = [&Csv, &Latex::Document, &Markdown::default()];

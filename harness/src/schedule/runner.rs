@@ -142,7 +142,10 @@ impl Runner<'_> {
 
     /// What the cell is, for a reader of its folder: the text of which the key is the hash.
     fn write_config(&self, cell: Cell, folder: &Path) -> Result<()> {
-        files::write_part(&folder.join(cell_folder::CONFIG), self.plan.config_text(cell).as_bytes())
+        files::write_part(
+            &folder.join(cell_folder::CONFIG),
+            self.plan.config_text(cell).as_bytes(),
+        )
     }
 
     fn publish(&self, cell: Cell, lease: Lease) -> Result<Published> {

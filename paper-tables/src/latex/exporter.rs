@@ -17,6 +17,20 @@ pub enum Latex {
     Fragment,
 }
 
+impl Latex {
+    /// A fragment in this form. `landscape`: it needs a page's longer side.
+    pub(crate) fn complete(self, fragment: String, landscape: bool) -> String {
+        let text = match self {
+            Self::Fragment => fragment,
+            Self::Document => filled(
+                include_str!("../../templates/document.tex"),
+                context! { fragment, landscape },
+            ),
+        };
+        text + "\n"
+    }
+}
+
 impl Exporter for Latex {
     fn extension(&self) -> &'static str {
         "tex"
@@ -27,14 +41,7 @@ impl Exporter for Latex {
             Form::Wide => wide::fragment(table),
             Form::Long => long::fragment(table),
         };
-        let text = match self {
-            Self::Fragment => fragment,
-            Self::Document => filled(
-                include_str!("../../templates/document.tex"),
-                context! { fragment, landscape },
-            ),
-        };
-        text + "\n"
+        self.complete(fragment, landscape)
     }
 }
 

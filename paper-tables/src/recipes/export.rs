@@ -1,0 +1,55 @@
+//! The recipes as Markdown and LaTeX.
+
+use minijinja::context;
+
+use super::table::Recipes;
+use crate::latex::{self, Latex};
+use crate::markdown;
+
+const TITLE: &str = "Training recipes";
+
+impl Recipes {
+    /// For readers: a table of the settings that differ, and a list of those that do not.
+    pub fn markdown(&self) -> String {
+        let mut text = format!("## {TITLE}\n\n");
+        let escaped = |line: Vec<String>| line.iter().map(|text| markdown::escape(text)).collect();
+        let grid: Vec<Vec<String>> = self.grid().into_iter().map(escaped).collect();
+        for columns in markdown::chunks(&grid, markdown::WIDTH) {
+            markdown::render(&mut text, &grid, &columns);
+            text.push('\n');
+        }
+        for (name, shared) in self.shared() {
+            markdown::wrap(
+                &mut text,
+                &format!("{name}: {shared} (the same for all)"),
+                markdown::WIDTH,
+            );
+        }
+        text
+    }
+
+    /// For papers: a `longtable` whose columns wrap.
+    pub fn latex(&self, form: Latex) -> String {
+        let grid = self.grid();
+        let row = |line: &Vec<String>| {
+            line.iter()
+                .map(|text| latex::escape(text))
+                .collect::<Vec<_>>()
+                .join(" & ")
+        };
+        let shared = self.shared().into_iter();
+        let notes: Vec<String> = shared
+            .map(|(name, text)| format!("{}: {}", latex::escape(name), latex::escape(&text)))
+            .collect();
+        // Of the width that is left beside the spaces between columns.
+        let width = format!("{:.3}", 0.96 / grid[0].len() as f64);
+        let fragment = latex::filled(
+            include_str!("../../templates/recipes.tex"),
+            context! {
+                title => TITLE, width, columns => grid[0].len(),
+                head => row(&grid[0]), lines => grid[1..].iter().map(row).collect::<Vec<_>>(), notes,
+            },
+        );
+        form.complete(fragment, grid[0].len() > 4)
+    }
+}
