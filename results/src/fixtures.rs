@@ -55,7 +55,7 @@ pub(crate) fn row(cell: &str) -> Row {
         softmax_outputs: None,
         flags: None,
         config_hash: "config".to_string(),
-        evaluation_config: Some(r#"{"cell":"evaluation"}"#.to_string()),
+        evaluation_config: Some("{}".to_string()),
         training_config: None,
         code_version: "0.1.0".to_string(),
         status: Status::Done,
