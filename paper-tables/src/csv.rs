@@ -6,7 +6,8 @@ use crate::style::{Form, SpreadStyle};
 use crate::table::{Block, Entry, Heading, Line, Table};
 
 const HEADER: &str = "table,block,row,column,checkpoint,mean,sd,low,high,seeds,planned,n,published,difference,source,status,data,reason,\
-     flags,forwards_per_image,backwards_per_image,threat,selection,highest,tied,different";
+     flags,forwards_per_image,backwards_per_image,threat,selection,highest,tied,different,\
+     protocol";
 
 /// Accuracies are in percent to four decimals; a field without a value is empty.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,7 +64,24 @@ fn long(table: &Table, block: &Block, line: &Line, heading: &Heading, entry: &En
     fields.push(entry.highest.to_string());
     fields.push(entry.tied.map_or(String::new(), |tied| tied.to_string()));
     fields.push(entry.different.map_or(String::new(), |different| different.to_string()));
+    fields.push(protocol(entry));
     fields
+}
+
+/// In what the row's protocol differs from that of the published number beside it; `same` if in nothing.
+fn protocol(entry: &Entry) -> String {
+    match &entry.published {
+        None => String::new(),
+        Some(number) if number.differences.is_empty() => "same".to_string(),
+        Some(number) => {
+            let texts: Vec<&str> = number
+                .differences
+                .iter()
+                .map(|difference| difference.text.as_str())
+                .collect();
+            texts.join("; ")
+        }
+    }
 }
 
 /// From `mean` to `source`.

@@ -32,6 +32,7 @@ mod format;
 mod latex;
 mod long_form;
 mod markdown;
+mod protocol;
 mod published;
 mod recipes;
 mod records;
@@ -50,12 +51,13 @@ pub use figures::{
 };
 pub use latex::Latex;
 pub use markdown::Markdown;
+pub use protocol::{Difference, Protocol};
 pub use published::{Citation, Number, Published, Query, Tag};
 pub use recipes::{Recipes, TrainedConfig};
 pub use report::{CellLine, Item, Record, Report, ReportChart, ReportFlag, ReportHeatMap, ReportTable, Value};
 pub use significance::significance;
 pub use spec::{BlockSpec, ColumnSpec, Planned, RowSpec, TableKind, TableSpec};
-pub use style::{Form, SpreadStyle, TableStyle};
+pub use style::{Form, PublishedRule, SpreadStyle, TableStyle};
 pub use table::{
     Ambiguous, Block, Cell, Entry, Heading, Line, Measurement, PublishedNumber, ResultIndex, Spread, Table,
 };

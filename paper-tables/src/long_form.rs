@@ -63,7 +63,8 @@ fn long_line(table: &Table, names: Vec<String>, entry: &Entry, published: bool) 
         measured.map_or_else(String::new, |measured| measured.images.to_string()),
     ];
     if published {
-        numbers.push(number(entry.published.as_ref().map(|number| number.value)));
+        let paper = entry.published.as_ref();
+        numbers.push(paper.map_or_else(String::new, |number| percent(number.value) + number.mark()));
         numbers.push(
             entry
                 .difference()

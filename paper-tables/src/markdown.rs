@@ -135,12 +135,14 @@ fn measured(table: &Table, entry: &Entry) -> String {
 fn published(entry: &Entry) -> String {
     match (&entry.published, entry.difference()) {
         (None, _) => String::new(),
-        (Some(number), None) => percent(number.value),
-        (Some(number), Some(difference)) => format!("{} ({})", percent(number.value), signed(difference, "−")),
+        (Some(number), None) => percent(number.value) + number.mark(),
+        (Some(number), Some(difference)) => {
+            let mark = number.mark();
+            format!("{}{mark} ({})", percent(number.value), signed(difference, "−"))
+        }
     }
 }
 
-/// Splits the columns after the first so that each part fits, with the first before each.
 /// The columns of each table that a grid is cut into, so that none is wider than `width` where that is possible. Each
 /// begins with the first column.
 pub(crate) fn chunks(grid: &[Vec<String>], width: usize) -> Vec<Vec<usize>> {

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use results::Checkpoint;
 use serde::Deserialize;
 
+use crate::protocol::Protocol;
 use crate::spec::TableKind;
 
 /// Published numbers and where they were read.
@@ -16,6 +17,8 @@ use crate::spec::TableKind;
 pub struct Published {
     /// Where the numbers were read.
     pub citations: Vec<Citation>,
+    /// How they were measured.
+    pub protocols: Vec<Protocol>,
     /// The numbers.
     pub numbers: Vec<Number>,
 }
@@ -26,6 +29,8 @@ pub struct Published {
 pub struct Citation {
     /// What a number refers to.
     pub id: String,
+    /// Identity of the protocol of its numbers.
+    pub protocol: String,
     /// How it was read.
     pub tag: Tag,
     /// The source as shown.
@@ -100,8 +105,14 @@ impl Published {
     pub const fn none() -> Self {
         Self {
             citations: Vec::new(),
+            protocols: Vec::new(),
             numbers: Vec::new(),
         }
+    }
+
+    /// How the numbers of a citation were measured.
+    pub fn protocol(&self, citation: &Citation) -> Option<&Protocol> {
+        self.protocols.iter().find(|protocol| protocol.id == citation.protocol)
     }
 
     /// The number to compare with, and its citation. A number whose network or checkpoint is not
@@ -148,6 +159,10 @@ mod tests {
                 .iter()
                 .find(|citation| citation.id == number.citation);
             assert!(cited.is_some_and(|citation| !citation.text.is_empty()), "{number:?}");
+            let protocol = cited.and_then(|citation| published.protocol(citation));
+            let protocol = protocol.unwrap_or_else(|| panic!("{number:?} has no protocol"));
+            let known = number.column == "natural" || protocol.attacks.contains_key(&number.column);
+            assert!(known, "{number:?}: {} does not know this attack", protocol.id);
             assert!(["standard", "mma", "dynamic", "trades", "mart"].contains(&number.method.as_str()));
         }
         // Tables 2 and 3: 5 methods × 8 columns each; Table 4: 4 methods × (1 + 2 · 4); Table 5: MART alone.

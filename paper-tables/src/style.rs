@@ -17,6 +17,8 @@ pub struct TableStyle {
     pub bold: bool,
     /// Label of the defense with which all others are compared, if any.
     pub against: Option<String>,
+    /// Beside which rows published numbers are shown.
+    pub published: PublishedRule,
 }
 
 impl Default for TableStyle {
@@ -26,6 +28,7 @@ impl Default for TableStyle {
             form: None,
             bold: true,
             against: None,
+            published: PublishedRule::Matching,
         }
     }
 }
@@ -65,4 +68,17 @@ pub enum Form {
     Wide,
     /// A line for each defense and attack, with everything that is known of the number.
     Long,
+}
+
+/// Beside which rows published numbers are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "PublishedNumbers")]
+pub enum PublishedRule {
+    /// Beside rows whose protocol is the published one in everything its source states.
+    Matching,
+    /// Beside rows of any protocol; what differs from the published one is named.
+    Any,
+    /// Nowhere.
+    None,
 }

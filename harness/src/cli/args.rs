@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use clap_complete::Shell;
 use kernels::device::Precision;
-use paper_tables::{Form, SpreadStyle};
+use paper_tables::{Form, PublishedRule, SpreadStyle};
 use storage::leases::STALE_AFTER;
 
 #[derive(Debug, Clone, Args)]
@@ -230,6 +230,9 @@ pub(crate) struct TablesArgs {
     /// Mark the numbers that differ significantly from this defense's, such as `--against standard`.
     #[arg(long, value_name = "DEFENSE")]
     pub(crate) against: Option<String>,
+    /// Beside which rows published numbers are shown. Default: `matching`.
+    #[arg(long)]
+    pub(crate) published: Option<PublishedRule>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -24,6 +24,7 @@ pub(super) fn main(args: &TablesArgs, out: &mut dyn Write) -> Result<Exit> {
             form: args.form,
             bold: args.bold.map(|bold| bold == Switch::On),
             against: args.against.clone(),
+            published: args.published,
         },
     };
     let markdown = if args.run.join("cells").is_dir() {

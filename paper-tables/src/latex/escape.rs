@@ -39,6 +39,7 @@ pub(crate) fn escape(text: &str) -> String {
             '×' => "$\\times$",
             '≤' => "$\\le$",
             '≥' => "$\\ge$",
+            '≠' => "$\\ne$",
             '∞' => "$_\\infty$",
             '₂' => "$_2$",
             'α' => "$\\alpha$",

@@ -143,11 +143,12 @@ fn measured(table: &Table, entry: &Entry) -> String {
 fn published(entry: &Entry) -> String {
     match (&entry.published, entry.difference()) {
         (None, _) => String::new(),
-        (Some(number), None) => format!("\\rampartpaper{{{}}}", percent(number.value)),
+        (Some(number), None) => format!("\\rampartpaper{{{}{}}}", percent(number.value), escape(number.mark())),
         (Some(number), Some(difference)) => {
             format!(
-                "\\rampartpaper{{{} ({})}}",
+                "\\rampartpaper{{{}{} ({})}}",
                 percent(number.value),
+                escape(number.mark()),
                 signed(difference, "$-$")
             )
         }

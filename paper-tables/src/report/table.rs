@@ -170,7 +170,7 @@ fn report_cell(entry: &Entry, mark: &impl Fn(Flag) -> String, place: &str) -> Re
         published: entry
             .published
             .as_ref()
-            .map_or_else(String::new, |number| percent(number.value)),
+            .map_or_else(String::new, |number| percent(number.value) + number.mark()),
         difference: entry
             .difference()
             .map_or_else(String::new, |difference| signed(difference, "−")),

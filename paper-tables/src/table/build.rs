@@ -10,7 +10,7 @@ use super::notes::{notes, threat_of};
 use super::types::{Ambiguous, Block, Cell, Entry, Heading, Line, Measurement, PublishedNumber, Spread, Table};
 use crate::published::Query;
 use crate::spec::{BlockSpec, ColumnSpec, RowSpec, TableSpec};
-use crate::style::SpreadStyle;
+use crate::style::{PublishedRule, SpreadStyle};
 
 impl Table {
     /// Fills a table. Fails if two results belong to the same seed and place.
@@ -97,28 +97,15 @@ impl<'e> Filler<'_, 'e> {
         let seeds = self.index.seeds(place, self.row, column, &self.spec.id)?;
         let rows = || seeds.values().filter_map(|row| *row);
         shown.extend(rows());
-        let compared = self.row.published.as_deref().zip(column.published.as_deref());
-        let found = compared.and_then(|(method, attack)| {
-            self.index.published.find(Query {
-                table: self.spec.kind,
-                dataset: &self.block.dataset,
-                network: &self.block.network,
-                method,
-                column: attack,
-                checkpoint,
-            })
-        });
+        let (published, withheld) = self.published(column, checkpoint, rows());
         let flags: BTreeSet<Flag> = rows().flat_map(|row| self.index.flags(row)).copied().collect();
         let threats: BTreeSet<String> = rows().filter_map(threat_of).collect();
         let selections: BTreeSet<Selection> = rows().map(|row| row.selection).collect();
         Ok(Entry {
             cell: cell(&seeds, self.spec.style.spread, self.index),
             flags: flags.into_iter().collect(),
-            published: found.map(|(number, citation)| PublishedNumber {
-                value: number.value,
-                citation: citation.text.clone(),
-                note: citation.note.clone(),
-            }),
+            published,
+            withheld,
             highest: false,
             tied: None,
             different: None,
@@ -130,6 +117,55 @@ impl<'e> Filler<'_, 'e> {
                 .or(selections.first())
                 .copied(),
         })
+    }
+}
+
+impl<'e> Filler<'_, 'e> {
+    /// The published number of a place, if it is shown, and whether one is withheld because protocols differ.
+    fn published(
+        &self,
+        column: &ColumnSpec,
+        checkpoint: results::Checkpoint,
+        rows: impl Iterator<Item = &'e Row>,
+    ) -> (Option<PublishedNumber>, bool) {
+        let compared = self.row.published.as_deref().zip(column.published.as_deref());
+        let Some((method, attack)) = compared.filter(|_| self.spec.style.published != PublishedRule::None) else {
+            return (None, false);
+        };
+        let published = self.index.published;
+        let found = published.find(Query {
+            table: self.spec.kind,
+            dataset: &self.block.dataset,
+            network: &self.block.network,
+            method,
+            column: attack,
+            checkpoint,
+        });
+        let mut rows = rows.peekable();
+        // Nothing has run, so there is nothing to compare.
+        let Some((number, citation)) = found.filter(|_| rows.peek().is_some()) else {
+            return (None, false);
+        };
+        let mut differences = BTreeSet::new();
+        let protocol = published.protocol(citation);
+        if let Some(protocol) = protocol {
+            rows.for_each(|row| differences.extend(protocol.differences(row, method, attack)));
+        }
+        if !differences.is_empty() && self.spec.style.published == PublishedRule::Matching {
+            return (None, true);
+        }
+        let number = PublishedNumber {
+            value: number.value,
+            citation: citation.text.clone(),
+            notes: [Some(&citation.note), protocol.map(|protocol| &protocol.source)]
+                .into_iter()
+                .flatten()
+                .filter(|note| !note.is_empty())
+                .cloned()
+                .collect(),
+            differences: differences.into_iter().collect(),
+        };
+        (Some(number), false)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A table before it has a format: every cell's number, or why there is none.
 
 mod build;
+mod comparison;
 mod index;
 mod marks;
 mod notes;

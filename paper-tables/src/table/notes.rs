@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use results::{Checkpoint, Flag, Kind, Row, Selection, Status};
 
+use super::comparison::comparison;
 use super::types::{Cell, Entry, Table};
 use crate::format::superscript;
 use crate::style::{Form, SpreadStyle};
@@ -356,24 +357,6 @@ fn symbols(table: &Table) -> Vec<String> {
             text += &format!("; others failed, the first with “{}”", shortened(reason));
         }
         notes.push(text + ".");
-    }
-    notes
-}
-
-fn comparison(table: &Table) -> Vec<String> {
-    let compared = || table.entries().filter_map(|entry| entry.published.as_ref());
-    let citations: BTreeSet<&str> = compared().map(|number| number.citation.as_str()).collect();
-    if citations.is_empty() {
-        return Vec::new();
-    }
-    let mut notes = vec![format!(
-        "paper: {}; in parentheses, our result minus the paper's, in percentage points.",
-        list(citations)
-    )];
-    for number in compared() {
-        if !number.note.is_empty() && !notes.contains(&number.note) {
-            notes.push(number.note.clone());
-        }
     }
     notes
 }

@@ -2,6 +2,7 @@
 
 use results::{Checkpoint, Flag, Kind, Selection};
 
+use crate::protocol::Difference;
 use crate::spec::TableKind;
 use crate::style::TableStyle;
 
@@ -110,8 +111,10 @@ pub struct Line {
 pub struct Entry {
     /// What we measured.
     pub cell: Cell,
-    /// What was published.
+    /// What was published, where it is shown.
     pub published: Option<PublishedNumber>,
+    /// Whether a published number is not shown because the row's protocol differs from its own.
+    pub withheld: bool,
     /// Whether ours is the highest complete accuracy of its column, block and checkpoint.
     pub highest: bool,
     /// Whether it is not significantly below the highest. `None`: it is the highest, or was not tested.
@@ -141,8 +144,17 @@ pub struct PublishedNumber {
     pub value: f64,
     /// Its source.
     pub citation: String,
-    /// What to keep in mind when comparing.
-    pub note: String,
+    /// What to keep in mind when comparing, and where the protocol was read.
+    pub notes: Vec<String>,
+    /// In what the row's protocol differs from the published one.
+    pub differences: Vec<Difference>,
+}
+
+impl PublishedNumber {
+    /// `≠` where protocols differ.
+    pub(crate) fn mark(&self) -> &'static str {
+        if self.differences.is_empty() { "" } else { "≠" }
+    }
 }
 
 /// What we measured at one place of a table, over seeds.

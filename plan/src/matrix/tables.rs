@@ -1,6 +1,6 @@
 //! The tables a matrix asks for, as its author writes them.
 
-use paper_tables::{Form, SpreadStyle};
+use paper_tables::{Form, PublishedRule, SpreadStyle};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,9 @@ pub struct TableEntry {
     /// Label of a defense: numbers that differ from its own by more than chance are marked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against: Option<String>,
+    /// Beside which rows published numbers are shown: those whose protocol is the published one, unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<PublishedRule>,
 }
 
 impl TableEntry {
@@ -50,6 +53,7 @@ impl TableEntry {
             form: None,
             bold: None,
             against: None,
+            published: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The style of tables, as a matrix or the command line asks for it.
 
-use paper_tables::{Form, RowSpec, SpreadStyle, TableSpec, TableStyle};
+use paper_tables::{Form, PublishedRule, RowSpec, SpreadStyle, TableSpec, TableStyle};
 use suggest::nearest;
 
 use crate::label::slug;
@@ -17,6 +17,8 @@ pub struct StyleChanges {
     pub bold: Option<bool>,
     /// Label of the defense that the others are compared with.
     pub against: Option<String>,
+    /// Beside which rows published numbers are shown.
+    pub published: Option<PublishedRule>,
 }
 
 impl StyleChanges {
@@ -27,6 +29,7 @@ impl StyleChanges {
             form: entry.form,
             bold: entry.bold,
             against: entry.against.clone(),
+            published: entry.published,
         }
     }
 
@@ -36,6 +39,7 @@ impl StyleChanges {
         style.spread = self.style.unwrap_or(style.spread);
         style.form = self.form.or(style.form);
         style.bold = self.bold.unwrap_or(style.bold);
+        style.published = self.published.unwrap_or(style.published);
         if let Some(against) = &self.against {
             style.against = find(&table.rows, against).map(|row| row.defense.clone());
         }
