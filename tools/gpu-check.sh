@@ -119,8 +119,8 @@ if wanted training; then
     echo "== a short training" >&2
     # Without a GPU, this only tests that it runs.
     if [ -n "$quick" ]; then limits="train: 192, test: 32" epochs=1; else limits="train: 20500, test: 1000" epochs=3; fi
-    if ! harness=$(program harness); then
-        echo "skipped: harness not found" >"$out/training.txt"
+    if ! harness=$(program rampart); then
+        echo "skipped: rampart not found" >"$out/training.txt"
     elif [ -z "$data" ]; then
         echo "skipped: no folder with CIFAR-10; pass --data" >"$out/training.txt"
     else

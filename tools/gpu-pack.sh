@@ -9,7 +9,7 @@ folder=${1:?usage: tools/gpu-pack.sh FOLDER}
 cd "$(dirname "$0")/.."
 built=${BUILT:-${CARGO_TARGET_DIR:-target}/debug}
 mkdir -p "$folder"
-for program in harness gpu-check rampart-worker; do
+for program in rampart gpu-check rampart-worker; do
     if [ ! -x "$built/$program" ]; then
         echo "error: $built/$program is not built; docs/cuda.md has the command" >&2
         exit 2
@@ -21,7 +21,7 @@ if [[ $output == *"built without CUDA"* ]]; then
     echo "error: $built/gpu-check was built without the feature cuda; docs/cuda.md has the command" >&2
     exit 2
 fi
-for program in harness gpu-check rampart-worker; do
+for program in rampart gpu-check rampart-worker; do
     strip -o "$folder/$program" "$built/$program"
     xz --force -6 -T2 "$folder/$program"
 done

@@ -3,9 +3,9 @@
 # each evaluated before the next. Ends after the given minutes and saves its state; the same command resumes from there,
 # also on another machine if you copy the folder of --out (gpu-parts.sh).
 #
-#   gpu-train.sh --data DIR [--minutes 8] [--out runs] [--device cuda:0] [-- MORE FOR harness run]
+#   gpu-train.sh --data DIR [--minutes 8] [--out runs] [--device cuda:0] [-- MORE FOR rampart run]
 #
-# Everything after -- goes to `harness run`, such as `--precision bf16` or `--set recipe.epochs=30`: pass the same every
+# Everything after -- goes to `rampart run`, such as `--precision bf16` or `--set recipe.epochs=30`: pass the same every
 # time. Ends with 0 when everything is done, 130 when there is more to do, else with the harness's status.
 set -uo pipefail
 data=${RAMPART_DATA_DIR:-} minutes=8 out=runs device=cuda:0
@@ -28,12 +28,12 @@ mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 2
 harness=
 for place in "$here" "${BUILT:-}" "$here/../target/debug"; do
     [ -n "$place" ] || continue
-    if [ -z "$harness" ] && [ -x "$place/harness" ]; then harness=$place/harness; fi
-    if [ -z "$harness" ] && [ -f "$place/harness.xz" ]; then
-        xz -dkc "$place/harness.xz" >"$out/harness" && chmod +x "$out/harness" && harness=$out/harness
+    if [ -z "$harness" ] && [ -x "$place/rampart" ]; then harness=$place/rampart; fi
+    if [ -z "$harness" ] && [ -f "$place/rampart.xz" ]; then
+        xz -dkc "$place/rampart.xz" >"$out/harness" && chmod +x "$out/harness" && harness=$out/harness
     fi
 done
-[ -n "$harness" ] || { echo "error: harness not found; docs/cuda.md says how to build it" >&2; exit 2; }
+[ -n "$harness" ] || { echo "error: rampart not found; docs/cuda.md says how to build it" >&2; exit 2; }
 matrix=$here/cifar10-resnet18.yaml
 [ -f "$matrix" ] || matrix=$here/../matrices/cifar10-resnet18.yaml
 

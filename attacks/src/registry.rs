@@ -19,7 +19,7 @@ pub trait Method: std::fmt::Debug + Send + Sync + Serialize + DeserializeOwned +
     const NAME: &'static str;
     /// Raised whenever the same configuration starts to give other numbers. Part of every cell's key.
     const VERSION: u32;
-    /// One line for `harness ls`.
+    /// One line for `rampart ls`.
     const SUMMARY: &'static str;
     /// Where the method comes from: authors, year, arXiv number.
     const SOURCE: &'static str;

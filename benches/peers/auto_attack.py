@@ -1,7 +1,7 @@
 """Compares our AutoAttack with its authors' and prints agreement, passes and speed.
 
-Two workers, one for each side, load the same network from a file of `harness export`, and the same images from a file
-of `harness attack --save-examples`. Before anything is attacked, they must agree on the logits. Then they take turns of
+Two workers, one for each side, load the same network from a file of `rampart export`, and the same images from a file
+of `rampart attack --save-examples`. Before anything is attacked, they must agree on the logits. Then they take turns of
 some images each, so that other load on the machine affects both. A ratio is computed within each turn, and the result
 is the median. Spread is (largest - smallest) / median of those ratios.
 """
@@ -25,8 +25,8 @@ PYTHON names a Python with PyTorch, safetensors and the authors' AutoAttack, for
 RAMPART_WORKER names an existing worker, otherwise cargo builds one.
 
 The network and the images:
-    harness export runs/NAME --out network.safetensors
-    harness attack --checkpoint network.safetensors --model small-cnn --dataset mnist --limit 1000 \\
+    rampart export runs/NAME --out network.safetensors
+    rampart attack --checkpoint network.safetensors --model small-cnn --dataset mnist --limit 1000 \\
         --attack fgsm --save-examples images.safetensors
 """
 
@@ -56,8 +56,8 @@ def parse():
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", metavar="NETWORK", type=Path, help="a file of harness export")
-    parser.add_argument("examples", metavar="IMAGES", type=Path, help="a file of harness attack --save-examples")
+    parser.add_argument("checkpoint", metavar="NETWORK", type=Path, help="a file of rampart export")
+    parser.add_argument("examples", metavar="IMAGES", type=Path, help="a file of rampart attack --save-examples")
     parser.add_argument("--model", required=True, help="tiny-cnn, small-cnn, lenet5, resnet18 or wrn-DEPTH-WIDTH")
     parser.add_argument("--threat", required=True, metavar="NORM:RADIUS", help="such as linf:8/255 or l2:0.5")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")

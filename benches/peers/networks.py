@@ -182,7 +182,7 @@ class WideResNet(nn.Module):
 
 
 def named(name, image, classes):
-    """A network by its name in `harness ls models`, for images of this shape."""
+    """A network by its name in `rampart ls models`, for images of this shape."""
     wide = re.fullmatch(r"wrn-(\d+)-(\d+)", name)
     if wide:
         return WideResNet(classes, *map(int, wide.groups()))

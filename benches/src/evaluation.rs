@@ -1,6 +1,6 @@
 //! Attacks on a network from a file, as an evaluation runs them: AutoAttack `standard`, PGD and CW.
 //!
-//! The images come from a file of `harness attack --save-examples` (its entries `clean`, `labels`, `ids`), so that
+//! The images come from a file of `rampart attack --save-examples` (its entries `clean`, `labels`, `ids`), so that
 //! another program can use the same ones. Every example's random draws follow its id and the seed as they do
 //! in the harness, so the outcomes are those that the harness reports.
 
@@ -270,7 +270,7 @@ fn parse_threat(text: &str) -> Result<Threat> {
 fn read_examples(file: &Path) -> Result<Batch> {
     let found = Checkpoint::read(file)?.tensors;
     let entry = |name: &str| {
-        let missing = || format!("there is no entry `{name}`; `harness attack --save-examples` writes such a file");
+        let missing = || format!("there is no entry `{name}`; `rampart attack --save-examples` writes such a file");
         found.get(name).with_context(missing)
     };
     let integers = |name: &str| -> Result<Vec<i64>> { Ok(entry(name)?.to_dtype(DType::I64)?.to_vec1()?) };

@@ -161,7 +161,7 @@ mod tests {
             text.contains("cifar10: missing data_batch_4.bin, test_batch.bin"),
             "{text}"
         );
-        assert!(text.contains("harness fetch cifar10"), "{text}");
+        assert!(text.contains("rampart fetch cifar10"), "{text}");
     }
 
     proptest! {

@@ -19,7 +19,7 @@ pub enum DataError {
     #[error("there is no cache folder for this user; name the data folder with --data-dir or RAMPART_DATA_DIR")]
     NoRoot,
     /// Files are absent.
-    #[error("{name}: missing {files} (looked in {folders}); `harness fetch {name}` downloads the data set")]
+    #[error("{name}: missing {files} (looked in {folders}); `rampart fetch {name}` downloads the data set")]
     Missing {
         /// The data set.
         name: &'static str,
@@ -45,7 +45,7 @@ pub enum DataError {
         source: io::Error,
     },
     /// A file does not hold what its format demands.
-    #[error("`{}` is damaged at {place}: {problem}; `harness fetch {name}` replaces it", file.display())]
+    #[error("`{}` is damaged at {place}: {problem}; `rampart fetch {name}` replaces it", file.display())]
     Format {
         /// The data set.
         name: &'static str,
@@ -78,7 +78,7 @@ pub enum DataError {
     },
     /// The content is not what the publisher offers.
     #[error(
-        "`{}` is not proven to be the official file: {reason}; `harness fetch {name}` gets the official one, \
+        "`{}` is not proven to be the official file: {reason}; `rampart fetch {name}` gets the official one, \
          `verify: false` in the matrix uses this one and marks the results as unverified data",
         file.display()
     )]

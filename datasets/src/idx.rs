@@ -215,7 +215,7 @@ pub(crate) mod tests {
         fs::remove_file(root.path().join("mnist/t10k-labels-idx1-ubyte")).unwrap();
         let text = error(&root);
         assert!(text.contains("missing t10k-labels-idx1-ubyte.gz (looked in"), "{text}");
-        assert!(text.contains("harness fetch mnist"), "{text}");
+        assert!(text.contains("rampart fetch mnist"), "{text}");
         let empty = tempfile::tempdir().unwrap();
         assert!(error(&empty).contains("missing train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz,"));
     }

@@ -139,7 +139,7 @@ mod tests {
         let error = error.unwrap_err().to_string();
         assert!(error.contains("`x.gz`") && error.contains("instead of 9001"), "{error}");
         assert!(
-            error.contains("verify: false") && error.contains("harness fetch mnist"),
+            error.contains("verify: false") && error.contains("rampart fetch mnist"),
             "{error}"
         );
         assert!(check("mnist", file, b"abc", None, Verify::Yes).is_err());

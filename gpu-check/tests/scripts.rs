@@ -18,15 +18,15 @@ fn run(command: &mut Command) -> (Option<i32>, String) {
     (status.code(), said)
 }
 
-/// Runs tools/gpu-train.sh with a harness that writes down how it was called and then does `what`.
+/// Runs tools/gpu-train.sh with a program that writes down how it was called and then does `what`.
 fn train(what: &str, arguments: &[&str]) -> (Option<i32>, String, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
-    let harness = folder.path().join("harness");
+    let program = folder.path().join("rampart");
     let calls = folder.path().join("calls");
     let text = format!("#!/bin/sh\necho \"$@\" >> {}\n{what}", calls.display());
     // Written by a process of its own: a file that this one holds open, if only in a fork, could not be run.
     let write = "printf '%s\\n' \"$1\" > \"$2\" && chmod +x \"$2\"";
-    let (status, said) = run(Command::new("sh").args(["-c", write, "sh", &text]).arg(&harness));
+    let (status, said) = run(Command::new("sh").args(["-c", write, "sh", &text]).arg(&program));
     assert_eq!(status, Some(0), "{said}");
     let mut command = Command::new("bash");
     command

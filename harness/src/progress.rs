@@ -1,5 +1,5 @@
 //! Progress, for people: on stderr one bar for all cells and one for each cell at work, drawn only where stderr is a
-//! terminal; and in a file of the process, now and then, for `harness watch`. No result depends on it.
+//! terminal; and in a file of the process, now and then, for `rampart watch`. No result depends on it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -128,7 +128,7 @@ impl Progress {
                     continue;
                 }
                 let file = file();
-                // `harness watch` shows less while the folder is out of reach.
+                // `rampart watch` shows less while the folder is out of reach.
                 let _ = write(
                     &file,
                     &AtWork {

@@ -225,7 +225,7 @@ fn a_closed_output_keeps_the_regression_exit_code() {
     let write = |name: &str, text: &str| std::fs::write(place.path(name), text).unwrap();
     write("before.csv", &stored(|_, _, _| Some(400)));
     write("worse.csv", &stored(|_, _, _| Some(100)));
-    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("harness"))
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("rampart"))
         .current_dir(place.path(""))
         .args(["compare", "worse.csv", "before.csv", "--junit", "junit.xml"])
         .stdout(std::process::Stdio::piped())

@@ -4,7 +4,7 @@
 //! | before a block | the block |
 //! | --- | --- |
 //! | `<!-- file: PATH -->` | that file |
-//! | `<!-- run: harness ARGUMENTS -->` | what the command prints |
+//! | `<!-- run: rampart ARGUMENTS -->` | what the command prints |
 //! | `<!-- rows: FOLDER LABEL -->` | the rows of a defense in every table of that folder, up to `<!-- end -->` |
 //! | `<!-- columns: FOLDER LABEL -->` | the columns of an attack, likewise |
 //! | `<!-- published: METHOD -->` | the numbers of `paper-tables/published.json` for a defense or an attack, likewise |
@@ -37,11 +37,11 @@ fn read(page: &Path) -> String {
 }
 
 fn harness(arguments: &str) -> String {
-    let mut command = Command::cargo_bin("harness").unwrap();
+    let mut command = Command::cargo_bin("rampart").unwrap();
     let output = command.current_dir(root()).args(arguments.split(' ')).output().unwrap();
     assert!(
         output.status.success(),
-        "harness {arguments}: {}",
+        "rampart {arguments}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
@@ -87,7 +87,7 @@ fn every_method_has_a_page_that_shows_its_fields() {
                 "`{name}` has no page: write {}, as docs/methods/README.md says",
                 page.display()
             );
-            let (text, block) = (read(&page), format!("<!-- run: harness ls {kind} {name} -->"));
+            let (text, block) = (read(&page), format!("<!-- run: rampart ls {kind} {name} -->"));
             assert!(text.contains(&block), "{} lacks {block}", page.display());
         }
     }
@@ -149,7 +149,7 @@ fn what_pages_say_can_be_written_is_read() {
             found += 1;
             let file = folder.path().join("matrix.yaml");
             std::fs::write(&file, &matrix).unwrap();
-            let mut command = Command::cargo_bin("harness").unwrap();
+            let mut command = Command::cargo_bin("rampart").unwrap();
             let output = command.arg("validate").arg(&file).output().unwrap();
             let error = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{}: {error}\n{matrix}", page.display());
@@ -187,7 +187,7 @@ fn rows_and_columns_are_taken_out_of_tables() {
 /// Every command that the program lists has its help on the page of commands.
 #[test]
 fn no_command_lacks_its_help() {
-    let output = Command::cargo_bin("harness").unwrap().arg("--help").output().unwrap();
+    let output = Command::cargo_bin("rampart").unwrap().arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let commands: Vec<&str> = listed
@@ -200,8 +200,8 @@ fn no_command_lacks_its_help() {
     let page = std::fs::read_to_string(root().join("docs/commands.md")).unwrap();
     for command in commands {
         assert!(
-            page.contains(&format!("<!-- run: harness help {command} -->")),
-            "docs/commands.md says nothing of `harness {command}`"
+            page.contains(&format!("<!-- run: rampart help {command} -->")),
+            "docs/commands.md says nothing of `rampart {command}`"
         );
     }
 }

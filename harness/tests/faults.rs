@@ -61,7 +61,7 @@ fn a_panic_fails_a_cell_and_hangs_nothing() {
     let mut failed = 0;
     for step in [25, 40, 70, 110, 150, 200, 250] {
         let place = Place::new(SMALL);
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("harness"));
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("rampart"));
         command
             .args(["m.yaml", "--jobs", "2"])
             .current_dir(place.path(""))
@@ -125,7 +125,7 @@ fn a_full_file_system_corrupts_nothing() {
         "$1" m.yaml >again 2>&1; echo $? >code-again
         cp -r runs kept
     "#;
-    let program = assert_cmd::cargo::cargo_bin!("harness");
+    let program = assert_cmd::cargo::cargo_bin!("rampart");
     let mut command = Command::new("unshare");
     command
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
@@ -152,7 +152,7 @@ fn output_that_nobody_takes_is_an_error() {
     let place = Place::new(SMALL);
     place.expect(0, &["m.yaml", "--filter", "attack=natural"]);
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let program = assert_cmd::cargo::cargo_bin!("harness");
+    let program = assert_cmd::cargo::cargo_bin!("rampart");
     let mut command = Command::new(program);
     command.args(["tables", "runs/small"]).current_dir(place.path(""));
     let output = command
@@ -194,7 +194,7 @@ fn signals_keep_what_is_done() {
 #[cfg(unix)]
 fn interrupted(matrix: &str, signal: &str, cell: &str) -> Option<Place> {
     let place = Place::new(matrix);
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("harness"));
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("rampart"));
     // Saved all the time, so that it is seen where the program is.
     command.args([
         "m.yaml",

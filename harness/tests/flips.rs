@@ -231,7 +231,7 @@ fn a_best_checkpoint_that_is_not_the_saves_is_not_used() {
 #[cfg(unix)]
 fn killed_in_training(matrix: &str, ready: &dyn Fn(&Path) -> bool) -> Option<(Place, PathBuf)> {
     let place = Place::new(matrix);
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("harness"));
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("rampart"));
     command
         .args(["m.yaml", "--jobs", "1", "--checkpoint-every", "0"])
         .current_dir(place.path(""));

@@ -38,7 +38,7 @@ impl Draws {
 }
 
 fn start(place: &Place, fault: Option<String>) -> Child {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("harness"));
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("rampart"));
     command.args(ARGUMENTS).current_dir(place.path(""));
     command.stdout(Stdio::null()).stderr(Stdio::null());
     if let Some(fault) = fault {

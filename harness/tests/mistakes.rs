@@ -299,7 +299,7 @@ fn missing_data_says_how_to_get_it() {
     let place = Place::new(&SMALL.replace("name: digits", "name: mnist"));
     place.expect(0, &["validate", "m.yaml"]);
     let (_, err) = place.expect(2, &["m.yaml"]);
-    assert!(err.contains("harness fetch mnist"), "{err}");
+    assert!(err.contains("rampart fetch mnist"), "{err}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn same(one: &Place, other: &Place) {
 }
 
 fn start(place: &Place, arguments: &[&str]) -> Child {
-    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("harness"));
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("rampart"));
     command.args(arguments).current_dir(place.path(""));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()

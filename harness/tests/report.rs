@@ -1,4 +1,4 @@
-//! The page that `harness report` writes, looked at in a browser where there is one.
+//! The page that `rampart report` writes, looked at in a browser where there is one.
 
 mod common;
 

@@ -81,7 +81,7 @@ fn a_killed_run_resumes() {
     let (whole, killed) = (Place::new(&long), Place::new(&long));
     whole.expect(0, &["m.yaml"]);
 
-    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("harness"));
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("rampart"));
     command
         .args(["m.yaml"])
         .current_dir(killed.path(""))
@@ -117,7 +117,7 @@ fn an_interrupt_is_not_a_failure() {
     let (whole, stopped) = (Place::new(&long), Place::new(&long));
     whole.expect(0, &["m.yaml"]);
     for _ in 0..3 {
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("harness"));
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("rampart"));
         command.args(["m.yaml", "--jobs", "1"]).current_dir(stopped.path(""));
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         while !stopped.path("runs/small/cells").exists() || stopped.cells("small", "").is_empty() {
@@ -237,7 +237,7 @@ fn a_full_disk_is_named_and_loses_nothing() {
         .iter()
         .map(|it| bytes(&it.join("status.json")))
         .collect::<Vec<_>>();
-    let program = assert_cmd::cargo::cargo_bin!("harness");
+    let program = assert_cmd::cargo::cargo_bin!("rampart");
     let script = format!("trap '' XFSZ; ulimit -f 4; exec {} m.yaml", program.display());
     let output = std::process::Command::new("bash")
         .args(["-c", &script])

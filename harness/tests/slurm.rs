@@ -1,4 +1,4 @@
-//! `harness submit --slurm`: against a real Slurm on this machine where there is one, and everywhere
+//! `rampart submit --slurm`: against a real Slurm on this machine where there is one, and everywhere
 //! against a stand-in that runs each job as it is submitted.
 
 #![cfg(unix)]

@@ -216,7 +216,7 @@ fn a_stopped_training_goes_on_with_what_the_teacher_said() {
     let (whole, stopped) = (Place::new(&long), Place::new(&long));
     whole.expect(0, &["m.yaml"]);
     for _ in 0..3 {
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("harness"));
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("rampart"));
         command
             .args(["m.yaml", "--checkpoint-every", "0"])
             .current_dir(stopped.path(""));

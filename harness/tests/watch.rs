@@ -1,4 +1,4 @@
-//! `harness watch`, manual pages and completions.
+//! `rampart watch`, manual pages and completions.
 
 mod common;
 
@@ -42,7 +42,7 @@ fn a_run_at_work_says_how_far_its_cells_are() {
         .replace("validation: 20", "validation: 0")
         .replace("tables:", "checkpoints: [last]\ntables:");
     let place = Place::new(&long);
-    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("harness"));
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("rampart"));
     command.args(["m.yaml", "--jobs", "1"]).current_dir(place.path(""));
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let begun = Instant::now();
@@ -87,7 +87,7 @@ fn shells_and_man_know_every_command() {
     let (help, _) = place.expect(0, &["--help"]);
     for shell in ["bash", "zsh", "fish"] {
         let (script, _) = place.expect(0, &["completions", shell]);
-        for word in ["harness", "verify-examples", "checkpoint-every", "watch"] {
+        for word in ["rampart", "verify-examples", "checkpoint-every", "watch"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
@@ -98,10 +98,10 @@ fn shells_and_man_know_every_command() {
     );
     for command in ["run", "watch", "submit"] {
         assert!(
-            help.contains(command) && out.contains(&format!("harness-{command}.1")),
+            help.contains(command) && out.contains(&format!("rampart-{command}.1")),
             "{out}"
         );
     }
-    let page = std::fs::read_to_string(place.path("pages/harness-run.1")).unwrap();
+    let page = std::fs::read_to_string(place.path("pages/rampart-run.1")).unwrap();
     assert!(page.contains(".SH SYNOPSIS") && page.contains("fail\\-fast"), "{page}");
 }

@@ -9,7 +9,7 @@ pub trait Named: Body + Sized + 'static {
     const NAME: &'static str;
     /// Raised whenever the same parameters start to give other logits. Part of every cell's key.
     const VERSION: u32;
-    /// One line for `harness ls`.
+    /// One line for `rampart ls`.
     const SUMMARY: &'static str;
     /// Where the network comes from: authors, year, arXiv number.
     const SOURCE: &'static str;

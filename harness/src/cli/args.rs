@@ -86,13 +86,13 @@ pub(crate) struct RunArgs {
     /// counts as dead, and others take over its cells.
     #[arg(long, value_name = "SECONDS", default_value_t = STALE_AFTER)]
     pub(crate) stale_after: f64,
-    /// Compute only the cells whose keys are in a line of this file, and typeset nothing. For `harness submit`.
+    /// Compute only the cells whose keys are in a line of this file, and typeset nothing. For `rampart submit`.
     #[arg(long, value_name = "FILE", hide = true, requires = "line")]
     pub(crate) cells: Option<PathBuf>,
     /// The line, counted from 0.
     #[arg(long, value_name = "N", hide = true)]
     pub(crate) line: Option<usize>,
-    /// Compute nothing; store and typeset what is finished. For `harness submit`.
+    /// Compute nothing; store and typeset what is finished. For `rampart submit`.
     #[arg(long, hide = true, conflicts_with = "cells")]
     pub(crate) gather: bool,
 }
@@ -191,7 +191,7 @@ pub(crate) struct SubmitArgs {
 pub(crate) struct LsArgs {
     /// What to list.
     pub(crate) kind: Listing,
-    /// Describe one of them, as in `harness ls defenses mart`.
+    /// Describe one of them, as in `rampart ls defenses mart`.
     pub(crate) name: Option<String>,
     /// Print JSON.
     #[arg(long)]
@@ -340,7 +340,7 @@ pub(crate) struct NetworkArgs {
     /// The network's parameters: safetensors or PyTorch's `.pt` and `.pth`, from this program or any other.
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: PathBuf,
-    /// The network's architecture, as `harness ls models` names it.
+    /// The network's architecture, as `rampart ls models` names it.
     #[arg(long, value_name = "NAME")]
     pub(crate) model: String,
     /// Ignore an entry of the checkpoint that the architecture does not have. May be repeated.
@@ -362,7 +362,7 @@ pub(crate) struct AttackArgs {
     /// The data set whose test images are attacked.
     #[arg(long, value_name = "NAME")]
     pub(crate) dataset: String,
-    /// An attack: a name as `harness ls attacks` shows it, or an entry of a matrix such as
+    /// An attack: a name as `rampart ls attacks` shows it, or an entry of a matrix such as
     /// `{ name: pgd, steps: 40 }`. May be repeated. Default: FGSM and PGD. Clean images are always evaluated.
     #[arg(long, value_name = "ATTACK")]
     pub(crate) attack: Vec<String>,
@@ -424,7 +424,7 @@ pub(crate) struct VerifyExamplesArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FetchArgs {
-    /// Data sets, as `harness ls datasets` names them.
+    /// Data sets, as `rampart ls datasets` names them.
     #[arg(required = true)]
     pub(crate) names: Vec<String>,
     #[command(flatten)]

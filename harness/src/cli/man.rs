@@ -14,14 +14,14 @@ use crate::exit::Exit;
 pub(super) fn main(args: &ManArgs, out: &mut dyn Write) -> Result<Exit> {
     files::make_folder(&args.folder)?;
     let program = Cli::program();
-    write(&args.folder, "harness", program.clone(), out)?;
+    write(&args.folder, "rampart", program.clone(), out)?;
     for command in program
         .get_subcommands()
         .filter(|command| command.get_name() != "help" && !command.is_hide_set())
     {
         write(
             &args.folder,
-            &format!("harness-{}", command.get_name()),
+            &format!("rampart-{}", command.get_name()),
             command.clone(),
             out,
         )?;

@@ -13,11 +13,11 @@ use super::args::{
 /// outcome and typesets the tables.
 #[derive(Debug, Parser)]
 #[command(
-    name = "harness",
+    name = "rampart",
     version,
     arg_required_else_help = true,
     subcommand_required = true,
-    override_usage = "harness MATRIX.yaml [OPTIONS]\n       harness COMMAND",
+    override_usage = "rampart MATRIX.yaml [OPTIONS]\n       rampart COMMAND",
     after_help = "Exit codes: 0 success · 1 a write failed, or an unexpected error · 2 mistake in the command, matrix or data · \
                   3 some cells failed · 4 no cell selected · 5 regression · 6 integrity · 130 interrupted, run again to continue"
 )]

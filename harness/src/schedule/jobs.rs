@@ -21,7 +21,7 @@ pub(crate) fn named_cells(plan: &Plan, file: &Path, line: usize) -> Result<Vec<C
         let cell = known.get(key).ok_or_else(|| {
             Stop::usage(format!(
                 "{}: no cell of the matrix has the key {key}; the program or the matrix has changed since this was \
-                 submitted: run `harness submit` again",
+                 submitted: run `rampart submit` again",
                 file.display()
             ))
         })?;

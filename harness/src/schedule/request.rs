@@ -104,7 +104,7 @@ pub(crate) fn select(plan: &Plan, filters: &[String]) -> Result<Vec<usize>> {
     if kept.is_empty() {
         return Err(Stop {
             exit: Exit::NothingSelected,
-            message: "no cell of this matrix passes the filters; `harness plan` lists them".into(),
+            message: "no cell of this matrix passes the filters; `rampart plan` lists them".into(),
         }
         .into());
     }

@@ -316,7 +316,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// The first images of an evaluation, before and after, as `harness verify-examples` reads them.
+    /// The first images of an evaluation, before and after, as `rampart verify-examples` reads them.
     fn examples(&self, cell: &Evaluation, data: &Data, evaluated: &Evaluated) -> Result<Examples> {
         let training = self.plan.target(cell);
         let adversarial = Tensor::cat(&evaluated.images, 0)?;

@@ -31,7 +31,7 @@ pub(crate) fn run_folder(run: &Path, out: &Path) -> Result<PathBuf> {
     let root = out.join(&matrix.name);
     if !root.is_dir() {
         return Err(Stop::usage(format!(
-            "{} does not exist: {} has not been run yet; `harness plan` lists its cells",
+            "{} does not exist: {} has not been run yet; `rampart plan` lists its cells",
             root.display(),
             run.display(),
         )));

@@ -194,7 +194,7 @@ fn frame(run: &RunProgress, status: &Status, palette: &Palette, height: usize) -
     }
     if status.failed.len() > FAILED {
         lines.push(format!(
-            "  … and {} more failed; harness status shows them",
+            "  … and {} more failed; rampart status shows them",
             status.failed.len() - FAILED
         ));
     }

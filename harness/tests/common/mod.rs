@@ -60,7 +60,7 @@ impl Place {
 
     /// The program in this folder, with no data but what it brings.
     pub fn harness(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::cargo_bin("harness").unwrap();
+        let mut command = Command::cargo_bin("rampart").unwrap();
         command.current_dir(self.folder.path()).args(arguments);
         command
             .env("RAMPART_DATA_DIR", self.path("data"))

@@ -62,7 +62,7 @@ fn wanted(root: &Path, page: &Path, line: &str, harness: &dyn Fn(&str) -> String
             Some(Block::Fenced(text.unwrap_or_else(|error| panic!("{rest}: {error}"))))
         }
         "run" => {
-            let output = harness(rest.strip_prefix("harness ").expect("a command of harness"));
+            let output = harness(rest.strip_prefix("rampart ").expect("a command of rampart"));
             let lines: Vec<&str> = output.trim_end().lines().map(str::trim_end).collect();
             Some(Block::Fenced(lines.join("\n") + "\n"))
         }

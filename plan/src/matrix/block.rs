@@ -63,7 +63,7 @@ fn default_checkpoints() -> Vec<Checkpoint> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetEntry {
-    /// Its name, as `harness ls datasets` shows it.
+    /// Its name, as `rampart ls datasets` shows it.
     pub name: String,
     /// Training examples held out to choose the best checkpoint.
     #[serde(default)]

@@ -196,7 +196,7 @@ impl AttackRequest<'_> {
         done.evaluated.complete(row, budget)
     }
 
-    /// The images of an attack, before and after, as `harness verify-examples` reads them.
+    /// The images of an attack, before and after, as `rampart verify-examples` reads them.
     pub(crate) fn examples(&self, done: &Done) -> Result<Examples> {
         let batch = plain_batch(&self.data.dataset.test, &self.data.test, self.device)?;
         Ok(Examples {

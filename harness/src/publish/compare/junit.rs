@@ -15,7 +15,7 @@ pub(crate) fn junit(comparison: &Comparison) -> String {
     let mut put = |line: String| {
         let _ = writeln!(out, "{line}");
     };
-    put(format!("<testsuites name=\"harness compare\" {counts}>"));
+    put(format!("<testsuites name=\"rampart compare\" {counts}>"));
     put(format!("  <testsuite name=\"results\" {counts}>"));
     put("    <properties>".into());
     for note in comparison.notes.iter().chain([&summary(comparison)]) {

@@ -146,7 +146,7 @@ fn print_end(jobs: &[Job], dry_run: bool, folder: &Path, run: &Path, out: &mut d
     let tasks: usize = jobs.iter().map(|job| job.tasks.len()).sum();
     writeln!(
         out,
-        "{tasks} tasks in {} arrays submitted; `harness status {}` shows their progress",
+        "{tasks} tasks in {} arrays submitted; `rampart status {}` shows their progress",
         jobs.len(),
         run.display(),
     )?;
