@@ -52,8 +52,51 @@ impl Defense for Mixed {
         // The order is part of the definition: batch norm's running statistics depend on it.
         let clean_logits = step.train_logits(&step.batch.images)?;
         let robust_logits = step.train_logits(&adversarial)?;
-        let clean = cross_entropy(&clean_logits, &step.batch.labels)?;
-        let robust = cross_entropy(&robust_logits, &step.batch.labels)?;
-        step.mean(&((clean * self.alpha)? + (robust * (1.0 - self.alpha))?)?)
+        let losses = self.losses(&clean_logits, &robust_logits, &step.batch.labels)?;
+        step.mean(&losses)
+    }
+}
+
+impl Mixed {
+    /// The loss of each example `[B]`, apart from networks and attacks, so that it can be compared with PyTorch.
+    fn losses(&self, clean: &Tensor, robust: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let clean = cross_entropy(clean, labels)?;
+        let robust = cross_entropy(robust, labels)?;
+        (clean * self.alpha)? + (robust * (1.0 - self.alpha))?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use candle_core::{DType, Var};
+    use reference::Case;
+
+    use super::*;
+
+    fn largest_difference(ours: &Tensor, theirs: &Tensor) -> f64 {
+        let difference = (ours - theirs).unwrap().abs().unwrap();
+        difference.max_all().unwrap().to_scalar().unwrap()
+    }
+
+    /// `reference/mixed.py` writes the numbers.
+    #[test]
+    fn loss_and_gradients_are_those_of_pytorch() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/reference/mixed.safetensors");
+        let case = Case::read(Path::new(file));
+        let mixed = Mixed {
+            alpha: case.hyper("alpha"),
+            attack: InnerAttack::default(),
+        };
+        let logits = |name: &str| Var::from_tensor(&case.input(name, DType::F64)).unwrap();
+        let (clean, robust) = (logits("clean_logits"), logits("robust_logits"));
+        let losses = mixed.losses(&clean, &robust, &case.indices("labels")).unwrap();
+        assert!(largest_difference(&losses, &case.result("loss")) < 1e-9);
+        let gradients = losses.mean_all().unwrap().backward().unwrap();
+        for (name, logits) in [("grad_clean", &clean), ("grad_robust", &robust)] {
+            let ours = gradients.get(logits).unwrap();
+            assert!(largest_difference(ours, &case.result(name)) < 1e-9, "{name}");
+        }
     }
 }

@@ -45,3 +45,31 @@ fn own_methods_are_listed_and_their_mistakes_named() {
     assert_eq!(code, 2);
     assert!(error.contains("alpha is 2; it must lie in [0, 1]"), "{error}");
 }
+
+/// A crate outside of this repository needs the workspace's profile, or its loops are not optimised.
+#[test]
+fn the_outside_crate_has_the_profile_of_this_repository() {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| std::fs::read_to_string(here.join(file)).unwrap();
+    let (outside, workspace) = (read("outside.toml"), read("../../Cargo.toml"));
+    let mut hot = 0;
+    for section in workspace.split("[profile.dev.package.").skip(1) {
+        let (name, settings) = section.split_once(']').unwrap();
+        if settings.lines().any(|line| line == "opt-level = 3") {
+            hot += 1;
+            assert!(outside.contains(&format!("\n{name} = {{ opt-level = 3")), "{name}");
+        }
+    }
+    assert!(hot > 20, "{hot}");
+    // Members of the workspace have its profile without a line of their own.
+    for name in ["attacks", "datasets", "defenses", "models", "random"] {
+        assert!(outside.contains(&format!("\n{name} = {{ opt-level = 3")), "{name}");
+    }
+    for line in workspace.lines() {
+        let shared = ["candle-core", "schemars", "serde"];
+        let mut shared = shared.iter().filter(|name| line.starts_with(&format!("{name} = ")));
+        if shared.next().is_some() {
+            assert!(outside.contains(line), "{line}");
+        }
+    }
+}
