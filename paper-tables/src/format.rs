@@ -15,6 +15,19 @@ pub(crate) fn signed(value: f64, minus: &str) -> String {
     }
 }
 
+/// The text without the characters that XML forbids (section 2.2 of XML 1.0): a control character is replaced by its
+/// picture, such as ␛, so that labels that differ only in one stay different.
+pub(crate) fn visible(text: &str) -> String {
+    let picture = |character| match character {
+        '\t' | '\n' | '\r' => character,
+        '\0'..='\u{1f}' => char::from_u32(0x2400 + u32::from(character)).expect("a picture for each"),
+        '\u{7f}' => '␡',
+        '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
+        other => other,
+    };
+    text.chars().map(picture).collect()
+}
+
 const RAISED: &str = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐ";
 
 /// A small letter above the line; there are ten flags.

@@ -28,7 +28,7 @@ mod table;
 mod words;
 mod worst;
 
-pub use flags::{Flag, RaisedFlag, flags};
+pub use flags::{Flag, RaisedFlag, flags, letters};
 pub use row::{Outcome, Row, Timing};
 pub use significance::{Comparison, compare};
 pub use statistics::{Interval, holm, mcnemar, mean, median, sample_deviation, wilson};

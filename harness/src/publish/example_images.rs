@@ -221,7 +221,7 @@ fn figure_of(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Exampl
             accuracy: evaluation
                 .row
                 .accuracy
-                .map_or_else(String::new, |share| format!("{:.1} % left", 100.0 * share)),
+                .map_or_else(String::new, |share| format!("{:.1} % correct", 100.0 * share)),
             pairs,
         });
     }

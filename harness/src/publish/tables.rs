@@ -42,12 +42,13 @@ pub(crate) fn derive(root: &Path, into: &Path, changes: &Changes) -> Result<Stri
     let recipes = run.recipes();
     if !recipes.is_empty() {
         let texts = [
-            ("md", recipes.markdown()),
-            ("csv", recipes.csv()),
-            ("tex", recipes.latex(Latex::Document)),
+            ("recipes.md".to_string(), recipes.markdown()),
+            ("recipes.csv".to_string(), recipes.csv()),
+            ("recipes.tex".to_string(), recipes.latex(Latex::Document)),
+            (fragment_file("recipes"), recipes.latex(Latex::Fragment)),
         ];
-        for (extension, text) in texts {
-            files::write_part(&folder.join(format!("recipes.{extension}")), text.as_bytes())?;
+        for (name, text) in texts {
+            files::write_part(&folder.join(name), text.as_bytes())?;
         }
     }
     let mut texts = Vec::new();
@@ -57,6 +58,8 @@ pub(crate) fn derive(root: &Path, into: &Path, changes: &Changes) -> Result<Stri
             let file = folder.join(&table.id).with_extension(exporter.extension());
             files::write_part(&file, exporter.export(&table).as_bytes())?;
         }
+        let file = folder.join(fragment_file(&table.id));
+        files::write_part(&file, Latex::Fragment.export(&table).as_bytes())?;
         texts.push(Markdown::default().export(&table));
     }
     files::force(&folder)?;
@@ -65,6 +68,11 @@ pub(crate) fn derive(root: &Path, into: &Path, changes: &Changes) -> Result<Stri
         table_specs::write(into, &run.spec)?;
     }
     Ok(texts.join("\n"))
+}
+
+/// The file that a paper takes with `\input`. No table's own file begins like it, whatever its name.
+fn fragment_file(id: &str) -> String {
+    format!("input-{id}.tex")
 }
 
 /// The tables of a run in one written format, one after the other.

@@ -7,6 +7,7 @@ use plotters::prelude::*;
 
 use super::figure::{COLOURS, Figure, document};
 use super::tikz;
+use crate::format::visible;
 use crate::latex::escape;
 use crate::records::Records;
 
@@ -204,7 +205,7 @@ impl Figure for Chart {
     fn svg(&self) -> String {
         let mut text = String::new();
         self.draw(&mut text).expect("writing to a string succeeds");
-        text
+        visible(&text)
     }
 
     fn tex(&self) -> String {

@@ -3,7 +3,7 @@
 use minijinja::context;
 
 use super::scene::Colour;
-use crate::latex::filled;
+use crate::latex::{comments, filled};
 
 /// A figure.
 pub trait Figure {
@@ -35,5 +35,6 @@ pub(super) const COLOURS: [Colour; 8] = [
 
 /// A picture in TikZ as a document.
 pub(super) fn document(picture: &str) -> String {
-    filled(include_str!("../../templates/figure.tex"), context! { picture }) + "\n"
+    let document = filled(include_str!("../../templates/figure.tex"), context! { picture }) + "\n";
+    comments(picture) + &document
 }

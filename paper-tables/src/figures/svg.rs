@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::scene::{Anchor, Colour, Scene, Shape, Stroke, Words};
+use crate::format::visible;
 
 /// The drawing as a file.
 pub(super) fn draw(scene: &Scene<'_>) -> String {
@@ -77,7 +78,8 @@ fn element(words: &Words) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
+    visible(text)
+        .replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")

@@ -4,8 +4,9 @@ mod escape;
 mod exporter;
 mod long;
 mod parts;
+mod symbols;
 mod wide;
 
-pub(crate) use self::escape::escape;
+pub(crate) use self::escape::{comments, escape};
 pub use self::exporter::Latex;
 pub(crate) use self::parts::filled;

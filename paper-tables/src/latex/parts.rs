@@ -2,7 +2,7 @@
 
 use minijinja::{Environment, Value};
 
-use super::escape::escape;
+use super::escape::{escape, remark};
 use crate::table::Table;
 
 /// An embedded template with its values.
@@ -14,7 +14,15 @@ pub(crate) fn filled(template: &str, values: Value) -> String {
 
 /// The notes of a table, as LaTeX.
 pub(super) fn notes(table: &Table) -> Vec<String> {
-    table.notes.iter().map(|note| escape(note)).collect()
+    let mut notes: Vec<String> = table.notes.iter().map(|note| escape(note)).collect();
+    // Everything of a table that its author has named.
+    let lines = table.blocks.iter().flat_map(|block| &block.lines);
+    let names = lines.map(|line| line.defense.as_str());
+    let names = names.chain(table.columns.iter().map(|column| column.label.as_str()));
+    let names = names.chain(table.blocks.iter().map(|block| block.label.as_str()));
+    let named: String = names.chain([table.title.as_str()]).map(escape).collect();
+    notes.extend(remark(&(named + &notes.concat())));
+    notes
 }
 
 /// One line of a table.
@@ -27,7 +35,7 @@ pub(super) fn marks(letters: &[char]) -> String {
     let raised: String = letters
         .iter()
         .map(|letter| match letter {
-            '†' => "$\\dagger$".to_string(),
+            '†' => "\\ensuremath{\\dagger}".to_string(),
             letter => letter.to_string(),
         })
         .collect();

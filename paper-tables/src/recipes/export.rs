@@ -50,6 +50,6 @@ impl Recipes {
                 head => row(&grid[0]), lines => grid[1..].iter().map(row).collect::<Vec<_>>(), notes,
             },
         );
-        form.complete(fragment, grid[0].len() > 4)
+        form.complete(fragment, "array, booktabs and longtable", grid[0].len() > 4)
     }
 }

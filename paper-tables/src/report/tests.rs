@@ -107,7 +107,7 @@ fn example_images_say_what_the_attack_did() {
             }],
             lines: vec![AttackedImages {
                 name: "MART".into(),
-                accuracy: "57.4 % left".into(),
+                accuracy: "57.4 % correct".into(),
                 pairs: vec![pair("fooled")],
             }],
             note: String::new(),
@@ -115,7 +115,13 @@ fn example_images_say_what_the_attack_did() {
         ..Report::default()
     };
     let page = report.html().unwrap();
-    for part in ["#examples", "2.5 times", "cat → dog, fooled", "image 7", "57.4 % left"] {
+    for part in [
+        "#examples",
+        "2.5 times",
+        "cat → dog, fooled",
+        "image 7",
+        "57.4 % correct",
+    ] {
         assert!(page.contains(part), "{part}");
     }
     assert_eq!(page.matches("<img").count(), page.matches(" alt=").count());

@@ -54,6 +54,7 @@ impl Table {
             checkpoints: spec.checkpoints.clone(),
             blocks,
             flags: Vec::new(),
+            letters: index.letters.clone(),
             notes: Vec::new(),
         };
         let flags: BTreeSet<Flag> = table.entries().flat_map(|entry| entry.flags.iter().copied()).collect();

@@ -16,6 +16,8 @@ pub struct ResultIndex<'a> {
     rows: HashMap<Place<'a>, Vec<&'a Row>>,
     pairs: HashMap<Group<'a>, Vec<&'a results::Comparison>>,
     flags: HashMap<String, Vec<Flag>>,
+    /// The flags of all rows; the first is marked a.
+    pub(crate) letters: Vec<Flag>,
     pub(crate) published: &'a Published,
     /// Student's 97.5 % quantiles by degrees of freedom, computed on demand.
     quantiles: RefCell<BTreeMap<usize, f64>>,
@@ -66,6 +68,7 @@ impl<'a> ResultIndex<'a> {
             rows: HashMap::new(),
             pairs: HashMap::new(),
             flags: HashMap::new(),
+            letters: Vec::new(),
             published,
             quantiles: RefCell::default(),
         };
@@ -94,7 +97,9 @@ impl<'a> ResultIndex<'a> {
             );
             index.pairs.entry(group).or_default().push(comparison);
         }
-        for raised in results::flags(rows) {
+        let raised = results::flags(rows);
+        index.letters = results::letters(&raised);
+        for raised in raised {
             index.flags.entry(raised.cell).or_default().push(raised.flag);
         }
         index

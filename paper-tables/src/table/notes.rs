@@ -322,11 +322,11 @@ fn several(table: &Table) -> bool {
 }
 
 fn flags(table: &Table) -> Vec<String> {
-    let explain = |(flag, letter): (&Flag, char)| match table.style.form() {
-        Form::Wide => format!("{} {flag}: {}.", superscript(letter), flag.explanation()),
+    let explain = |flag: &Flag| match table.style.form() {
+        Form::Wide => format!("{} {flag}: {}.", superscript(table.letter(*flag)), flag.explanation()),
         Form::Long => format!("{flag}: {}.", flag.explanation()),
     };
-    table.flags.iter().zip('a'..='z').map(explain).collect()
+    table.flags.iter().map(explain).collect()
 }
 
 fn symbols(table: &Table) -> Vec<String> {

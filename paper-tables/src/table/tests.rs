@@ -452,7 +452,7 @@ fn marks_are_explained_where_they_stand() {
         (
             None,
             "94.10 [92.8, 95.4] †",
-            "\\textsuperscript{$\\dagger$}",
+            "\\textsuperscript{\\ensuremath{\\dagger}}",
             ["Bold: the highest", "not significantly below the best"],
         ),
         (

@@ -23,8 +23,10 @@ pub struct Table {
     pub checkpoints: Vec<Checkpoint>,
     /// One part per data set and network.
     pub blocks: Vec<Block>,
-    /// The flags that numbers of this table carry; the first is marked a, the next b.
+    /// The flags that numbers of this table carry.
     pub flags: Vec<Flag>,
+    /// The flags of the whole run: the first is marked a, the next b, in every table and on the page.
+    pub letters: Vec<Flag>,
     /// Footnotes: sentences of plain text.
     pub notes: Vec<String>,
 }
@@ -40,13 +42,16 @@ impl Table {
 
     /// The marks of an entry: the letters of its flags, then [`TIED`] and [`DIFFERENT`].
     pub(crate) fn marks(&self, entry: &Entry) -> Vec<char> {
-        let flags = self.flags.iter().zip('a'..='z');
-        let letters = flags
-            .filter(|(flag, _)| entry.flags.contains(flag))
-            .map(|(_, letter)| letter);
+        let letters = entry.flags.iter().map(|flag| self.letter(*flag));
         let tied = (entry.tied == Some(true)).then_some(TIED);
         let different = (entry.different == Some(true)).then_some(DIFFERENT);
         letters.chain(tied).chain(different).collect()
+    }
+
+    /// The letter that marks a flag.
+    pub fn letter(&self, flag: Flag) -> char {
+        let marked = self.letters.iter().zip('a'..='z').find(|(known, _)| **known == flag);
+        marked.map_or('?', |(_, letter)| letter)
     }
 
     /// What names a line: the defense, and the checkpoint where there are several.

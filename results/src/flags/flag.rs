@@ -1,5 +1,7 @@
 //! The signs, and what each of them means.
 
+use std::collections::BTreeSet;
+
 use crate::table::table;
 use crate::words::{Checkpoint, words};
 
@@ -87,5 +89,23 @@ table! {
         pub other: Option<String>,
         /// The numbers behind it.
         pub detail: String,
+    }
+}
+
+/// The flags of a run in the order of their letters: the first is marked a, the next b, wherever the run is shown. Those
+/// that only a worst case carries come last.
+pub fn letters(raised: &[RaisedFlag]) -> Vec<Flag> {
+    let of = |own: bool| {
+        let wanted = raised.iter().filter(|one| one.is_of_a_cell() == own);
+        wanted.map(|one| one.flag).collect::<BTreeSet<Flag>>()
+    };
+    let (own, worst) = (of(true), of(false));
+    own.iter().chain(worst.difference(&own)).copied().collect()
+}
+
+impl RaisedFlag {
+    /// Whether it is on an evaluation rather than on the worst case of several, whose key is a list of keys.
+    fn is_of_a_cell(&self) -> bool {
+        !self.cell.contains(' ')
     }
 }

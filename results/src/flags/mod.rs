@@ -19,6 +19,6 @@ mod single;
 #[cfg(test)]
 mod tests;
 
-pub use self::flag::{Flag, RaisedFlag};
+pub use self::flag::{Flag, RaisedFlag, letters};
 pub use self::raise::flags;
 pub(crate) use self::single::of_row;
