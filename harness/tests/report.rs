@@ -101,13 +101,96 @@ fn a_run_is_one_page_that_sorts_its_tables() {
             drawn.length > 0 && drawn.every(Boolean), shape, unnamed, twice, lost]));";
     match opened(&page, script) {
         Some(dom) => assert!(
-            dom.contains("<title>[true,2,\"ascending\",1,true,\"0 of 8 cells\",true,[2,5],0,0,0]</title>"),
+            dom.contains("<title>[true,2,\"ascending\",1,true,\"0 of 8 evaluations\",true,[2,5],0,0,0]</title>"),
             "{}",
             dom.lines().find(|line| line.contains("<title>")).unwrap_or_default()
         ),
         None => eprintln!("no browser here: the page was not opened"),
     }
     place.expect(2, &["report", "runs/nothing"]);
+}
+
+/// From a number to its panel and back, a legend that highlights, files that are inside the page, counts that agree, text that
+/// can be read on a desktop and a phone, and seeds of many digits in their order.
+#[test]
+fn a_number_leads_to_everything_behind_it() {
+    let seeds = "seeds: [9007199254740993, 9007199254740992, 7]";
+    let place = Place::new(&format!("{SMALL}{seeds}\n"));
+    place.expect(0, &["m.yaml"]);
+    place.expect(0, &["report", "runs/small"]);
+    let page = place.path("runs/small/report.html");
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(html.contains("9007199254740993") && html.contains("under the strongest attack, "));
+    // Without JavaScript a number is a link to its panel all the same; the panel's links lead to files that are there.
+    let folder = page.parent().unwrap();
+    let unescaped = html.replace("&#x2f;", "/");
+    let links: Vec<&str> = unescaped
+        .split("href=\"cells/")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!(links.len() > 20);
+    for link in links {
+        assert!(folder.join("cells").join(link).is_file(), "{link}");
+    }
+    let table = std::fs::read_to_string(folder.join("tables/input-white-box.tex")).unwrap();
+    assert!(table.starts_with("% For \\input in a paper.") && !table.contains("documentclass"));
+
+    let script = "
+        const number = document.querySelector('table.sortable a.number');
+        const seen = element => getComputedStyle(element).display !== 'none';
+        const panel = document.getElementById(number.hash.slice(1));
+        const before = seen(panel);
+        number.click();
+        const after = () => new Promise(done => setTimeout(done, 50));
+        const saved = name => document.querySelector(`a[download='${name}']`).href;
+        const results = async () => {
+            await after();
+            const opened = seen(panel) && document.activeElement === panel;
+            const counts = [...panel.querySelectorAll('.classes small')].map(it => it.textContent.split(' of ').map(Number));
+            const right = counts.reduce((sum, it) => sum + it[0], 0);
+            const seeds = [...panel.querySelectorAll('.seed small')].map(it => Number(it.textContent.split(' ')[0]));
+            const agree = right === seeds.reduce((sum, it) => sum + it, 0) && seeds.length === 3;
+            document.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
+            await after();
+            const closed = !seen(panel) && document.activeElement === number;
+            const button = document.querySelector('#curves .legend button[data-curve=\"1\"]');
+            const figure = button.closest('figure');
+            const lit = () => [...figure.querySelectorAll('.curve.on')].every(it => it.classList.contains('k1')) && figure.classList.contains('lit');
+            button.focus(); const focused = lit();
+            button.blur(); const left = figure.classList.contains('lit');
+            button.click(); button.blur(); const clicked = lit();
+            const size = text => {
+                const svg = text.ownerSVGElement;
+                return parseFloat(getComputedStyle(text).fontSize) * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+            };
+            const readable = [...document.querySelectorAll('#curves svg text')].every(it => size(it) >= 12);
+            const csv = atob(saved('white-box.csv').split(',')[1]).startsWith('table,block,row');
+            const svg = atob(saved(figure.id.slice('figure-'.length) + '.svg').split(',')[1]).startsWith('<svg');
+            const list = document.getElementById('cell-list');
+            const at = [...list.tHead.rows[0].cells].findIndex(it => it.textContent.trim() === 'seed');
+            list.tHead.rows[0].cells[at].querySelector('button').click();
+            const order = [...list.tBodies[0].rows].map(row => row.cells[at].dataset.value);
+            const sorted = order.join() === [...order].sort((a, b) => BigInt(a) < BigInt(b) ? -1 : BigInt(a) > BigInt(b) ? 1 : 0).join();
+            const tiles = [...document.querySelectorAll('.tiles b')].map(it => it.textContent);
+            const flagged = document.querySelectorAll('#cell-list [data-flagged]').length;
+            const count = document.getElementById('shown').textContent.split(' ')[0];
+            const tallies = tiles[1] === `${count} of ${count}` && tiles[4] === String(flagged);
+            document.title = JSON.stringify([before, opened, agree, closed, focused, left, clicked, readable, csv, svg, sorted, tallies]);
+        };
+        results().catch(error => document.title = '[' + error);";
+    match opened(&page, script) {
+        Some(dom) => assert!(
+            dom.contains("<title>[false,true,true,true,true,false,true,true,true,true,true,true]</title>"),
+            "{}",
+            dom.lines().find(|line| line.contains("<title>")).unwrap_or_default()
+        ),
+        None => eprintln!("no browser here: the page was not opened"),
+    }
+    // Elsewhere, there are no files beside it.
+    place.expect(0, &["report", "runs/small", "--out", "elsewhere.html"]);
+    let apart = std::fs::read_to_string(place.path("elsewhere.html")).unwrap();
+    assert!(apart.contains("status.json") && !apart.replace("&#x2f;", "/").contains("href=\"cells/"));
 }
 
 /// What evaluations kept for the page is what `verify-examples` accepts, and a run without it has a page all the same.

@@ -53,8 +53,11 @@ pub use latex::Latex;
 pub use markdown::Markdown;
 pub use protocol::{Difference, Protocol};
 pub use published::{Citation, Number, Published, Query, Tag};
-pub use recipes::{Recipes, TrainedConfig};
-pub use report::{CellLine, Item, Record, Report, ReportChart, ReportFlag, ReportHeatMap, ReportTable, Value};
+pub use recipes::{Recipes, TrainedConfig, settings};
+pub use report::{
+    At, CellFolder, CellLine, ClassCount, Detail, DetailSeed, Download, Headline, Item, PageLink, Record, Report,
+    ReportChart, ReportFlag, ReportHeatMap, ReportTable, Settings, TrainingSettings, Value, headlines,
+};
 pub use significance::significance;
 pub use spec::{BlockSpec, ColumnSpec, Planned, RowSpec, TableKind, TableSpec};
 pub use style::{Form, PublishedRule, SpreadStyle, TableStyle};

@@ -11,7 +11,7 @@ const FILE: &str = "report.html";
 
 /// Writes a run as one HTML page.
 pub(super) fn main(args: &ReportArgs, out: &mut dyn Write) -> Result<Exit> {
-    let page = report(&args.run)?;
+    let page = report(&args.run, args.out.is_none())?;
     let html = page.html().context("cannot fill the page")?;
     let file = args.out.clone().unwrap_or_else(|| args.run.join(FILE));
     files::write(&std::path::absolute(&file)?, html.as_bytes())?;

@@ -163,11 +163,7 @@ impl<'a> Kept<'a> {
 
 fn figure_of(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<ExampleImages> {
     let first = kept.first()?;
-    let class = |label: u32| {
-        let names = datasets::entry(&first.row.dataset).ok().map(|entry| entry.classes);
-        let name = names.and_then(|names| names.get(label as usize).map(|name| name.to_string()));
-        name.unwrap_or_else(|| label.to_string())
-    };
+    let class = |label: u32| class_name(&first.row.dataset, label);
     let picture = |values: &[f32]| {
         Image {
             values,
@@ -249,6 +245,13 @@ fn figure_of(kept: &[Kept<'_>], wanted: usize, room: &mut Room) -> Option<Exampl
         },
         lines,
     })
+}
+
+/// A class by its name, or by its number where the data set has no names.
+pub(super) fn class_name(dataset: &str, label: u32) -> String {
+    let names = datasets::entry(dataset).ok().map(|entry| entry.classes);
+    let name = names.and_then(|names| names.get(label as usize).map(|name| name.to_string()));
+    name.unwrap_or_else(|| label.to_string())
 }
 
 fn characters_of(pair: &AttackedImage) -> usize {

@@ -1,10 +1,12 @@
 //! A finished run: its rows, and what its tables show.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use paper_tables::{Chart, Planned, Published, Recipes, ResultIndex, Table, TrainedConfig};
+use paper_tables::{
+    Chart, Planned, Published, Recipes, ResultIndex, Table, TableKind, TableSpec, TableStyle, TrainedConfig,
+};
 use plan::CellName;
 use plan::tables::{RunTables, StyleChanges, Trained, worst_label};
 use results::{Comparison, Kind, Row, is_called};
@@ -64,6 +66,16 @@ impl FinishedRun {
         self.spec.trainings.iter().zip(&self.folders)
     }
 
+    /// What each table shows.
+    pub(super) fn specs(&self) -> &[TableSpec] {
+        &self.spec.tables
+    }
+
+    /// How many trainings the matrix asks for.
+    pub(super) fn count_trainings(&self) -> usize {
+        self.spec.count_trainings()
+    }
+
     /// How the networks were trained.
     pub(crate) fn recipes(&self) -> Recipes {
         Recipes::of(self.spec.trainings.iter().map(|trained| TrainedConfig {
@@ -95,13 +107,19 @@ impl FinishedRun {
         self.place(row).map(|place| self.folders[place].as_path())
     }
 
+    /// The folder of a cell.
+    pub(super) fn folder_of(&self, cell: &CellName) -> Option<&Path> {
+        let place = self.by_key.get(cell.key_digits())?;
+        Some(self.folders[*place].as_path())
+    }
+
     /// Puts rows, which are stored by name, into the order of the matrix, in which figures and comparisons show them.
     pub(crate) fn order(&self, rows: &mut [Row]) {
         rows.sort_by_key(|row| self.place(row));
     }
 
     /// The outcome of every image in an evaluation.
-    fn outcomes(&self, row: &Row) -> Result<Vec<results::Outcome>> {
+    pub(super) fn outcomes(&self, row: &Row) -> Result<Vec<results::Outcome>> {
         let folder = self
             .folder(row)
             .with_context(|| format!("cell {} has no folder", row.cell))?;
@@ -122,6 +140,37 @@ impl FinishedRun {
 
     /// The tables. `comparisons` are those of the rows.
     pub(crate) fn tables(&self, stored: &[Row], comparisons: &[Comparison]) -> Result<Vec<Table>> {
+        self.built(&self.spec.tables, stored, comparisons)
+    }
+
+    /// What the page's first sentences are about: the tables of attacks on the networks themselves, or else the first, in
+    /// the style that compares each defense with the best. Each network is in one of them alone.
+    pub(super) fn main_tables(&self, stored: &[Row], comparisons: &[Comparison]) -> Result<Vec<Table>> {
+        let direct = |table: &&TableSpec| !matches!(table.kind, TableKind::BlackBox | TableKind::Transfer);
+        let mut wanted: Vec<&TableSpec> = self.spec.tables.iter().filter(direct).collect();
+        if wanted.is_empty() {
+            wanted.extend(self.spec.tables.first());
+        }
+        let mut known = HashSet::new();
+        let specs = wanted.into_iter().map(|spec| {
+            let blocks = spec.blocks.iter();
+            let new = blocks.filter(|block| known.insert((&block.dataset, &block.network)));
+            TableSpec {
+                style: TableStyle::default(),
+                blocks: new.cloned().collect(),
+                ..spec.clone()
+            }
+        });
+        let specs: Vec<TableSpec> = specs.collect();
+        self.built(&specs, stored, comparisons)
+    }
+
+    /// The labels of worst cases over several attacks.
+    pub(super) fn worst_labels(&self) -> Vec<String> {
+        self.spec.worst_of.iter().map(|names| worst_label(names)).collect()
+    }
+
+    fn built(&self, specs: &[TableSpec], stored: &[Row], comparisons: &[Comparison]) -> Result<Vec<Table>> {
         let mut planned = self.spec.planned.clone();
         let mut rows = stored.to_vec();
         for names in &self.spec.worst_of {
@@ -146,8 +195,7 @@ impl FinishedRun {
             }
         }
         let index = ResultIndex::new(&planned, &rows, comparisons, Published::embedded());
-        let tables = self.spec.tables.iter();
-        let built: Result<Vec<Table>, _> = tables.map(|table| Table::build(table, &index)).collect();
+        let built: Result<Vec<Table>, _> = specs.iter().map(|table| Table::build(table, &index)).collect();
         built.context("the matrix leaves open what a place of a table shows")
     }
 }

@@ -28,8 +28,18 @@ pub struct Bars {
 pub struct Bar {
     /// Its height.
     pub value: f64,
-    /// The standard deviation of the height.
+    /// The standard deviation of the height, over several seeds.
     pub deviation: Option<f64>,
+    /// The ends of the 95 % interval of the height, of one seed over images.
+    pub interval: Option<(f64, f64)>,
+}
+
+impl Bar {
+    /// The ends of the error bar: one standard deviation, or else the interval.
+    pub(crate) fn ends(&self) -> Option<(f64, f64)> {
+        let around = |deviation: f64| ((self.value - deviation).max(0.0), (self.value + deviation).min(100.0));
+        self.deviation.map(around).or(self.interval)
+    }
 }
 
 /// Of the plot, in pixels.
@@ -65,10 +75,9 @@ impl Bars {
                 let Some(bar) = bar else { continue };
                 let (x, head) = (first + bar_width * number as f64, y(bar.value));
                 scene.tile([x, head, bar_width, top + height - head], colour_of(number));
-                if let Some(deviation) = bar.deviation {
+                if let Some((low, high)) = bar.ends() {
                     let centre = x + bar_width / 2.0;
-                    let ends = [centre, y(bar.value - deviation), centre, y(bar.value + deviation)];
-                    scene.line(ends, 1.0);
+                    scene.line([centre, y(low), centre, y(high)], 1.0);
                 }
             }
             let below = [middle, top + height + 12.0];
@@ -98,13 +107,15 @@ impl Figure for Bars {
     }
 
     fn csv(&self) -> String {
-        let mut records = Records::new(["chart", "group", "bar", "value", "sd"]);
+        let mut records = Records::new(["chart", "group", "bar", "value", "sd", "low", "high"]);
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.4}"));
         for (group, bars) in &self.groups {
             for (series, bar) in self.series.iter().zip(bars) {
                 let value = number(bar.map(|bar| bar.value));
                 let deviation = number(bar.and_then(|bar| bar.deviation));
-                records.add([&self.id, group, series, &value, &deviation]);
+                let ends = bar.and_then(|bar| bar.interval);
+                let (low, high) = (number(ends.map(|ends| ends.0)), number(ends.map(|ends| ends.1)));
+                records.add([&self.id, group, series, &value, &deviation, &low, &high]);
             }
         }
         records.finish()
@@ -137,8 +148,15 @@ impl Figure for Bars {
         for (number, series) in self.series.iter().enumerate() {
             let points = self.groups.iter().enumerate().filter_map(|(group, (_, bars))| {
                 let bar = bars.get(number).copied().flatten()?;
-                let deviation = bar.deviation.map_or_else(String::new, |sd| format!(" +- (0,{sd:.4})"));
-                Some(format!("({group},{:.4}){deviation}", bar.value))
+                let error = match (bar.deviation, bar.interval) {
+                    (Some(sd), _) => format!(" +- (0,{sd:.4})"),
+                    // The two halves of an interval differ.
+                    (None, Some((low, high))) => {
+                        format!(" += (0,{:.4}) -= (0,{:.4})", high - bar.value, bar.value - low)
+                    }
+                    (None, None) => String::new(),
+                };
+                Some(format!("({group},{:.4}){error}", bar.value))
             });
             writeln!(
                 text,

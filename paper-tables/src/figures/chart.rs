@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
+use plotters::coord::Shift;
 use plotters::coord::combinators::BindKeyPoints;
 use plotters::prelude::*;
 
 use super::figure::{COLOURS, Figure, document};
-use super::tikz;
+use super::scene::Colour;
+use super::{svg, tikz};
 use crate::format::visible;
 use crate::latex::escape;
 use crate::records::Records;
@@ -48,9 +50,31 @@ pub struct Curve {
     pub marks: Vec<Point>,
 }
 
-const SIZE: (u32, u32) = (720, 440);
-/// Room for the longest name of a defense.
-const LEGEND: u32 = 170;
+/// How a chart is laid out.
+struct Layout {
+    size: (u32, u32),
+    /// The width of the legend, which has room for the longest name of a defense. `None`: title and legend are elsewhere.
+    legend: Option<u32>,
+    /// The size of the text along the axes, and room for it below and to the left.
+    text: Option<(u32, u32, u32)>,
+    /// The colour of each curve.
+    colour: fn(usize) -> RGBColor,
+}
+
+/// In a file.
+const FILE: Layout = Layout {
+    size: (720, 440),
+    legend: Some(170),
+    text: None,
+    colour: colour_of,
+};
+/// In a page, which has its own title and legend. A phone shows it at about three quarters of its size.
+const PAGE: Layout = Layout {
+    size: (480, 320),
+    legend: None,
+    text: Some((20, 56, 68)),
+    colour: placeholder,
+};
 /// The dashes of curves in LaTeX, for those who print without colours.
 const DASHES: [&str; 4] = ["solid", "densely dashed", "densely dotted", "dashdotted"];
 
@@ -89,14 +113,38 @@ impl Chart {
         (x, [low, if high > low { high } else { low + 1.0 }])
     }
 
-    fn draw(&self, text: &mut String) -> Result<(), Box<dyn std::error::Error>> {
-        let root = SVGBackend::with_string(text, SIZE).into_drawing_area();
+    /// The curves in the colours of a page, each in a class of its own: `curve k0`, `curve k1`.
+    pub(crate) fn page_svg(&self) -> String {
+        let mut text = String::new();
+        self.draw(&mut text, &PAGE).expect(WRITES);
+        for number in 0..self.curves.len() {
+            let drawn = svg::colour(tuple(placeholder(number)));
+            let shown = svg::colour(COLOURS[number % COLOURS.len()]);
+            for what in ["stroke", "fill"] {
+                text = text.replace(
+                    &format!("{what}=\"{drawn}\""),
+                    &format!("class=\"curve k{number}\" {what}=\"{shown}\""),
+                );
+            }
+        }
+        visible(&text)
+    }
+
+    fn draw(&self, text: &mut String, layout: &Layout) -> Result<(), Box<dyn std::error::Error>> {
+        let root = SVGBackend::with_string(text, layout.size).into_drawing_area();
         root.fill(&WHITE)?;
-        let root = root.titled(&self.title, ("sans-serif", 18))?;
-        let (plot, legend) = root.split_horizontally(SIZE.0 - LEGEND);
+        let (plot, legend) = match layout.legend {
+            Some(width) => {
+                let root = root.titled(&self.title, ("sans-serif", 18))?;
+                let (plot, legend) = root.split_horizontally(layout.size.0 - width);
+                (plot, Some(legend))
+            }
+            None => (root.clone(), None),
+        };
         let ([least, most], [low, high]) = self.ends();
+        let (size, below, beside) = layout.text.unwrap_or((12, 40, 50));
         let mut builder = ChartBuilder::on(&plot);
-        builder.margin(8).x_label_area_size(40).y_label_area_size(50);
+        builder.margin(8).x_label_area_size(below).y_label_area_size(beside);
         let label = |x: &f64| format!("{}", (x * 1e4).round() / 1e4);
         let value = |y: &f64| {
             if high - low > 5.0 {
@@ -118,15 +166,21 @@ impl Chart {
         macro_rules! curves {
             ($chart:expr) => {{
                 let mut chart = $chart;
-                chart
-                    .configure_mesh()
-                    .light_line_style(WHITE)
+                let mut mesh = chart.configure_mesh();
+                if layout.text.is_some() {
+                    mesh.label_style(("sans-serif", size))
+                        .axis_desc_style(("sans-serif", size))
+                        .x_labels(6)
+                        .y_labels(6);
+                }
+                mesh.light_line_style(WHITE)
                     .x_desc(&self.x)
                     .y_desc(&self.y)
                     .x_label_formatter(&label)
                     .y_label_formatter(&value)
                     .draw()?;
-                for (curve, colour) in self.curves.iter().zip(colours()) {
+                for (number, curve) in self.curves.iter().enumerate() {
+                    let colour = (layout.colour)(number);
                     let at = |&(x, y): &Point| (x.max(least), y);
                     let points = curve.points.iter().map(at);
                     chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
@@ -154,7 +208,16 @@ impl Chart {
             (true, false) => curves!(builder.build_cartesian_2d(x.log_scale(), y)?),
             (false, _) => curves!(builder.build_cartesian_2d(x, y)?),
         }
-        for (line, (curve, colour)) in self.curves.iter().zip(colours()).enumerate() {
+        if let Some(legend) = legend {
+            self.draw_legend(&legend)?;
+        }
+        root.present()?;
+        Ok(())
+    }
+
+    fn draw_legend(&self, legend: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), Box<dyn std::error::Error>> {
+        for (line, curve) in self.curves.iter().enumerate() {
+            let colour = colour_of(line);
             let y = 16 + 20 * line as i32;
             legend.draw(&PathElement::new([(4, y), (26, y)], colour.stroke_width(2)))?;
             legend.draw(&Text::new(curve.label.clone(), (32, y - 6), ("sans-serif", 13)))?;
@@ -164,7 +227,6 @@ impl Chart {
             legend.draw(&Circle::new((15, y), 4, BLACK.filled()))?;
             legend.draw(&Text::new(self.marked.clone(), (32, y - 6), ("sans-serif", 13)))?;
         }
-        root.present()?;
         Ok(())
     }
 
@@ -204,7 +266,7 @@ impl Figure for Chart {
 
     fn svg(&self) -> String {
         let mut text = String::new();
-        self.draw(&mut text).expect("writing to a string succeeds");
+        self.draw(&mut text, &FILE).expect(WRITES);
         visible(&text)
     }
 
@@ -268,9 +330,16 @@ impl Figure for Chart {
     }
 }
 
-fn colours() -> impl Iterator<Item = RGBColor> {
-    COLOURS
-        .iter()
-        .cycle()
-        .map(|&(red, green, blue)| RGBColor(red, green, blue))
+fn colour_of(curve: usize) -> RGBColor {
+    let (red, green, blue) = COLOURS[curve % COLOURS.len()];
+    RGBColor(red, green, blue)
+}
+
+/// A colour that no chart has, by which a curve's elements are found again.
+const fn placeholder(curve: usize) -> RGBColor {
+    RGBColor(1, (curve / 256) as u8, (curve % 256) as u8)
+}
+
+const fn tuple(RGBColor(red, green, blue): RGBColor) -> Colour {
+    (red, green, blue)
 }

@@ -22,7 +22,7 @@ pub trait Figure {
 }
 
 /// Colours that the colour-blind can tell apart (Okabe and Ito 2008).
-pub(super) const COLOURS: [Colour; 8] = [
+pub(crate) const COLOURS: [Colour; 8] = [
     (0, 114, 178),
     (213, 94, 0),
     (0, 158, 115),

@@ -12,7 +12,7 @@ pub(super) fn place(row: &Row) -> Place<'_> {
 }
 
 /// Words as a name in files.
-pub(super) fn file_name(words: &[&str]) -> String {
+pub(crate) fn file_name(words: &[&str]) -> String {
     let lower = words.join(" ").to_lowercase();
     let plain = lower
         .split(|c: char| !c.is_ascii_alphanumeric())

@@ -36,6 +36,7 @@ fn figures(name: &str) -> Vec<Box<dyn Figure>> {
                 Some(Bar {
                     value: 50.0,
                     deviation: Some(3.0),
+                    interval: None,
                 }),
                 None,
             ],

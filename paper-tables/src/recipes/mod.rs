@@ -6,3 +6,4 @@ mod table;
 mod words;
 
 pub use self::table::{Recipes, TrainedConfig};
+pub use self::words::settings;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::columns::COLUMNS;
-use super::words::flat;
+use super::words::settings;
 use crate::records::Records;
 
 /// A training by its names, with its resolved configuration.
@@ -76,7 +76,7 @@ impl Recipes {
     }
 
     /// The first line is the head; only columns in which lines differ, and the defense.
-    pub(super) fn grid(&self) -> Vec<Vec<String>> {
+    pub fn grid(&self) -> Vec<Vec<String>> {
         let columns = self.columns();
         let kept: Vec<&(&str, Vec<String>)> = columns
             .iter()
@@ -88,7 +88,7 @@ impl Recipes {
     }
 
     /// What is the same in all lines: heading and text.
-    pub(super) fn shared(&self) -> Vec<(&'static str, String)> {
+    pub fn shared(&self) -> Vec<(&'static str, String)> {
         let columns = self.columns().into_iter();
         columns
             .filter(|(name, texts)| *name != "defense" && is_constant(texts))
@@ -107,7 +107,7 @@ impl Recipes {
 
     /// One record per line, one field per setting that any line has, by the path of its name.
     pub fn csv(&self) -> String {
-        let settings: Vec<Vec<(String, String)>> = self.lines.iter().map(|line| flat(&line.config)).collect();
+        let settings: Vec<Vec<(String, String)>> = self.lines.iter().map(|line| settings(&line.config)).collect();
         let mut paths: Vec<&str> = Vec::new();
         for (path, _) in settings.iter().flatten() {
             if !paths.contains(&path.as_str()) {

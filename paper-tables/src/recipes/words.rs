@@ -46,7 +46,7 @@ fn spaced(name: &str) -> String {
 }
 
 /// Every value with the path of its fields, such as `recipe.optimizer.rate`.
-pub(super) fn flat(value: &Value) -> Vec<(String, String)> {
+pub fn settings(value: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     add(String::new(), value, &mut found);
     found
@@ -89,7 +89,7 @@ mod tests {
         let config = json!({ "a": { "b": [1, 2], "c": null, "d": {} }, "e": "x", "f": false });
         let expected = [("a.b", "[1,2]"), ("a.d", "{}"), ("e", "x"), ("f", "false")];
         assert_eq!(
-            flat(&config),
+            settings(&config),
             expected.map(|(path, value)| (path.to_string(), value.to_string()))
         );
     }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::download::Download;
 use crate::figures::{HeatMap, colour, shade};
 use crate::format::percent;
 
@@ -9,8 +10,11 @@ use crate::format::percent;
 #[derive(Debug, Clone, Serialize)]
 pub struct ReportHeatMap {
     title: String,
+    /// What a line is.
+    corner: String,
     targets: Vec<String>,
     lines: Vec<HeatLine>,
+    downloads: Vec<Download>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -46,8 +50,10 @@ impl ReportHeatMap {
         };
         Self {
             title: map.title.clone(),
+            corner: map.line.clone(),
             targets: map.columns.clone(),
             lines: map.lines.iter().zip(&map.values).map(line).collect(),
+            downloads: Download::of_figure(map),
         }
     }
 }

@@ -2,6 +2,10 @@
 
 use serde::Serialize;
 
+use super::download::Download;
+use crate::latex::Latex;
+use crate::recipes::Recipes;
+
 /// A row in the list of cells.
 #[derive(Debug, Clone, Serialize)]
 pub struct CellLine {
@@ -11,6 +15,8 @@ pub struct CellLine {
     pub values: Vec<Value>,
     /// The marks of its flags.
     pub marks: Vec<String>,
+    /// The id of the panel that tells more, if there is one.
+    pub panel: String,
 }
 
 /// A plain table with a caption.
@@ -22,6 +28,56 @@ pub struct Record {
     pub heads: Vec<String>,
     /// One text per column in each line.
     pub lines: Vec<Vec<String>>,
+}
+
+/// How networks were trained.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Settings {
+    /// The settings that differ: the head, then one line for each recipe.
+    pub heads: Vec<String>,
+    /// One text per column.
+    pub lines: Vec<Vec<String>>,
+    /// The settings that are the same for all.
+    pub shared: Vec<Item>,
+    /// Everything about each training, where seeds alone differ once.
+    pub trainings: Vec<TrainingSettings>,
+    /// The same as files.
+    pub downloads: Vec<Download>,
+}
+
+/// Every setting of one training.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct TrainingSettings {
+    /// The id in the page.
+    pub id: String,
+    /// Which training.
+    pub title: String,
+    /// Each setting with the path of its name.
+    pub pairs: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// The recipes of a run, and every setting of its trainings.
+    pub fn of(recipes: &Recipes, trainings: Vec<TrainingSettings>) -> Self {
+        if recipes.is_empty() {
+            return Self::default();
+        }
+        let mut grid = recipes.grid().into_iter();
+        Self {
+            heads: grid.next().unwrap_or_default(),
+            lines: grid.collect(),
+            shared: recipes
+                .shared()
+                .into_iter()
+                .map(|(name, text)| Item::new(name, text))
+                .collect(),
+            trainings,
+            downloads: vec![
+                Download::new("CSV", "recipes.csv".into(), &recipes.csv()),
+                Download::new("LaTeX", "input-recipes.tex".into(), &recipes.latex(Latex::Fragment)),
+            ],
+        }
+    }
 }
 
 /// A value with a name.
@@ -70,6 +126,16 @@ impl Value {
         Self {
             class: "words".into(),
             ..Self::text(text)
+        }
+    }
+
+    /// A whole number, such as a seed: all its digits, which a floating-point number need not keep.
+    pub fn integer(number: Option<u64>) -> Self {
+        let digits = number.map(|number| number.to_string());
+        Self {
+            text: digits.clone().unwrap_or_else(|| "—".to_string()),
+            key: digits.unwrap_or_default(),
+            class: String::new(),
         }
     }
 

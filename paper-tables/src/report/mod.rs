@@ -2,6 +2,9 @@
 //! and by a screen reader.
 
 mod chart;
+mod detail;
+mod download;
+mod headline;
 mod heat_map;
 mod lists;
 mod page;
@@ -10,7 +13,10 @@ mod table;
 mod tests;
 
 pub use self::chart::ReportChart;
+pub use self::detail::{CellFolder, ClassCount, Detail, DetailSeed, PageLink};
+pub use self::download::Download;
+pub use self::headline::{Headline, headlines};
 pub use self::heat_map::ReportHeatMap;
-pub use self::lists::{CellLine, Item, Record, ReportFlag, Value};
+pub use self::lists::{CellLine, Item, Record, ReportFlag, Settings, TrainingSettings, Value};
 pub use self::page::Report;
-pub use self::table::ReportTable;
+pub use self::table::{At, ReportTable};

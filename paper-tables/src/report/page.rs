@@ -5,10 +5,12 @@ use minijinja::value::Serde;
 use serde::Serialize;
 
 use super::chart::ReportChart;
+use super::detail::Detail;
 use super::heat_map::ReportHeatMap;
-use super::lists::{CellLine, Item, Record, ReportFlag};
+use super::lists::{CellLine, Item, Record, ReportFlag, Settings};
 use super::table::{Place, ReportTable};
 use crate::figures::ExampleImages;
+use crate::format::visible;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -21,6 +23,10 @@ pub struct Report {
     pub title: String,
     /// One sentence below it.
     pub subtitle: String,
+    /// What was compared and what came out: two sentences for each data set and network.
+    pub sentences: Vec<Item>,
+    /// The same in bars.
+    pub overview: Vec<ReportChart>,
     /// The most important numbers.
     pub tiles: Vec<Item>,
     /// The tables.
@@ -29,6 +35,8 @@ pub struct Report {
     pub flags: Vec<ReportFlag>,
     /// Accuracy by source and target, one for each attack.
     pub heats: Vec<ReportHeatMap>,
+    /// Accuracy by defense and class, one for each attack; the first is open.
+    pub classes: Vec<ReportHeatMap>,
     /// Curves.
     pub charts: Vec<ReportChart>,
     /// What the images below show.
@@ -39,6 +47,10 @@ pub struct Report {
     pub cell_heads: Vec<String>,
     /// Every cell of the run, whether it has a number or not.
     pub cells: Vec<CellLine>,
+    /// A panel for each number.
+    pub details: Vec<Detail>,
+    /// How the networks were trained.
+    pub settings: Settings,
     /// Program, data, seeds.
     pub origin: Vec<Item>,
     /// Further details of the run.
@@ -64,9 +76,11 @@ impl Report {
             ("tables", "Tables", true),
             ("flags", "Flags", !self.flags.is_empty()),
             ("transfer", "Transfer", !self.heats.is_empty()),
+            ("classes", "Classes", !self.classes.is_empty()),
             ("curves", "Curves", !self.charts.is_empty()),
             ("examples", "Images", !self.examples.is_empty()),
             ("cells", "Cells", true),
+            ("settings", "Settings", !self.settings.heads.is_empty()),
             ("origin", "Origin", true),
         ];
         let sections: Vec<Link> = parts
@@ -76,13 +90,24 @@ impl Report {
             .collect();
         let page = environment.get_template("page.html")?;
         let plain = |report: Serde<&Self>| minijinja::Value::from(report);
-        page.render(context! {
+        let page = page.render(context! {
+            back => minijinja::Value::from(Serde(&self.back())),
             sections => minijinja::Value::from(Serde(&sections)),
             marked => minijinja::Value::from(Serde(&self.marked())),
             style => STYLE,
             script => SCRIPT,
             ..plain(Serde(self))
-        })
+        })?;
+        Ok(visible(&page))
+    }
+
+    /// Where the link that closes a panel leads: to the first number that opens it, or to the list of cells.
+    fn back(&self) -> Vec<String> {
+        let of = |detail: &Detail| {
+            let found = self.tables.iter().find_map(|table| table.leads_to(&detail.id));
+            found.map_or_else(|| "cells".to_string(), str::to_string)
+        };
+        self.details.iter().map(of).collect()
     }
 
     /// For each flag, the places in tables that carry its mark.

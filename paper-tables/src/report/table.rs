@@ -3,6 +3,7 @@
 use results::Flag;
 use serde::Serialize;
 
+use super::download::Download;
 use crate::format::{percent, signed};
 use crate::table::{Cell, DIFFERENT, Entry, Line, Spread, TIED, Table};
 
@@ -14,6 +15,7 @@ pub struct ReportTable {
     columns: Vec<String>,
     blocks: Vec<ReportBlock>,
     notes: Vec<String>,
+    downloads: Vec<Download>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -40,6 +42,21 @@ struct ReportCell {
     flags: Vec<Mark>,
     published: String,
     difference: String,
+    /// The cell's id in the page.
+    id: String,
+    /// The id of its panel, if it has one.
+    panel: String,
+}
+
+/// Where an entry is in a table: its block, its line and its column, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    /// The block.
+    pub block: usize,
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
 }
 
 /// A flag beside a number; the flag's explanation links to its id.
@@ -57,8 +74,16 @@ pub(super) struct Place {
 }
 
 impl ReportTable {
-    /// A table; `mark` says how the page marks a flag.
-    pub fn new(table: &Table, mark: impl Fn(Flag) -> String) -> Self {
+    /// A table; `mark` says how the page marks a flag, `panel` which panel tells more of an entry.
+    pub fn new(table: &Table, mark: impl Fn(Flag) -> String, panel: impl Fn(At) -> Option<String>) -> Self {
+        let cell = |at: At, entry: &Entry| ReportCell {
+            panel: panel(at).unwrap_or_default(),
+            ..report_cell(
+                entry,
+                &mark,
+                &format!("{}-{}-{}-{}", table.id, at.block, at.line, at.column),
+            )
+        };
         let line = |block: usize, order: usize, line: &Line| ReportLine {
             name: match table.checkpoints.len() {
                 0 | 1 => line.defense.clone(),
@@ -69,7 +94,10 @@ impl ReportTable {
                 .entries
                 .iter()
                 .enumerate()
-                .map(|(column, entry)| report_cell(entry, &mark, &format!("{}-{block}-{order}-{column}", table.id)))
+                .map(|(column, entry)| {
+                    let line = order;
+                    cell(At { block, line, column }, entry)
+                })
                 .collect(),
         };
         Self {
@@ -97,7 +125,15 @@ impl ReportTable {
                 .filter(|note| !table.flags.iter().any(|flag| note.contains(flag.explanation())))
                 .cloned()
                 .collect(),
+            downloads: Download::of_table(table),
         }
+    }
+
+    /// The id of the first entry that leads to a panel.
+    pub(super) fn leads_to(&self, panel: &str) -> Option<&str> {
+        let lines = self.blocks.iter().flat_map(|block| &block.lines);
+        let mut cells = lines.flat_map(|line| &line.cells);
+        cells.find(|cell| cell.panel == panel).map(|cell| cell.id.as_str())
     }
 
     /// The places that carry a flag, each with the flag's mark.
@@ -171,6 +207,8 @@ fn report_cell(entry: &Entry, mark: &impl Fn(Flag) -> String, place: &str) -> Re
             .published
             .as_ref()
             .map_or_else(String::new, |number| percent(number.value) + number.mark()),
+        id: format!("at-{place}"),
+        panel: String::new(),
         difference: entry
             .difference()
             .map_or_else(String::new, |difference| signed(difference, "−")),

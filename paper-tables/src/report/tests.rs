@@ -1,3 +1,6 @@
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
 use results::Flag;
 
 use super::*;
@@ -34,7 +37,7 @@ fn marks_and_explanations_lead_to_each_other() {
     let mut table = crate::fixtures::white_box();
     table.blocks[0].lines[0].entries[1].flags = vec![Flag::CrossEntropyGap];
     let report = Report {
-        tables: vec![ReportTable::new(&table, |_| "1".into())],
+        tables: vec![ReportTable::new(&table, |_| "1".into(), |_| None)],
         flags: vec![ReportFlag {
             mark: "1".into(),
             name: "cross-entropy-gap".into(),
@@ -52,6 +55,7 @@ fn marks_and_explanations_lead_to_each_other() {
                     },
                 ],
                 marks: vec!["1".into()],
+                panel: String::new(),
             })
             .into(),
         ..Report::default()
@@ -63,7 +67,7 @@ fn marks_and_explanations_lead_to_each_other() {
         format!("href=\"#{name}\""),
         "tr id=\"flag-1\"".into(),
         "here: &lt;b&gt;".into(),
-        "3 of 3 cells".into(),
+        "3 of 3 evaluations".into(),
     ] {
         assert!(page.contains(&part), "{part}");
     }
@@ -154,4 +158,194 @@ fn a_chart_is_numbers_as_well() {
         [["1", "10.00", "—"], ["2", "20.00", "30.00"], ["3", "—", "40.00"]]
     );
     assert!(picture.svg.contains("currentColor") && !picture.svg.contains("#000000"));
+}
+
+/// A number leads to its panel, and the panel back to the number, to files, curves and classes.
+#[test]
+fn a_number_opens_what_is_known_of_it() {
+    let table = crate::fixtures::white_box();
+    let chart = Chart {
+        id: "learning".into(),
+        title: "robust accuracy".into(),
+        curves: vec![Curve {
+            label: "ALP".into(),
+            points: vec![(1.0, 10.0), (2.0, 20.0)],
+            ..Curve::default()
+        }],
+        ..Chart::default()
+    };
+    let chart = ReportChart::new(&chart);
+    assert_eq!(
+        (chart.shows("ALP"), chart.shows("MART")),
+        (Some("figure-learning"), None)
+    );
+    let folder = |linked| CellFolder {
+        label: "files of the evaluation".into(),
+        path: "cells/0a1b".into(),
+        files: vec!["status.json".into()],
+        linked,
+    };
+    let page = |linked| {
+        let panel = |at: At| (at.line == 1 && at.column == 2).then(|| "number-0a1b".to_string());
+        let report = Report {
+            tables: vec![ReportTable::new(&table, |_| "a".into(), panel)],
+            charts: vec![chart.clone()],
+            details: vec![Detail {
+                id: "number-0a1b".into(),
+                title: "ALP under <PGD-20>".into(),
+                seeds: vec![DetailSeed {
+                    seed: u64::MAX,
+                    state: "done",
+                    text: "60.00 %".into(),
+                    folders: vec![folder(linked)],
+                    ..DetailSeed::default()
+                }],
+                classes: vec![ClassCount::new("cat".into(), 1, 3)],
+                links: vec![PageLink {
+                    to: "figure-learning".into(),
+                    text: "curve".into(),
+                    curve: "ALP".into(),
+                }],
+                ..Detail::default()
+            }],
+            ..Report::default()
+        };
+        // Slashes are escaped.
+        report.html().unwrap().replace("&#x2f;", "/")
+    };
+    let linked = page(true);
+    for part in [
+        "<td id=\"at-white-box-0-1-2\"",
+        "href=\"#number-0a1b\">65.20</a>",
+        "<article class=\"panel\" id=\"number-0a1b\"",
+        "class=\"close\" href=\"#at-white-box-0-1-2\"",
+        "ALP under &lt;PGD-20&gt;",
+        "seed 18446744073709551615",
+        "href=\"cells/0a1b/status.json\"",
+        "33.3 % <small>1 of 3</small>",
+        "href=\"#figure-learning\" data-label=\"ALP\"",
+        "<figure id=\"figure-learning\"",
+    ] {
+        assert!(linked.contains(part), "{part}");
+    }
+    // A page that lies elsewhere names the files, but has no links that lead nowhere.
+    let apart = page(false);
+    assert!(apart.contains("status.json") && !apart.contains("href=\"cells/"));
+}
+
+/// What the page offers to save is the file that the run's folder has.
+#[test]
+fn the_page_holds_its_files() {
+    let table = crate::fixtures::white_box();
+    let report = Report {
+        tables: vec![ReportTable::new(&table, |_| "a".into(), |_| None)],
+        ..Report::default()
+    };
+    let page = report.html().unwrap();
+    let saved = |name: &str| {
+        let (_, rest) = page.split_once(&format!("download=\"{name}\" href=\"")).unwrap();
+        let address = rest.split('"').next().unwrap();
+        let (_, text) = address.split_once("base64,").unwrap();
+        String::from_utf8(STANDARD.decode(text).unwrap()).unwrap()
+    };
+    use crate::exporter::Exporter;
+    assert_eq!(saved("white-box.csv"), crate::Csv.export(&table));
+    assert_eq!(saved("input-white-box.tex"), crate::Latex::Fragment.export(&table));
+}
+
+/// Seeds that a floating-point number cannot hold keep every digit, as text and as what they are sorted by.
+#[test]
+fn large_seeds_keep_their_digits() {
+    for seed in [9_007_199_254_740_993, u64::MAX] {
+        let value = Value::integer(Some(seed));
+        assert_eq!([&value.text, &value.key], [&seed.to_string(), &seed.to_string()]);
+    }
+    assert_eq!(Value::integer(None).text, "—");
+}
+
+/// Curves can be told apart by their classes, so that a legend can highlight one; bars have intervals.
+#[test]
+fn a_legend_knows_its_curves() {
+    let curve = |label: &str| Curve {
+        label: label.into(),
+        points: vec![(1.0, 10.0), (2.0, 20.0)],
+        marks: vec![(2.0, 20.0)],
+        ..Curve::default()
+    };
+    let chart = Chart {
+        id: "c".into(),
+        marked: "best epoch".into(),
+        curves: (0..9).map(|number| curve(&format!("d{number}"))).collect(),
+        ..Chart::default()
+    };
+    let picture = ReportChart::new(&chart);
+    for number in 0..9 {
+        // A line and a dot.
+        assert_eq!(
+            picture.svg.matches(&format!("class=\"curve k{number}\"")).count(),
+            2,
+            "{number}"
+        );
+    }
+    assert!(!picture.svg.contains("#0100"), "{}", picture.svg);
+    let bar = |value, deviation, interval| {
+        Some(crate::Bar {
+            value,
+            deviation,
+            interval,
+        })
+    };
+    let bars = crate::Bars {
+        id: "b".into(),
+        title: "b".into(),
+        y: "%".into(),
+        series: vec!["best".into(), "last".into()],
+        groups: vec![(
+            "MART".into(),
+            vec![bar(50.0, Some(2.0), None), bar(99.0, None, Some((90.0, 99.5)))],
+        )],
+    };
+    let report = Report {
+        charts: vec![picture, ReportChart::of_bars(&bars)],
+        ..Report::default()
+    };
+    let page = report.html().unwrap();
+    for part in [
+        "data-curve=\"8\" data-label=\"d8\"",
+        "left:48.00%;width:4.00%",
+        "left:90.00%;width:9.50%",
+        "50.00<small> ± 2.00</small>",
+        "99.00<small> [90.0, 99.5]</small>",
+        "one standard deviation over seeds, or the 95 % interval",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    /// The page survives every name.
+    #[test]
+    fn any_name_is_text(name in "[\0-\u{20}<&\"'/\\\\%\u{7f}中\u{fffe}a]{0,8}") {
+        let mut table = crate::fixtures::white_box();
+        table.title.clone_from(&name);
+        table.columns[0].label.clone_from(&name);
+        table.blocks[0].lines[0].defense.clone_from(&name);
+        let said = headlines(&table, &[]);
+        let report = Report {
+            title: name.clone(),
+            matrix: name.clone(),
+            overview: vec![ReportChart::of_bars(&said[0].bars)],
+            sentences: vec![Item::new(&said[0].compared, &said[0].outcome)],
+            tables: vec![ReportTable::new(&table, |_| "a".into(), |_| None)],
+            ..Report::default()
+        };
+        let page = report.html().unwrap();
+        prop_assert!(page.chars().all(|c| c >= ' ' || "\t\n\r".contains(c)));
+        let plain = Report { title: "plain".into(), ..Report::default() }.html().unwrap();
+        // No name opens or closes an element or a script.
+        prop_assert_eq!(page.matches("<script").count(), plain.matches("<script").count());
+        prop_assert_eq!(page.matches("</script").count(), plain.matches("</script").count());
+        prop_assert_eq!(page.matches("<h1>").count(), 1);
+    }
 }

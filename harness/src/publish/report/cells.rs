@@ -6,6 +6,7 @@ use paper_tables::{CellLine, Planned, Value};
 use plan::CellName;
 use results::{Row, Status, Timing};
 
+use super::details::Panels;
 use super::warnings::Warnings;
 use crate::publish::run::FinishedRun;
 
@@ -29,7 +30,13 @@ pub(super) const HEADS: [&str; 15] = [
 ];
 
 /// Every evaluation: with its numbers, failed with the reason, or missing.
-pub(super) fn list(run: &FinishedRun, rows: &[Row], timings: &[Timing], warnings: &Warnings) -> Vec<CellLine> {
+pub(super) fn list(
+    run: &FinishedRun,
+    rows: &[Row],
+    timings: &[Timing],
+    warnings: &Warnings,
+    panels: &Panels<'_>,
+) -> Vec<CellLine> {
     let seconds: HashMap<&str, f64> = timings
         .iter()
         .map(|timing| (timing.cell.as_str(), timing.seconds))
@@ -40,16 +47,20 @@ pub(super) fn list(run: &FinishedRun, rows: &[Row], timings: &[Timing], warnings
         .collect();
     let marks = warnings.by_cell();
     let line = |(planned, cell): (&Planned, &CellName)| {
+        let panel = panels.of(planned).unwrap_or_default();
         let Some(row) = by_key.get(cell.key_digits()) else {
-            return missing(planned);
+            return missing(planned, panel);
         };
         let marks = marks.get(row.cell.as_str()).cloned().unwrap_or_default();
-        there(row, seconds.get(row.cell.as_str()).copied(), marks)
+        CellLine {
+            panel,
+            ..there(row, seconds.get(row.cell.as_str()).copied(), marks)
+        }
     };
     run.planned().map(line).collect()
 }
 
-fn missing(planned: &Planned) -> CellLine {
+fn missing(planned: &Planned, panel: String) -> CellLine {
     let mut values = vec![
         Value::text(planned.defense.as_str()),
         Value::words(planned.attack.as_str()),
@@ -62,7 +73,7 @@ fn missing(planned: &Planned) -> CellLine {
         flags(&[]),
         Value::words(planned.dataset.as_str()),
         Value::words(planned.network.as_str()),
-        Value::number(Some(planned.seed as f64), |seed| format!("{seed:.0}")),
+        Value::integer(Some(planned.seed)),
         Value::words(planned.checkpoint.to_string()),
         Value::words(planned.kind.to_string()),
         Value::words(planned.source.clone().unwrap_or_default()),
@@ -72,6 +83,7 @@ fn missing(planned: &Planned) -> CellLine {
         state: "missing",
         values,
         marks: Vec::new(),
+        panel,
     }
 }
 
@@ -106,11 +118,11 @@ fn there(row: &Row, seconds: Option<f64>, marks: Vec<String>) -> CellLine {
         flags(&marks),
         Value::words(row.dataset.as_str()),
         Value::words(row.network.as_str()),
-        Value::number(Some(row.seed as f64), |seed| format!("{seed:.0}")),
+        Value::integer(Some(row.seed)),
         Value::words(row.checkpoint.to_string()),
         Value::words(row.kind.to_string()),
         Value::words(row.source.clone().unwrap_or_default()),
-        Value::number(row.n.map(|n| n as f64), |n| format!("{n:.0}")),
+        Value::integer(row.n),
         Value {
             key: passes.map_or_else(String::new, |(forward, backward)| (forward + backward).to_string()),
             ..Value::text(passes.map_or_else(|| "—".to_string(), shown))
@@ -122,6 +134,7 @@ fn there(row: &Row, seconds: Option<f64>, marks: Vec<String>) -> CellLine {
         state: if failed { "failed" } else { "done" },
         values,
         marks,
+        panel: String::new(),
     }
 }
 

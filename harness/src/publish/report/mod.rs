@@ -1,6 +1,8 @@
 //! A run as one HTML page.
 
 mod cells;
+mod classes;
+mod details;
 mod origin;
 mod page;
 mod warnings;

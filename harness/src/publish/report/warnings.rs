@@ -1,11 +1,11 @@
-//! The flags of a run, numbered as the page marks them.
+//! The flags of a run, with the letters that mark them.
 
 use std::collections::HashMap;
 
 use paper_tables::ReportFlag;
 use results::{Flag, RaisedFlag};
 
-/// Every flag of a run once, in the order in which the page marks them.
+/// Every flag of a run once, in the order of its letters.
 pub(super) struct Warnings(pub(super) Vec<Raisings>);
 
 pub(super) struct Raisings {
@@ -16,6 +16,7 @@ pub(super) struct Raisings {
 
 impl Warnings {
     pub(super) fn of(flags: &[RaisedFlag]) -> Self {
+        let letters = results::letters(flags);
         let mut warnings: Vec<Raisings> = Vec::new();
         for raised in flags {
             let at = warnings
@@ -25,7 +26,7 @@ impl Warnings {
                     warnings.push(Raisings {
                         flag: raised.flag,
                         shown: ReportFlag {
-                            mark: (warnings.len() + 1).to_string(),
+                            mark: mark(&letters, raised.flag),
                             name: raised.flag.to_string(),
                             text: raised.flag.explanation().to_string(),
                             places: Vec::new(),
@@ -49,6 +50,7 @@ impl Warnings {
             ));
             warnings[at].cells.push(raised.cell.clone());
         }
+        warnings.sort_by_key(|raisings| raisings.flag);
         Self(warnings)
     }
 
@@ -67,4 +69,10 @@ impl Warnings {
         }
         marks
     }
+}
+
+/// The letter by which the run's tables mark a flag too.
+fn mark(letters: &[Flag], flag: Flag) -> String {
+    let found = letters.iter().zip('a'..='z').find(|(known, _)| **known == flag);
+    found.map_or_else(|| flag.to_string(), |(_, letter)| letter.to_string())
 }
