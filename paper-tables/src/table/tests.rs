@@ -131,7 +131,7 @@ fn differences_of_protocols_are_named_beside_numbers() {
     assert!(table.notes.iter().any(|text| text == expected), "{:#?}", table.notes);
     for text in [
         Markdown::default().export(&table),
-        Latex::Fragment.export(&table).replace("$\\ne$", "≠"),
+        Latex::Fragment.export(&table).replace("\\ensuremath{\\neq}", "≠"),
     ] {
         assert!(text.contains("55.57≠") && !text.contains("65.65≠"), "{text}");
     }
