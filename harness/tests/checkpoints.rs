@@ -406,3 +406,26 @@ fn a_claim_that_does_not_hold_is_noticed() {
     let (_, err) = place.expect(6, &[&["verify-examples", "kept.safetensors"], &NETWORK[..]].concat());
     assert!(err.contains("still correct, this checkpoint gives"), "{err}");
 }
+
+/// Labels of letters that names of folders lack choose a network all the same.
+#[test]
+fn an_export_finds_any_label() {
+    let place = Place::new(&SMALL.replace(
+        "  - natural\n  - { name: standard, attack: { steps: 2 } }\n",
+        "  - { name: natural, label: 鲁棒 }\n  - { name: natural, label: 基线, recipe: { epochs: 1 } }\n  \
+         - { name: standard, label: S⁺, attack: { steps: 2 } }\n  \
+         - { name: standard, label: S⁻, attack: { steps: 1, step_size: 0.1 } }\n",
+    ));
+    place.expect(0, &["m.yaml"]);
+    let mut weights = Vec::new();
+    for (at, label) in ["鲁棒", "基线", "S⁺", "S⁻"].into_iter().enumerate() {
+        let (filter, out) = (format!("defense={label}"), format!("out-{at}"));
+        place.expect(0, &["export", "runs/small", "--filter", &filter, "--out", &out]);
+        weights.push(bytes(&place.path(&out)));
+    }
+    for (at, one) in weights.iter().enumerate() {
+        assert!(weights[..at].iter().all(|other| other != one), "{at}");
+    }
+    let (_, err) = place.expect(4, &["export", "runs/small", "--filter", "defense=别的", "--out", "none"]);
+    assert!(err.contains("no training passes the filters"), "{err}");
+}

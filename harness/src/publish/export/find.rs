@@ -1,5 +1,6 @@
 //! Finds the checkpoint to export.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -8,6 +9,7 @@ use storage::checkpoint;
 
 use crate::compute::training::CheckpointInfo;
 use crate::exit::{Exit, Stop};
+use crate::table_specs;
 
 /// A checkpoint on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,7 @@ pub(super) fn find(source: &Path, filters: &[String]) -> Result<Found> {
             slug: folder_name(source.parent().unwrap_or(source)),
         });
     }
+    let labels = labels(source);
     let (mut known, mut kept) = (Vec::new(), Vec::new());
     for folder in trainings(source)? {
         let Some(file) = checkpoint_of(&folder, &filters)? else {
@@ -43,11 +46,23 @@ pub(super) fn find(source: &Path, filters: &[String]) -> Result<Found> {
         };
         let slug = folder_name(&folder);
         known.push(slug.clone());
-        if passes(&slug, &file, &filters)? {
+        if passes(&slug, &file, &filters, &labels)? {
             kept.push(Found { file, slug });
         }
     }
     the_only(kept, &known, source)
+}
+
+/// The label of each training's defense, by the name of its folder, as far as the run's folder says. A label of other
+/// letters than ASCII's is not in the folder's name.
+fn labels(source: &Path) -> HashMap<String, String> {
+    let Ok(spec) = table_specs::read(source) else {
+        return HashMap::new();
+    };
+    let trainings = spec.trainings.into_iter().zip(&spec.cells);
+    trainings
+        .map(|(trained, cell)| (cell.to_string(), trained.defense))
+        .collect()
 }
 
 fn parse(filters: &[String]) -> Result<Filters<'_>> {
@@ -124,7 +139,7 @@ fn folder_name(folder: &Path) -> String {
 
 /// Whether a training passes all filters but that of the checkpoint. Its folder is called
 /// `KEY-DATASET-NETWORK-DEFENSE-sSEED`, its checkpoint names the network.
-fn passes(slug: &str, file: &Path, filters: &[(&str, &str)]) -> Result<bool> {
+fn passes(slug: &str, file: &Path, filters: &[(&str, &str)], labels: &HashMap<String, String>) -> Result<bool> {
     if filters.iter().all(|(key, _)| *key == "checkpoint") {
         return Ok(true);
     }
@@ -136,7 +151,11 @@ fn passes(slug: &str, file: &Path, filters: &[(&str, &str)]) -> Result<bool> {
     Ok(filters.iter().all(|(key, value)| match *key {
         "dataset" => parts.dataset == *value,
         "network" => about.network == *value,
-        "defense" => parts.defense == plan::slug(value),
+        // The very label, or else whatever is called like it in names of folders.
+        "defense" if labels.values().any(|label| label == value) => {
+            labels.get(slug).is_some_and(|label| label == value)
+        }
+        "defense" => !parts.defense.is_empty() && parts.defense == plan::slug(value),
         "seed" => parts.seed == *value,
         _ => true,
     }))
