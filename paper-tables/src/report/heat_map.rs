@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::download::Download;
-use crate::figures::{HeatMap, colour, shade};
+use crate::figures::{Figure, HeatMap, colour, shade};
 use crate::format::percent;
 
 /// A heat map of accuracy.
@@ -31,6 +31,14 @@ struct HeatCell {
 }
 
 impl ReportHeatMap {
+    /// A map in the shades of the figure, with its numbers to save but not the figure.
+    pub fn of_numbers(map: &HeatMap) -> Self {
+        Self {
+            downloads: vec![Download::new("CSV", format!("{}.csv", map.id), &map.csv())],
+            ..Self::new(map)
+        }
+    }
+
     /// A map in the shades of the figure.
     pub fn new(map: &HeatMap) -> Self {
         let cell = |value: &Option<f64>| {

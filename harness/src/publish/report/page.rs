@@ -87,7 +87,10 @@ pub(crate) fn report(root: &Path, beside: bool) -> Result<Report> {
             .iter()
             .map(ReportHeatMap::new)
             .collect(),
-        classes: classes::maps(&rows, &counts).iter().map(ReportHeatMap::new).collect(),
+        classes: classes::maps(&rows, &counts)
+            .iter()
+            .map(ReportHeatMap::of_numbers)
+            .collect(),
         charts,
         examples_about: example_images::about(left_out),
         examples,
