@@ -1,10 +1,12 @@
 //! What the tables of a run show, in its folder, so that they can be typeset again.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use plan::CellName;
 use plan::tables::RunTables;
+use storage::cell_folder::{RecordedState, cell_folder, recorded_state};
 use storage::files;
 
 use crate::exit::Stop;
@@ -16,6 +18,32 @@ pub(crate) const FOLDER: &str = "tables";
 /// Writes what a run's tables show to its folder.
 pub(crate) fn write(root: &Path, tables: &RunTables) -> Result<()> {
     files::write_sealed(&root.join(SPEC), tables)
+}
+
+/// Refuses to replace the tables and results of another plan: one with finished cells that this plan does not have. A
+/// plan that has only grown goes on.
+pub(crate) fn refuse_other_plan(root: &Path, tables: &RunTables) -> Result<()> {
+    // Nothing is lost with a file that cannot be read.
+    let Ok(Some(before)) = files::read_sealed::<RunTables>(&root.join(SPEC)) else {
+        return Ok(());
+    };
+    let needed: HashSet<&CellName> = tables.cells.iter().collect();
+    let is_done = |cell: &CellName| recorded_state(&cell_folder(root, cell)) == RecordedState::Done;
+    let done: Vec<&CellName> = before.cells.iter().filter(|cell| is_done(cell)).collect();
+    let lost: Vec<&&CellName> = done.iter().filter(|cell| !needed.contains(**cell)).collect();
+    let Some(first) = lost.first() else {
+        return Ok(());
+    };
+    Err(Stop::usage(format!(
+        "{} holds the results of another plan: {} of its {} finished cells are not part of this one, such as {}. This \
+         would replace its tables and results. To keep both, choose another folder with `--out DIR` or another name \
+         with `--set name=NAME`. To replace them, add `--replace`: finished cells stay, and those that both plans have \
+         are used.",
+        root.display(),
+        lost.len(),
+        done.len(),
+        first.readable(),
+    )))
 }
 
 /// The names of a run's cells, trainings first, and how many of them are trainings.

@@ -27,7 +27,7 @@ fn planted_regressions_are_caught_and_other_seeds_are_not() {
     // Seeds that the baseline does not hold. All runs share a folder, so a network is trained once.
     const SEEDS: &str = "seeds=[100, 101]";
     let compared = |code: i32, plant: &[&str]| {
-        let mut run = vec!["m.yaml", "--set", SEEDS];
+        let mut run = vec!["m.yaml", "--replace", "--set", SEEDS];
         run.extend(plant.iter().flat_map(|it| ["--set", *it]));
         place.expect(0, &run);
         place.expect(code, &["compare", "runs/ci", &baseline]).0

@@ -72,7 +72,7 @@ fn tables_look_as_they_are_asked_to_and_figures_lie_beside_them() {
         .collect();
     assert_eq!(xs, ["0.5", "1", "5"]);
 
-    // What the command line asks for holds for every table, stays, and passes the check.
+    // What the command line asks for holds for every table, and for this call alone.
     let (_, err) = place.expect(2, &["tables", "runs/small", "--style", "plain"]);
     assert!(err.contains("--style: the long form"), "{err}");
     let plain = [
@@ -88,12 +88,14 @@ fn tables_look_as_they_are_asked_to_and_figures_lie_beside_them() {
     let (out, _) = place.expect(0, &[&["tables", "runs/small"], &plain[..]].concat());
     assert!(!out.contains('[') && !out.contains("**") && !out.contains('†'), "{out}");
     assert!(out.contains("\\* significantly different from Standard"), "{out}");
-    place.expect(0, &["check", "runs/small"]);
-    let (csv, _) = place.expect(0, &["tables", "runs/small", "--format", "csv"]);
+    let (csv, _) = place.expect(0, &[&["tables", "runs/small", "--format", "csv"], &plain[..]].concat());
     assert!(
         csv.starts_with("table,block,data,row,checkpoint,Natural,FGSM,PGD-3,"),
         "{csv}"
     );
+    let (csv, _) = place.expect(0, &["tables", "runs/small", "--format", "csv"]);
+    assert!(csv.starts_with("table,block,row,column,checkpoint,mean,"), "{csv}");
+    place.expect(0, &["check", "runs/small"]);
     let (_, err) = place.expect(2, &["tables", "runs/small", "--against", "standart"]);
     assert!(
         err.contains("--against: no defense of this run is called `standart`"),

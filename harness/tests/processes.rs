@@ -162,7 +162,7 @@ fn a_status_says_what_is_done_at_work_failed_and_left() {
     assert!(err.contains("m.yaml has not been run yet"), "{err}");
     place.expect(0, &["m.yaml", "--filter", "attack=fgsm"]);
     let hot = "defenses[1].recipe.optimizer.rate=1e30";
-    place.expect(3, &["m.yaml", "--set", hot, "--filter", "attack=fgsm"]);
+    place.expect(3, &["m.yaml", "--replace", "--set", hot, "--filter", "attack=fgsm"]);
     // A process on another host that has said nothing since, and does not have to.
     let (plan, _) = place.expect(0, &["plan", "m.yaml", "--set", hot, "--json"]);
     let cells: Vec<serde_json::Value> = serde_json::from_str(&plan).unwrap();

@@ -177,7 +177,10 @@ fn a_diverged_training_is_a_failure_and_not_ten_percent() {
     );
     assert!(out.contains("1 cells computed"), "{out}");
     // The finished cells are as they were, and the mended one is computed alone.
-    let (out, _) = place.expect(0, &["m.yaml", "--set", "defenses[1].recipe.optimizer.rate=0.01"]);
+    let (out, _) = place.expect(
+        0,
+        &["m.yaml", "--replace", "--set", "defenses[1].recipe.optimizer.rate=0.01"],
+    );
     assert!(out.contains("5 cells computed, 6 kept from before"), "{out}");
 }
 

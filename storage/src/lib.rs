@@ -2,6 +2,7 @@
 
 pub mod cell_folder;
 pub mod checkpoint;
+pub mod clean;
 pub mod examples;
 pub mod files;
 pub mod host;

@@ -3,7 +3,7 @@ use std::io::Write;
 use anyhow::Result;
 use plan::Methods;
 
-use super::args::CheckArgs;
+use super::finished_args::CheckArgs;
 use crate::audit::Audit;
 use crate::exit::Exit;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use storage::files;
 
-use super::args::CompareArgs;
+use super::finished_args::CompareArgs;
 use crate::exit::{Exit, Stop};
 use crate::publish::compare::{self, Comparison, Shown};
 

@@ -2,7 +2,7 @@ use std::io::Write;
 
 use anyhow::Result;
 
-use super::args::ExportArgs;
+use super::finished_args::ExportArgs;
 use crate::exit::Exit;
 use crate::publish::export;
 

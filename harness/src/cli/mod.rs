@@ -1,10 +1,12 @@
-//! The command line: its flags in `args`, one file per command, and here dispatch and exit codes.
+//! The command line: its flags in `args` and `finished_args`, one file per command, and here dispatch and exit codes.
 
 mod args;
+mod finished_args;
 mod parse;
 
 mod attack;
 mod check;
+mod clean;
 mod compare;
 mod completions;
 mod export;
@@ -90,6 +92,7 @@ fn dispatch(command: &Command, methods: &Methods, out: &mut dyn Write) -> anyhow
         Command::Tables(args) => tables::main(args, out),
         Command::Compare(args) => compare::main(args, out),
         Command::Check(args) => check::main(args, methods, out),
+        Command::Clean(args) => clean::main(args, out),
         Command::Verify(args) => verify::main(args, methods, out),
         Command::Export(args) => export::main(args, out),
         Command::Attack(args) => attack::main(args, methods, out),

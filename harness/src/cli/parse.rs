@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::args::{
-    AttackArgs, CheckArgs, CompareArgs, CompletionsArgs, ExportArgs, FetchArgs, LsArgs, ManArgs, MatrixArgs, PlanArgs,
-    ReportArgs, RunArgs, StatusArgs, SubmitArgs, TablesArgs, VerifyArgs, VerifyExamplesArgs, WatchArgs,
+    AttackArgs, CompletionsArgs, FetchArgs, LsArgs, ManArgs, MatrixArgs, PlanArgs, RunArgs, StatusArgs, SubmitArgs,
+    VerifyExamplesArgs, WatchArgs,
 };
+use super::finished_args::{CheckArgs, CleanArgs, CompareArgs, ExportArgs, ReportArgs, TablesArgs, VerifyArgs};
 
 /// Benchmark of adversarial training: trains every network of a matrix, attacks it, stores every
 /// outcome and typesets the tables.
@@ -75,6 +76,8 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Check that a run is complete, unmodified and consistent. Computes nothing and needs no data.
     Check(CheckArgs),
+    /// List the cells in a run's folder that its plan does not need, and remove them.
+    Clean(CleanArgs),
     /// Compute some cells of a run again, from the matrix, and compare every byte.
     Verify(VerifyArgs),
     /// Write a trained network as safetensors under the authors' parameter names, for PyTorch.

@@ -3,7 +3,7 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use storage::{files, manifest};
 
-use super::args::ReportArgs;
+use super::finished_args::ReportArgs;
 use crate::exit::Exit;
 use crate::publish::report;
 

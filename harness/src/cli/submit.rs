@@ -19,6 +19,7 @@ pub(super) fn main(args: &SubmitArgs, methods: &Methods, out: &mut dyn Write) ->
         filter: args.select.filter.clone(),
         out: args.select.out.clone(),
         data_dir: args.data.data_dir.clone(),
+        replace: args.replace.replace,
         dry_run: args.dry_run,
         partition: args.partition.clone(),
         time: args.time.clone(),

@@ -3,7 +3,7 @@ use std::io::Write;
 use anyhow::Result;
 use plan::Methods;
 
-use super::args::VerifyArgs;
+use super::finished_args::VerifyArgs;
 use crate::audit::{RecomputeRequest, recompute};
 use crate::exit::Exit;
 

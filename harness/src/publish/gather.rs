@@ -15,7 +15,6 @@ use storage::files;
 use storage::leases::{self, Lease};
 use storage::manifest;
 
-use super::run::Changes;
 use super::tables::write;
 use crate::progress::Progress;
 use crate::table_specs;
@@ -44,7 +43,7 @@ pub(crate) fn wait_for_turn(run_folder: &RunFolder, progress: &Progress) -> Resu
 /// Stores and typesets every finished cell. Returns the tables in Markdown.
 pub(crate) fn typeset(plan: &Plan, run_folder: &RunFolder) -> Result<String> {
     tidy(plan, run_folder)?;
-    write(run_folder.root(), &Changes::default()).context("the cells are stored, but the tables could not be written")
+    write(run_folder.root()).context("the cells are stored, but the tables could not be written")
 }
 
 /// Removes what killed processes left behind of cells that have since been finished.

@@ -15,7 +15,7 @@ use crate::exit::Stop;
 use crate::table_specs;
 
 /// What tables show beyond what their run's folder says.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
     /// Additional columns in every table of attacks on the networks themselves.
     pub(crate) worst_of: Vec<Vec<String>>,

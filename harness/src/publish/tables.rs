@@ -11,17 +11,18 @@ use super::figures;
 use super::run::{Changes, FinishedRun};
 use crate::table_specs::{self, FOLDER};
 
-/// Combines the rows of all finished cells, writes every table in every format, flags, comparisons and figures, and
-/// returns the tables in Markdown.
-pub(crate) fn write(root: &Path, changes: &Changes) -> Result<String> {
-    derive(root, root, changes)
+/// Combines the rows of all finished cells, writes every table in every format, flags, comparisons and figures to the
+/// run's folder, and returns the tables in Markdown.
+pub(crate) fn write(root: &Path) -> Result<String> {
+    derive(root, root, &Changes::default())
 }
 
-/// As [`write`], but with everything that follows from the cells of `root` written to the folder `into`.
+/// As [`write`], but into the folder `into`, with changes that the run's own tables do not have. The run's folder is
+/// only read.
 pub(crate) fn derive(root: &Path, into: &Path, changes: &Changes) -> Result<String> {
     let mut run = FinishedRun::read(root)?;
-    let before = run.spec.clone();
     run.change(changes)?;
+    files::make_folder(into)?;
     let mut rows = results::combine(into, &run.folders, PerExample::Combine)?;
     run.order(&mut rows);
     let folder = into.join(FOLDER);
@@ -63,10 +64,6 @@ pub(crate) fn derive(root: &Path, into: &Path, changes: &Changes) -> Result<Stri
         texts.push(Markdown::default().export(&table));
     }
     files::force(&folder)?;
-    // So that deriving them again gives the same files.
-    if run.spec != before {
-        table_specs::write(into, &run.spec)?;
-    }
     Ok(texts.join("\n"))
 }
 
@@ -75,11 +72,11 @@ fn fragment_file(id: &str) -> String {
     format!("input-{id}.tex")
 }
 
-/// The tables of a run in one written format, one after the other.
-pub(crate) fn read(root: &Path, extension: &str) -> Result<String> {
+/// The tables of a run in one format, one after the other, as [`derive`] wrote them to the folder `from`.
+pub(crate) fn read(root: &Path, from: &Path, extension: &str) -> Result<String> {
     let mut text = String::new();
     for table in table_specs::read(root)?.tables {
-        let file = root.join(FOLDER).join(&table.id).with_extension(extension);
+        let file = from.join(FOLDER).join(&table.id).with_extension(extension);
         text += &std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         text.push('\n');
     }

@@ -7,7 +7,7 @@ use crate::label::slug;
 use crate::matrix::TableEntry;
 
 /// What of a table's style was asked for. `None` leaves it as it is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StyleChanges {
     /// What is printed beside a mean.
     pub style: Option<SpreadStyle>,

@@ -90,6 +90,19 @@ pub fn refresh(root: &Path, written: impl Fn(&str) -> bool) -> Result<()> {
     Ok(())
 }
 
+/// Takes files out of the manifest that are to be removed.
+///
+/// # Errors
+/// If the manifest cannot be read or written.
+pub fn forget(root: &Path, removed: impl Fn(&str) -> bool) -> Result<()> {
+    let Some(mut manifest) = Manifest::read(root)? else {
+        return Ok(());
+    };
+    manifest.files.retain(|path, _| !removed(path));
+    manifest.write(root)?;
+    Ok(())
+}
+
 /// The invocations recorded in a run's folder, by start.
 ///
 /// # Errors

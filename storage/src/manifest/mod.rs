@@ -10,7 +10,7 @@ mod facts;
 mod index;
 mod recorder;
 
-pub use self::document::{INVOCATIONS, MATRIX, Manifest, PLAN, read_invocations, refresh};
+pub use self::document::{INVOCATIONS, MATRIX, Manifest, PLAN, forget, read_invocations, refresh};
 pub use self::facts::{DatasetFacts, End, Invocation, Machine, MatrixFacts, PlanFacts, Program, Settings, digest};
 pub use self::index::{FILE, is_derived, walk};
 pub use self::recorder::{Ending, Origin, Recorder};

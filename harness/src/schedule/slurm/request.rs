@@ -14,6 +14,8 @@ pub(crate) struct SubmitRequest {
     /// The folder of all runs.
     pub(crate) out: PathBuf,
     pub(crate) data_dir: Option<PathBuf>,
+    /// Replace the tables of another plan in the same folder.
+    pub(crate) replace: bool,
     /// Write the scripts, but submit nothing.
     pub(crate) dry_run: bool,
     pub(crate) partition: Option<String>,

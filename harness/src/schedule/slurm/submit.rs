@@ -33,6 +33,9 @@ pub(crate) fn submit(request: &SubmitRequest, methods: &Methods, out: &mut dyn W
     let me = ProcessInfo::this(Some(tables.digest()), false, request.stale_after);
     let run_folder = RunFolder::open(&request.out, &plan.name, me, &|line| eprintln!("{line}"))?;
     let root = absolute(run_folder.root())?;
+    if !request.replace {
+        table_specs::refuse_other_plan(&root, &tables)?;
+    }
     files::write(&root.join("matrix.yaml"), matrix.source.text.as_bytes())?;
     table_specs::write(&root, &tables)?;
 
