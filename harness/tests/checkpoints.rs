@@ -426,6 +426,9 @@ fn an_export_finds_any_label() {
     for (at, one) in weights.iter().enumerate() {
         assert!(weights[..at].iter().all(|other| other != one), "{at}");
     }
-    let (_, err) = place.expect(4, &["export", "runs/small", "--filter", "defense=别的", "--out", "none"]);
+    let (_, err) = place.expect(
+        4,
+        &["export", "runs/small", "--filter", "defense=别的", "--out", "none"],
+    );
     assert!(err.contains("no training passes the filters"), "{err}");
 }
