@@ -42,7 +42,7 @@ fn stand_ins(source: &str) -> BTreeSet<char> {
 }
 
 /// A note that explains the stand-ins of a source, if it has some.
-pub(super) fn remark(source: &str) -> Option<String> {
+pub(crate) fn remark(source: &str) -> Option<String> {
     let all = stand_ins(source);
     let first = *all.first()?;
     Some(match all.len() {

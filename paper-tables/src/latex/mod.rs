@@ -7,6 +7,6 @@ mod parts;
 mod symbols;
 mod wide;
 
-pub(crate) use self::escape::{comments, escape};
+pub(crate) use self::escape::{comments, escape, remark};
 pub use self::exporter::Latex;
 pub(crate) use self::parts::filled;

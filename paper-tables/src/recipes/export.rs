@@ -41,13 +41,20 @@ impl Recipes {
         let notes: Vec<String> = shared
             .map(|(name, text)| format!("{}: {}", latex::escape(name), latex::escape(&text)))
             .collect();
+        let remark = latex::remark(
+            &grid
+                .iter()
+                .flatten()
+                .map(|text| latex::escape(text))
+                .collect::<String>(),
+        );
         // Of the width that is left beside the spaces between columns.
         let width = format!("{:.3}", 0.96 / grid[0].len() as f64);
         let fragment = latex::filled(
             include_str!("../../templates/recipes.tex"),
             context! {
                 title => TITLE, width, columns => grid[0].len(),
-                head => row(&grid[0]), lines => grid[1..].iter().map(row).collect::<Vec<_>>(), notes,
+                head => row(&grid[0]), lines => grid[1..].iter().map(row).collect::<Vec<_>>(), notes, remark,
             },
         );
         form.complete(fragment, "array, booktabs and longtable", grid[0].len() > 4)

@@ -382,6 +382,42 @@ fn flags_are_marked_and_explained_in_every_format() {
     assert!(csv.contains("cross-entropy-gap,21.0000,20.0000"), "{csv}");
 }
 
+/// A flag has one letter in all tables of a run, whichever of them show it.
+#[test]
+fn a_flag_has_one_letter_in_a_run() {
+    let attacks = ["PGD-20".to_string(), "CW".to_string()];
+    let spec = spec(&[("digits", "lenet")], &["MART".to_string()], &attacks);
+    let evaluated = |attack: &str, loss: &str, correct, zero_gradients| {
+        let place = ["digits", "lenet", "MART", attack];
+        Row {
+            steps: Some(20),
+            loss: Some(loss.to_string()),
+            zero_gradients,
+            ..row(place, Kind::WhiteBox, Checkpoint::Best, 0)
+        }
+        .with_count(1000, correct)
+    };
+    let gap = [
+        evaluated("PGD-20", "cross-entropy", 650, None),
+        evaluated("CW", "cw(kappa=50)", 560, None),
+    ];
+    // Another evaluation of the run, which this table does not show.
+    let elsewhere = evaluated("FGSM", "cross-entropy", 700, Some(500));
+    let letters = |rows: &[Row]| {
+        let table = build(&spec, rows).unwrap();
+        assert_eq!(table.flags, [Flag::CrossEntropyGap]);
+        let texts = [Markdown::default().export(&table), Latex::Fragment.export(&table)];
+        [
+            texts[0].contains("ᵃ cross-entropy-gap"),
+            texts[0].contains("ᵇ cross-entropy-gap"),
+            texts[1].contains("\\textsuperscript{b} cross-entropy-gap"),
+        ]
+    };
+    assert_eq!(letters(&gap), [true, false, false]);
+    let all: Vec<Row> = gap.iter().cloned().chain([elsewhere]).collect();
+    assert_eq!(letters(&all), [false, true, true]);
+}
+
 /// Three seeds give 84.0, 84.2 and 84.4 %: 84.2 ± 4.303 · 0.2 / √3, and 4.303 is in every textbook.
 #[test]
 fn the_interval_of_a_mean_is_students() {
