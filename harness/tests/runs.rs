@@ -224,7 +224,28 @@ fn damaged_checkpoints_are_noticed() {
         err.contains("best.safetensors has changed since it was written") && err.contains("delete"),
         "{err}"
     );
+    // So does one who takes the network elsewhere.
+    let export = [
+        "export",
+        "runs/small",
+        "--filter",
+        "defense=natural",
+        "--filter",
+        "seed=0",
+    ];
+    let export = [
+        &export[..],
+        &["--filter", "checkpoint=best", "--out", "net.safetensors"],
+    ]
+    .concat();
+    let (_, err) = place.expect(6, &export);
+    assert!(
+        err.contains("best.safetensors has changed since it was written"),
+        "{err}"
+    );
+    assert!(!place.path("net.safetensors").exists());
     std::fs::write(&checkpoint, &good).unwrap();
+    place.expect(0, &export);
     place.expect(0, &["m.yaml"]);
     assert_eq!(before, bytes(&place.path("runs/small/results.parquet")));
 }

@@ -71,11 +71,16 @@ impl FileMark {
     pub fn of(file: &Path) -> Result<Self> {
         results::atomic::spend(|| {
             let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-            Ok(Self {
-                bytes: bytes.len() as u64,
-                blake3: blake3::hash(&bytes).to_hex().to_string(),
-            })
+            Ok(Self::of_bytes(&bytes))
         })
+    }
+
+    /// The record of a file that holds these bytes.
+    fn of_bytes(bytes: &[u8]) -> Self {
+        Self {
+            bytes: bytes.len() as u64,
+            blake3: blake3::hash(bytes).to_hex().to_string(),
+        }
     }
 }
 
@@ -225,21 +230,22 @@ pub fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-/// Checks that a file of a finished cell is byte for byte what was written.
+/// The bytes of a file of a finished cell, which are those that were written.
 ///
 /// # Errors
-/// If it is not, or was not recorded.
-pub fn check_file(folder: &Path, name: &str) -> Result<()> {
+/// If they are not, or were not recorded.
+pub fn read_file(folder: &Path, name: &str) -> Result<Vec<u8>> {
     let file = folder.join(name);
     let mark = status(folder)?.and_then(|mut status| status.files.remove(name));
     let mark = mark.with_context(|| format!("{} is not recorded as finished", file.display()))?;
+    let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
     anyhow::ensure!(
-        FileMark::of(&file)? == mark,
+        FileMark::of_bytes(&bytes) == mark,
         "{} has changed since it was written; delete {} and run again to compute it again",
         file.display(),
         folder.display(),
     );
-    Ok(())
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -260,11 +266,11 @@ mod tests {
         finish(&folder, "0123456789abcdef", "an older program", &["b"]).unwrap();
         assert!(matches!(state(&folder, "0123456789abcdef"), State::Damaged(why) if why.contains("rows.json")));
         finish(&folder, "0123456789abcdef", "me", &["rows.json"]).unwrap();
-        check_file(&folder, "rows.json").unwrap();
+        read_file(&folder, "rows.json").unwrap();
         assert!(matches!(state(&folder, "0123456789ab0000"), State::Damaged(_)));
         fs::write(folder.join("rows.json"), b"abd").unwrap();
         assert!(
-            check_file(&folder, "rows.json")
+            read_file(&folder, "rows.json")
                 .unwrap_err()
                 .to_string()
                 .contains("has changed")

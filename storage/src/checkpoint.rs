@@ -48,12 +48,15 @@ pub fn bytes(tensors: &BTreeMap<String, Tensor>, about: &impl Serialize) -> Resu
 /// If the file is truncated, damaged or foreign.
 pub fn load<T: DeserializeOwned>(file: &Path, device: &Device) -> Result<(BTreeMap<String, Tensor>, T)> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read the checkpoint {}", file.display()))?;
-    parse(&bytes, device).with_context(|| {
-        format!(
-            "{} is truncated, damaged or foreign; delete its folder and run again to compute it again",
-            file.display()
-        )
-    })
+    parse(&bytes, device).with_context(|| damaged(file))
+}
+
+/// What is wrong with a file that cannot be parsed, and what to do.
+pub fn damaged(file: &Path) -> String {
+    format!(
+        "{} is truncated, damaged or foreign; delete its folder and run again to compute it again",
+        file.display()
+    )
 }
 
 /// The same out of bytes.

@@ -126,7 +126,7 @@ struct Kept<'a> {
 impl<'a> Kept<'a> {
     fn read(folder: &Path, row: &'a Row) -> Result<Self> {
         let file = folder.join(examples::FILE);
-        cell_folder::check_file(folder, examples::FILE)?;
+        cell_folder::read_file(folder, examples::FILE)?;
         let Examples {
             adversarial,
             clean,

@@ -100,8 +100,9 @@ pub(crate) fn load_network(
     device: &Device,
 ) -> Result<(Network, CheckpointInfo), Failure> {
     let name = checkpoint_file(checkpoint);
-    storage::cell_folder::check_file(folder, &name)?;
-    let (tensors, about): (_, CheckpointInfo) = checkpoint::load(&folder.join(&name), device)?;
+    let bytes = storage::cell_folder::read_file(folder, &name)?;
+    let parsed = checkpoint::parse(&bytes, device);
+    let (tensors, about): (_, CheckpointInfo) = parsed.with_context(|| checkpoint::damaged(&folder.join(&name)))?;
     let network = build(cell, device)?;
     network
         .load_state(&checkpoint::part(&tensors, "model."))

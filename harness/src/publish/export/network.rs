@@ -6,11 +6,11 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
-use storage::{checkpoint, files};
+use storage::{cell_folder, checkpoint, files};
 
 use super::find::find;
 use crate::compute::training::CheckpointInfo;
-use crate::exit::Stop;
+use crate::exit::{Exit, Stop};
 
 /// What was exported.
 pub(crate) struct Exported {
@@ -22,6 +22,7 @@ pub(crate) struct Exported {
 /// Writes the one checkpoint in `source` that passes the filters to a file.
 pub(crate) fn export(source: &Path, filters: &[String], file: &Path) -> Result<Exported> {
     let found = find(source, filters)?;
+    check(&found.file)?;
     let (tensors, about): (_, CheckpointInfo) =
         checkpoint::load(&found.file, &Device::Cpu).map_err(|error| Stop::usage(format!("{error:#}")))?;
     let tensors = checkpoint::part(&tensors, "model.");
@@ -45,6 +46,22 @@ pub(crate) fn export(source: &Path, filters: &[String], file: &Path) -> Result<E
         from: found.file,
         about,
     })
+}
+
+/// Refuses a checkpoint of a finished cell that is not what the cell wrote.
+fn check(file: &Path) -> Result<()> {
+    let (Some(folder), Some(name)) = (file.parent(), file.file_name().and_then(|name| name.to_str())) else {
+        return Ok(());
+    };
+    // A file without a cell around it has no record.
+    if !matches!(cell_folder::status(folder), Ok(Some(_))) {
+        return Ok(());
+    }
+    cell_folder::read_file(folder, name).map_err(|error| Stop {
+        exit: Exit::Integrity,
+        message: format!("{error:#}"),
+    })?;
+    Ok(())
 }
 
 /// A tensor's bytes as PyTorch keeps them: counts of updates are integers.
