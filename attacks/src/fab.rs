@@ -61,7 +61,7 @@ pub struct Fab {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Aim {
-    /// FAB-T: one try for each of so many classes, the most probable wrong ones first.
+    /// FAB-T: one try for each of this many classes, the most probable wrong ones first.
     Targets(u64),
     /// FAB: in every step that which looks nearest.
     Nearest,

@@ -51,7 +51,7 @@ impl Pixels {
         self.numerator as f64 / self.denominator as f64
     }
 
-    /// This length times `numerator / denominator`. Panics if the denominator is 0. Of a length with so many digits that
+    /// This length times `numerator / denominator`. Panics if the denominator is 0. Of a length that has so many digits that
     /// the result is no fraction of two 64-bit integers, the nearest such fraction or one next to it: wrong by less than
     /// one part in 2⁶², or 0 where the result is smaller than all of them.
     #[must_use]

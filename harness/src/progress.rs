@@ -282,7 +282,7 @@ impl Bar {
         }
     }
 
-    /// The work is `total` steps of so many images, of which `done` are done.
+    /// The work is `total` steps of this many images each, of which `done` are done.
     pub(crate) fn start(&self, total: u64, done: u64, images: u64) {
         self.bar.set_length(total);
         self.bar.set_position(done);
@@ -300,7 +300,7 @@ impl Bar {
         self.note(note);
     }
 
-    /// So many steps are done in all.
+    /// How many steps are done in all.
     pub(crate) fn reach(&self, done: u64) {
         self.bar.set_position(done);
         self.place.done.store(done, Ordering::Relaxed);

@@ -149,7 +149,7 @@ fn what_does_not_follow_from_the_matrix_is_noticed() {
         out.contains("outcomes.parquet differs: 1 of 40 images have a different class"),
         "{out}"
     );
-    // Whoever makes the cell anew is right again.
+    // A cell that is computed again is right again.
     std::fs::remove_dir_all(&cells[0]).unwrap();
     place.expect(0, &["m.yaml"]);
     place.expect(0, &["check", "runs/small"]);

@@ -85,7 +85,7 @@ impl Builder {
         })
     }
 
-    /// A batch normalisation of images with so many channels.
+    /// A batch normalisation of images with this many channels.
     pub fn batch_norm(&mut self, name: &str, channels: usize) -> Result<BatchNorm> {
         let ones = Tensor::ones(channels, self.dtype, &self.device)?;
         let zeros = Tensor::zeros(channels, self.dtype, &self.device)?;

@@ -119,7 +119,7 @@ fn named<T: ?Sized + 'static>(
                 "label" => json!({ "type": "string", "description": "The heading in tables." }),
                 "limit" => json!({
                     "type": "integer", "minimum": 1,
-                    "description": "Attack only so many of the test images, with the classes' shares kept.",
+                    "description": "Attack only this many of the test images, with the classes' shares kept.",
                 }),
                 _ => json!({ "anyOf": [
                         { "type": ["number", "string"] },

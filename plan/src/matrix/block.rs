@@ -71,11 +71,11 @@ pub struct DatasetEntry {
     /// Deterministic subsets, with the classes' shares kept.
     #[serde(default)]
     pub limit: Limit,
-    /// So many of the training examples keep their labels, with the classes' shares kept; a `teacher` labels the
+    /// This many of the training examples keep their labels, with the classes' shares kept; a `teacher` labels the
     /// others. All keep them unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labeled: Option<usize>,
-    /// Unlabeled images more, which a `teacher` labels: a safetensors file with `images`, bytes `[N, C, H, W]`, by its
+    /// Additional unlabeled images, which a `teacher` labels: a safetensors file with `images`, bytes `[N, C, H, W]`, by its
     /// name in the data folder or its whole path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<PathBuf>,
@@ -135,7 +135,7 @@ pub struct Selection {
     pub split: SelectionSplit,
     /// The attack that measures robust accuracy; PGD with 10 steps of ε/4 unless given.
     pub attack: Option<Map<String, Value>>,
-    /// Measured after every so many epochs, and after the last.
+    /// Measured every this many epochs, and after the last.
     pub every: u64,
 }
 
@@ -182,7 +182,7 @@ pub enum Sources {
     Defenses,
 }
 
-/// A network beside those that are compared: what transferred attacks are made on, or a teacher.
+/// A network besides those that are compared: what transferred attacks are made on, or a teacher.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OtherNetwork {

@@ -48,7 +48,7 @@ pub enum MatrixError {
 
 /// A larger file is no matrix.
 const LARGEST: u64 = 16 << 20;
-/// So many mistakes are printed.
+/// How many mistakes are printed.
 const MOST_PRINTED: usize = 20;
 
 impl MatrixError {

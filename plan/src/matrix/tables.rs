@@ -19,11 +19,11 @@ pub struct TableEntry {
     /// The heading.
     #[serde(default)]
     pub title: Option<String>,
-    /// Columns more: the worst case of each image over a list of attacks, by their labels; `transfer/PGD-20` for one
+    /// More columns: the worst case of each image over a list of attacks, by their labels; `transfer/PGD-20` for one
     /// that is transferred.
     #[serde(default)]
     pub worst_of: Vec<Vec<String>>,
-    /// What stands beside a mean; the deviation over seeds unless given.
+    /// What is shown beside a mean; the deviation over seeds unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub style: Option<SpreadStyle>,
     /// A line for each defense, or for each number.

@@ -238,7 +238,7 @@ fn images_are_not_transferred_between_other_numbers_of_classes() {
     assert!(message.contains("3 classes and the target 2"), "{message}");
 }
 
-/// A network that stops the evaluation when it has been asked so many times.
+/// A network that stops the evaluation when it has been asked this many times.
 struct Stopping {
     inner: models::Network,
     calls: AtomicU64,

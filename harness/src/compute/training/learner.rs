@@ -34,7 +34,7 @@ pub(super) struct Made {
 }
 
 impl Learner {
-    /// At the beginning, for so many training examples.
+    /// At the beginning, for this many training examples.
     pub(super) fn new(cell: &Training, examples: usize, device: &Device) -> Result<Self, Failure> {
         let network = build(cell, device)?;
         let average = cell.recipe.averaging.map(|_| build(cell, device)).transpose()?;

@@ -29,7 +29,7 @@ pub(crate) struct Name {
 /// One outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Count {
-    /// So many of `n` images are still classified correctly.
+    /// How many of `n` images are still classified correctly.
     Done {
         n: u64,
         correct: u64,
