@@ -225,9 +225,14 @@ pub(crate) struct NetworkArgs {
     /// The network's architecture, as `rampart ls models` names it.
     #[arg(long, value_name = "NAME")]
     pub(crate) model: String,
-    /// Ignore an entry of the checkpoint that the architecture does not have. May be repeated.
+    /// Ignore an entry of the checkpoint that the architecture does not have; `mu*` is every entry that begins like that.
+    /// May be repeated.
     #[arg(long, value_name = "ENTRY")]
     pub(crate) ignore: Vec<String>,
+    /// Where the checkpoint holds the network more than once, the one to take: a dictionary's key, such as `ema`, or the
+    /// start of its names, such as `module.model`.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) entry: Option<String>,
     /// What to subtract from each channel of an image before the network sees it, as in
     /// `0.4914,0.4822,0.4465`. Images and threat model stay in [0, 1].
     #[arg(long, value_name = "M,M,M", value_delimiter = ',', requires = "std")]
@@ -272,6 +277,9 @@ pub(crate) struct AttackArgs {
     /// The source's architecture. Default: that of the other network.
     #[arg(long, value_name = "NAME", requires = "source")]
     pub(crate) source_model: Option<String>,
+    /// As `--entry`, for the source.
+    #[arg(long, value_name = "KEY", requires = "source")]
+    pub(crate) source_entry: Option<String>,
     /// Keep the adversarial images of the one attack in this file, as safetensors.
     #[arg(long, value_name = "FILE")]
     pub(crate) save_examples: Option<PathBuf>,

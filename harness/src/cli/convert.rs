@@ -38,6 +38,7 @@ impl NetworkArgs {
             checkpoint: self.checkpoint.clone(),
             model: self.model.clone(),
             ignore: self.ignore.clone(),
+            entry: self.entry.clone(),
             mean: self.mean.clone(),
             std: self.std.clone(),
         }
@@ -97,6 +98,7 @@ impl AttackArgs {
         Some(NetworkFile {
             checkpoint,
             model: self.source_model.clone().unwrap_or_else(|| self.network.model.clone()),
+            entry: self.source_entry.clone(),
             ..self.network.file()
         })
     }

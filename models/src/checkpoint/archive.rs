@@ -14,6 +14,12 @@ type Result<T> = std::result::Result<T, String>;
 /// The pickle and the storages of a file.
 pub(super) fn load(bytes: &[u8]) -> Result<Pickled<'_>> {
     let entries = entries(bytes)?;
+    if entries.keys().any(|name| name.ends_with("/constants.pkl") || name.contains("/code/__torch__")) {
+        return Err("this is TorchScript, a program and its parameters; save the parameters alone: \
+             `torch.save(torch.jit.load(\"theirs.pt\").state_dict(), \"weights.pt\")`, or `model.state_dict()` before \
+             it is scripted"
+            .into());
+    }
     let mut pickles = entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
     let folder = match (pickles.next(), pickles.next()) {
         (Some(folder), None) if folder.is_empty() || (folder.ends_with('/') && folder.matches('/').count() == 1) => {

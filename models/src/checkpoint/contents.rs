@@ -15,6 +15,10 @@ pub struct Checkpoint {
     pub prefix: String,
     /// The tensors on the CPU: floating point in f32 or f64, anything else in i64.
     pub tensors: BTreeMap<String, Tensor>,
+    /// Tensors of the same dictionary whose names do not begin with the prefix.
+    pub beside: BTreeMap<String, Tensor>,
+    /// Other copies of the network in the file, which were not picked, by their labels.
+    pub apart: Vec<String>,
     /// Entries of the dictionary that are not tensors.
     pub other: Vec<String>,
     /// The text entries of a safetensors header.

@@ -21,4 +21,14 @@ pub enum CheckpointError {
         /// What is wrong with it, and what helps.
         problem: String,
     },
+    /// The file holds the network more than once.
+    #[error("checkpoint `{}`: {problem}", file.display())]
+    Several {
+        /// The file.
+        file: PathBuf,
+        /// Which copies there are.
+        problem: String,
+        /// Their labels, each of which picks one.
+        labels: Vec<String>,
+    },
 }

@@ -1,8 +1,9 @@
 //! Reads state dictionaries from safetensors files and from PyTorch's `.pt` and `.pth` files.
 //!
 //! Nothing of a file is ever executed. A pickle is read by a small machine ([`pickle`]) that builds plain
-//! values and knows a handful of globals, those of tensors and ordered dictionaries; any other global ends
-//! the reading with its name. Nothing is unpacked to disk, no name in a file is taken for a path, and no
+//! values and knows a handful of globals, those of tensors and ordered dictionaries. What is made with any other, such as
+//! a number of NumPy beside the weights, is passed over without being made, and a global that runs code where a file is
+//! loaded ends the reading with its name. Nothing is unpacked to disk, no name in a file is taken for a path, and no
 //! more memory is taken than a small multiple of the file's size.
 //!
 //! Candle's own `candle_core::pickle` is not used: it silently skips tensors that it does not understand,
@@ -20,6 +21,7 @@ mod view;
 mod pickle;
 
 mod archive;
+mod choose;
 mod dictionary;
 mod legacy;
 mod safe;

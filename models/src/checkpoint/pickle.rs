@@ -20,7 +20,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Pickle, &[u8]), String> {
     loop {
         let at = machine.input.at;
         let located = |problem: String| {
-            if problem.starts_with("its pickle wants") {
+            if problem.starts_with("its pickle names") {
                 problem
             } else {
                 format!("the pickle is damaged or foreign at byte {at}: {problem}")

@@ -40,6 +40,8 @@ pub(super) fn load(bytes: &[u8]) -> Result<Checkpoint, String> {
         within: Vec::new(),
         prefix: String::new(),
         tensors,
+        beside: BTreeMap::new(),
+        apart: Vec::new(),
         other: Vec::new(),
         metadata: header
             .metadata()

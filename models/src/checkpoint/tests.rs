@@ -119,6 +119,7 @@ fn code_is_refused_by_its_name() {
             b"\x80\x02cnumpy.core.multiarray\nscalar\n.",
             "`numpy.core.multiarray.scalar`",
         ),
+        (b"\x80\x02ctorchvision.models\nResNet\n)\x81}b.", "`torchvision.models.ResNet`"),
         (b"\x80\x02ctorch\nload\n.", "`torch.load`"),
         (b"\x80\x02c__torch__.models\nNet\n.", "`__torch__.models.Net`"),
     ] {
@@ -173,6 +174,106 @@ fn tensors_stay_inside_their_storages() {
         &file(&replaced(b"X\x01\x00\x00\x000", b"X\x0d\x00\x00\x00../etc/passwd")),
         "`../etc/passwd` is not in the file",
     );
+}
+
+#[test]
+fn strides_beyond_any_memory_are_refused() {
+    let shape: &[u8] = b"K\x00K\x02\x85K\x01\x85";
+    // 2^64 − 1 as an offset, and as the stride of an axis of one element, whose stride is otherwise free.
+    let most = b"\x8a\x09\xff\xff\xff\xff\xff\xff\xff\xff\x00";
+    let stride = [b"K\x01K\x01K\x02\x86", &most[..], b"K\x01\x86"].concat();
+    refused(&file(&replaced(shape, &stride)), "lead beyond any memory");
+    let offset = [&most[..], b"K\x02\x85K\x01\x85"].concat();
+    refused(&file(&replaced(shape, &offset)), "lead beyond any memory");
+    refused(&file(&replaced(b"cpuK\x02", &[b"cpu", &most[..]].concat())), "8 bytes instead of");
+    let free = b"K\x00K\x01K\x02\x86M\xe8\x03K\x01\x86";
+    let tensor = &Checkpoint::parse(&file(&replaced(shape, free))).unwrap().tensors["w"];
+    assert_eq!(tensor.to_vec2::<f32>().unwrap(), [[1.5, -2.0]]);
+}
+
+#[test]
+fn what_is_beside_the_weights_is_passed_over_unmade() {
+    let objects: &[(&str, &[u8])] = &[
+        // numpy.float64(0.5), as NumPy 2 and Python 3 write it.
+        ("scalar", b"cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\x00\x00\x00f8\x89\x88\x87R(K\x03X\x01\x00\x00\x00<\
+NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tbc_codecs\nencode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00latin1\x86R\x86R"),
+        // Bytes as Python 2 wrote them.
+        ("scalar of Python 2", b"cnumpy.core.multiarray\nscalar\n(U\x02\xff\xfetR"),
+        ("array", b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01)tb"),
+        ("Namespace", b"cargparse\nNamespace\n)\x81}X\x02\x00\x00\x00lrG\x3f\xb9\x99\x99\x99\x99\x99\x9asb"),
+        ("path", b"cpathlib\nPosixPath\nX\x01\x00\x00\x00/\x85R"),
+        ("set", b"c__builtin__\nset\n](K\x01K\x02e\x85R"),
+        ("Counter", b"ccollections\nCounter\n}X\x01\x00\x00\x00aK\x01s\x85R"),
+        ("defaultdict", b"ccollections\ndefaultdict\nc__builtin__\nlist\n\x85RX\x01\x00\x00\x00aK\x01s"),
+        ("deque", b"ccollections\ndeque\n)R(K\x01e"),
+        ("dtype", b"ctorch\nfloat32\n"),
+        ("device", b"ctorch\ndevice\nX\x03\x00\x00\x00cpu\x85R"),
+        ("enumeration", b"c__builtin__\ngetattr\nctorchvision.transforms\nInterpolationMode\nX\x01\x00\x00\x00A\x86R"),
+        ("class of its own", b"(c__main__\nMeter\nK\x01o}X\x03\x00\x00\x00avgK\x01sb"),
+        ("old class", b"(K\x01i__main__\nMeter\n"),
+        ("arguments by name", b"c__main__\nMeter\n)}\x92"),
+        ("byte array", b"\x96\x01\x00\x00\x00\x00\x00\x00\x00a"),
+    ];
+    for (what, object) in objects {
+        let inner = &PICKLE[2..PICKLE.len() - 1];
+        let wrapped = [
+            b"\x80\x02}(X\x05\x00\x00\x00model",
+            inner,
+            b"X\x06\x00\x00\x00beside",
+            *object,
+            b"u.",
+        ]
+        .concat();
+        let checkpoint = Checkpoint::parse(&file(&wrapped)).unwrap_or_else(|problem| panic!("{what}: {problem}"));
+        assert_eq!(checkpoint.tensors["w"].to_vec1::<f32>().unwrap(), [1.5, -2.0], "{what}");
+        // In the place of a tensor, nothing stands for it.
+        let instead = [b"\x80\x02}X\x01\x00\x00\x00w", *object, b"s."].concat();
+        refused(&file(&instead), "no dictionary of tensors (`w`");
+    }
+}
+
+#[test]
+fn tensors_with_classes_and_attributes_are_tensors() {
+    let tensor = &PICKLE[3 + 6..PICKLE.len() - 2];
+    let call = |module: &str, name: &str| format!("c{module}\n{name}\n").into_bytes();
+    let attributes = b"}X\x03\x00\x00\x00tagK\x01s";
+    let parts = PICKLE.strip_prefix(b"\x80\x02}X\x01\x00\x00\x00w").unwrap();
+    let parts = parts.strip_prefix(b"ctorch._utils\n_rebuild_tensor_v2\n").unwrap();
+    let arguments = parts.strip_suffix(b"Rs.").unwrap();
+    for value in [
+        [&call("torch._utils", "_rebuild_parameter_with_state"), &b"("[..], tensor, b"\x88)", attributes, b"tR"].concat(),
+        [&call("torch.nn.parameter", "Parameter"), tensor, b"\x85\x81"].concat(),
+        [
+            &call("torch._tensor", "_rebuild_from_type_v2"),
+            &b"("[..],
+            &call("torch._utils", "_rebuild_tensor_v2"),
+            &call("torch", "Tensor"),
+            arguments,
+            attributes,
+            b"tR",
+        ]
+        .concat(),
+    ] {
+        let pickle = [b"\x80\x02}X\x01\x00\x00\x00w", &value[..], b"s."].concat();
+        let checkpoint = Checkpoint::parse(&file(&pickle)).unwrap();
+        assert_eq!(checkpoint.tensors["w"].to_vec1::<f32>().unwrap(), [1.5, -2.0]);
+    }
+    // The state of a tensor could replace its numbers.
+    let pickle = [b"\x80\x02}X\x01\x00\x00\x00w", tensor, b"}bs."].concat();
+    refused(&file(&pickle), "attributes of something that is not a dictionary");
+}
+
+#[test]
+fn torchscript_is_named() {
+    let numbers = numbers();
+    let script = zip(&[
+        ("a/data.pkl", b"\x80\x02c__torch__.lib\nTiny\n)\x81}b."),
+        ("a/code/__torch__/lib.py", b"class Tiny"),
+        ("a/constants.pkl", b"\x80\x02)."),
+        ("a/data/0", &numbers),
+    ]);
+    refused(&script, "this is TorchScript");
+    refused(&script, "model.state_dict()");
 }
 
 #[test]
@@ -282,7 +383,11 @@ fn nests_are_found_and_ambiguity_is_refused() {
         assert_eq!(checkpoint.within, keys);
         assert!(checkpoint.tensors.contains_key("w"));
     }
-    refused(&file(&under(&["weights"], inner)), "(weights)");
+    // The only dictionary with tensors, whatever its key.
+    for keys in [&["weights"][..], &["checkpoint", "ema"]] {
+        assert_eq!(Checkpoint::parse(&file(&under(keys, inner))).unwrap().within, keys);
+    }
+    refused(&file(b"\x80\x02}X\x05\x00\x00\x00epochK\x01s."), "holds no dictionary of tensors (`epoch`)");
     let two = [
         under(&["net"], inner).strip_suffix(b".").unwrap(),
         b"X\x05\x00\x00\x00model",
@@ -326,6 +431,91 @@ fn safetensors_read_in_every_precision() {
     );
 }
 
+/// `network` under these keys and prefixes, each a dictionary of one file, as safetensors where the keys are empty.
+fn named(network: &Network, prefixes: &[&str], more: &[&str]) -> Vec<u8> {
+    let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
+    for prefix in prefixes {
+        for (name, tensor) in network.state().unwrap() {
+            tensors.insert(format!("{prefix}{name}"), tensor);
+        }
+    }
+    for name in more {
+        tensors.insert((*name).to_string(), Tensor::new(1i64, &Device::Cpu).unwrap());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("it");
+    let tensors: std::collections::HashMap<String, Tensor> = tensors.into_iter().collect();
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    std::fs::read(&path).unwrap()
+}
+
+#[test]
+fn a_prefix_is_what_precedes_the_networks_names() {
+    let small = crate::build("tiny-cnn", [1, 8, 8], 10, &Stream::new(7)).unwrap();
+    let load = |bytes: &[u8], ignore: &[&str]| {
+        let checkpoint = Checkpoint::parse_for(bytes, &small, None).unwrap();
+        let ignore: Vec<String> = ignore.iter().map(ToString::to_string).collect();
+        (checkpoint.prefix.clone(), checkpoint.load_into(&small, &ignore).map_err(|error| error.to_string()))
+    };
+    // The count of an averaged model needs no option, and does not mind one.
+    for (prefix, count) in [("module.", "n_averaged"), ("module.module.", "module.n_averaged"), ("", "n_averaged")] {
+        let bytes = named(&small, &[prefix], &[count]);
+        let (found, loaded) = load(&bytes, &[]);
+        assert_eq!((&*found, &loaded.unwrap().counts[..]), (prefix, &[count.to_string()][..]));
+        load(&bytes, &[count]).1.unwrap();
+    }
+    // Another entry has to be ignored, by its name in the file or without the prefix.
+    let bytes = named(&small, &["module."], &["mu", "module.sigma"]);
+    let (prefix, loaded) = load(&bytes, &[]);
+    let message = loaded.unwrap_err();
+    assert_eq!(prefix, "module.");
+    assert!(message.contains("`mu` [] is not expected") && message.contains("`sigma` [] is not"), "{message}");
+    assert!(!message.contains("conv"), "{message}");
+    for ignore in [["mu", "sigma"], ["module.sigma", "mu"], ["mu", "module.s*"]] {
+        load(&bytes, &ignore).1.unwrap();
+    }
+    assert!(load(&bytes, &["mu", "sigma", "nu*"]).1.unwrap_err().contains("`nu*` is to be ignored, but is not there"));
+    // A prefix that no wrapper is known for.
+    assert_eq!(load(&named(&small, &["1."], &["0.mean"]), &["0.*"]).0, "1.");
+}
+
+#[test]
+fn one_of_several_copies_is_picked_by_its_label() {
+    let small = crate::build("tiny-cnn", [1, 8, 8], 10, &Stream::new(7)).unwrap();
+    let pick = |bytes: &[u8], entry: Option<&str>| Checkpoint::parse_for(bytes, &small, entry);
+    let bytes = named(&small, &["model.", "model_ema."], &["model_ema.updates"]);
+    assert_eq!(
+        pick(&bytes, None).unwrap_err(),
+        "every name of the network begins with `model.` or `model_ema.`; pick one"
+    );
+    for (entry, apart) in [("model", "model_ema"), ("model_ema.", "model")] {
+        let found = pick(&bytes, Some(entry)).unwrap();
+        assert_eq!(found.apart, [apart]);
+        assert_eq!(found.load_into(&small, &[]).is_ok(), entry == "model", "its own `updates` is not expected");
+    }
+    let message = pick(&bytes, Some("ema")).unwrap_err();
+    assert_eq!(message, "it has no entry `ema`; there is `model` and `model_ema`");
+
+    // What the robustness library saves: the copy inside the attacker, and normalisations of both.
+    let more = ["module.normalizer.new_mean", "module.attacker.normalize.new_mean"];
+    let bytes = named(&small, &["module.model.", "module.attacker.model."], &more);
+    let message = pick(&bytes, None).unwrap_err();
+    assert!(message.contains("`module.attacker.model.` or `module.model.`; pick one"), "{message}");
+    let found = pick(&bytes, Some("module.model")).unwrap();
+    let message = found.load_into(&small, &[]).unwrap_err().to_string();
+    assert!(message.contains("`module.normalizer.new_mean` [] is not expected"), "{message}");
+    assert!(!message.contains("attacker"), "{message}");
+    found.load_into(&small, &["module.normalizer.*".into()]).unwrap();
+    assert_eq!(pick(&bytes, Some("module.attacker")).unwrap().prefix, "module.attacker.model.");
+
+    // The outermost names beside a copy with a prefix.
+    let bytes = named(&small, &["", "ema."], &[]);
+    assert!(pick(&bytes, None).unwrap_err().contains("2 times, as `.` and `ema`"));
+    for entry in [".", "ema"] {
+        pick(&bytes, Some(entry)).unwrap().load_into(&small, &[]).unwrap();
+    }
+}
+
 fn network(name: &str, classes: usize) -> Network {
     crate::build(name, [3, 32, 32], classes, &Stream::new(7)).unwrap()
 }
@@ -336,6 +526,8 @@ fn checkpoint(network: &Network) -> Checkpoint {
         within: Vec::new(),
         prefix: String::new(),
         tensors: network.state().unwrap(),
+        beside: BTreeMap::new(),
+        apart: Vec::new(),
         other: Vec::new(),
         metadata: BTreeMap::new(),
     }

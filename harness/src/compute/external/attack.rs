@@ -137,7 +137,7 @@ impl AttackRequest<'_> {
     fn config(&self, attack: &NamedAttack) -> String {
         let network = self.network;
         let source = self.source_of(attack);
-        canonical_text(&json!({
+        let mut config = json!({
             "cell": "attack",
             "code": VERSION,
             "checkpoint": network.digest,
@@ -150,7 +150,13 @@ impl AttackRequest<'_> {
             "attack": { "name": attack.attack.name, "version": attack.attack.version, "config": attack.attack.config },
             "threat": attack.threat,
             "seed": self.seed,
-        }))
+        });
+        // Absent unless given, so that the keys of files with one copy of the network are what they always were.
+        let entries = [Some(network), source].map(|of| of.and_then(|of| of.file.entry.clone()));
+        if entries.iter().any(Option::is_some) {
+            config["entries"] = json!(entries);
+        }
+        canonical_text(&config)
     }
 
     /// The row of an attack.

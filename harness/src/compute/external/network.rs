@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use candle_core::{Device, Result as TensorResult, Tensor};
-use models::{Checkpoint, Classifier, Loaded, Mode, Network, Networks};
+use models::{Checkpoint, CheckpointError, Classifier, Loaded, Mode, Network, Networks};
 use random::Stream;
 use serde_json::{Value, json};
 
@@ -18,6 +18,8 @@ pub(crate) struct NetworkFile {
     pub(crate) model: String,
     /// Entries of the checkpoint to ignore.
     pub(crate) ignore: Vec<String>,
+    /// Which copy of the network to take, where the file holds several.
+    pub(crate) entry: Option<String>,
     /// What to subtract from each channel; empty: nothing.
     pub(crate) mean: Vec<f64>,
     /// What to divide each channel by after that.
@@ -47,7 +49,14 @@ impl NetworkFile {
         let network = network.map_err(|error| usage(&error))?;
         let [channels, height, width] = image;
         let normalisation = self.normalisation(channels)?;
-        let checkpoint = Checkpoint::read(&self.checkpoint).map_err(|error| usage(&error))?;
+        let checkpoint = Checkpoint::read_for(&self.checkpoint, &network, self.entry.as_deref());
+        let checkpoint = checkpoint.map_err(|error| match &error {
+            CheckpointError::Several { labels, .. } => {
+                let options = labels.iter().map(|label| format!("`--entry {label}`"));
+                Stop::usage(format!("{error}: {}", options.collect::<Vec<_>>().join(" or ")))
+            }
+            _ => usage(&error),
+        })?;
         let loaded = checkpoint.load_into(&network, &self.ignore).map_err(|error| {
             Stop::usage(format!(
                 "checkpoint `{}` for images {channels}×{height}×{width} and {classes} classes: {error}\n\
@@ -79,6 +88,9 @@ impl NetworkFile {
         if !mean.iter().chain(std).all(|value| value.is_finite()) || std.iter().any(|value| *value <= 0.0) {
             return Err(Stop::usage("--mean and --std must be finite, and --std positive"));
         }
+        for (option, values) in [("mean", mean), ("std", std)] {
+            check_units(option, values)?;
+        }
         Ok(Some(Normalisation {
             mean: mean.to_vec(),
             std: std.to_vec(),
@@ -92,6 +104,26 @@ impl NetworkFile {
     }
 }
 
+/// Refuses a mean or deviation that no channel of images in `[0, 1]` can have.
+fn check_units(option: &str, values: &[f64]) -> Result<()> {
+    if values.iter().all(|value| *value <= 1.0) {
+        return Ok(());
+    }
+    let written = |scale: f64| {
+        let texts = values.iter().map(|value| {
+            let rounded = (value / scale * 1e6).round() / 1e6;
+            rounded.to_string()
+        });
+        texts.collect::<Vec<_>>().join(",")
+    };
+    Err(Stop::usage(format!(
+        "--{option} {}: images here are in [0, 1], where no channel has such a number; these seem to be for pixels from 0 to \
+         255, so divide them by 255: `--{option} {}`",
+        written(1.0),
+        written(255.0)
+    )))
+}
+
 /// How a checkpoint was read, if anything was stripped, ignored or converted.
 fn remarks(checkpoint: &Checkpoint, loaded: &Loaded) -> Vec<String> {
     let mut remarks = Vec::new();
@@ -99,7 +131,24 @@ fn remarks(checkpoint: &Checkpoint, loaded: &Loaded) -> Vec<String> {
         remarks.push(format!("parameters found under `{}`", checkpoint.within.join("` in `")));
     }
     if !checkpoint.prefix.is_empty() {
-        remarks.push(format!("prefix `{}` taken off every name", checkpoint.prefix));
+        let of = if checkpoint.beside.is_empty() {
+            "every name"
+        } else {
+            "the network's names"
+        };
+        remarks.push(format!("prefix `{}` taken off {of}", checkpoint.prefix));
+    }
+    if !checkpoint.apart.is_empty() {
+        remarks.push(format!(
+            "other copies of the network in the file, not taken: `{}`",
+            checkpoint.apart.join("`, `")
+        ));
+    }
+    if !loaded.counts.is_empty() {
+        remarks.push(format!(
+            "`{}` counts averaged models and has no effect",
+            loaded.counts.join("`, `")
+        ));
     }
     if !loaded.ignored.is_empty() {
         remarks.push(format!("ignored as asked: `{}`", loaded.ignored.join("`, `")));

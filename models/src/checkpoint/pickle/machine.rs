@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::input::Input;
-use super::value::{Id, Value};
+use super::value::{Global, Id, Value};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -44,6 +44,13 @@ impl<'a> Machine<'a> {
         self.values.push(value);
     }
 
+    /// Pushes what a call of a global would make.
+    pub(super) fn push_object(&mut self, global: Global) {
+        self.values.push(Value::Global(global));
+        let id = (self.values.len() - 1) as Id;
+        self.push(Value::Object(id));
+    }
+
     pub(super) fn push_text(&mut self, bytes: &[u8]) -> Result<()> {
         let text = std::str::from_utf8(bytes).map_err(|_| "text is not UTF-8")?;
         self.push(Value::Text(text.to_string()));
@@ -82,6 +89,8 @@ impl<'a> Machine<'a> {
         let list = self.top()?;
         match &mut self.values[list as usize] {
             Value::List(list) => list.extend(items),
+            // A list of a class of its own is passed over.
+            Value::Object(_) => {}
             _ => return Err("items for something that is not a list".into()),
         }
         Ok(())
@@ -89,6 +98,10 @@ impl<'a> Machine<'a> {
 
     pub(super) fn set(&mut self, items: &[Id]) -> Result<()> {
         let dict = self.top()?;
+        // A dictionary of a class of its own, such as a `defaultdict`, holds what a dictionary holds.
+        if let made @ Value::Object(_) = &mut self.values[dict as usize] {
+            *made = Value::Dict(Vec::new());
+        }
         let Value::Dict(entries) = &mut self.values[dict as usize] else {
             return Err("items for something that is not a dictionary".into());
         };

@@ -111,13 +111,23 @@ impl Machine<'_> {
                 self.push(Value::Text(text));
                 return Ok(true);
             }
-            // BINBYTES, SHORT_BINBYTES, BINBYTES8
+            // BINBYTES, SHORT_BINBYTES, BINBYTES8, BYTEARRAY8
             b'B' => return self.bytes(|input| input.counted::<4>().map(drop)),
             b'C' => return self.bytes(|input| input.counted::<1>().map(drop)),
-            0x8e => return self.bytes(|input| input.counted::<8>().map(drop)),
-            // BINSTRING and BINUNICODE, SHORT_BINSTRING and SHORT_BINUNICODE, BINUNICODE8
-            b'T' | b'X' => self.input.counted::<4>()?,
-            b'U' | 0x8c => self.input.counted::<1>()?,
+            0x8e | 0x96 => return self.bytes(|input| input.counted::<8>().map(drop)),
+            // BINSTRING, SHORT_BINSTRING: text of Python 2, which also kept bytes in them
+            b'T' | b'U' => {
+                let bytes = match opcode {
+                    b'T' => self.input.counted::<4>()?,
+                    _ => self.input.counted::<1>()?,
+                };
+                let text = std::str::from_utf8(bytes).map(str::to_string);
+                self.push(text.map_or(Value::Opaque, Value::Text));
+                return Ok(true);
+            }
+            // BINUNICODE, SHORT_BINUNICODE, BINUNICODE8
+            b'X' => self.input.counted::<4>()?,
+            0x8c => self.input.counted::<1>()?,
             0x8d => self.input.counted::<8>()?,
             _ => return Ok(false),
         };
@@ -245,29 +255,40 @@ impl Machine<'_> {
                 let global = Global::named(module, name)?;
                 self.push(Value::Global(global));
             }
-            // INST names a global as GLOBAL does, and calls it at once.
+            // INST names a class as GLOBAL does, and would make an object of the arguments after the mark.
             b'i' => {
                 let (module, name) = (self.input.line()?, self.input.line()?);
-                Global::named(module, name)?;
-                return Err("an opcode that calls a class".into());
+                let global = Global::named(module, name)?;
+                self.pop_mark()?;
+                self.push_object(global);
+            }
+            // OBJ: the class is the first after the mark.
+            b'o' => {
+                let class = *self.pop_mark()?.first().ok_or("an object without a class")?;
+                self.push(Value::Object(class));
             }
             // REDUCE, NEWOBJ
             b'R' | 0x81 => {
                 let parts = self.pop_many(2)?;
                 self.rebuild(parts[0], parts[1])?;
             }
-            // BUILD: an ordered dictionary's attributes, such as `_metadata`.
+            // NEWOBJ_EX: with arguments by name.
+            0x92 => {
+                let parts = self.pop_many(3)?;
+                self.push(Value::Object(parts[0]));
+            }
+            // BUILD: attributes, such as an ordered dictionary's `_metadata`, or the state of an object that is passed over.
             b'b' => {
                 self.pop()?;
-                let Value::Dict(_) = self.value(self.top()?) else {
+                if !matches!(self.value(self.top()?), Value::Dict(_) | Value::Object(_) | Value::Opaque) {
                     return Err("attributes of something that is not a dictionary".into());
-                };
+                }
             }
             // BINPERSID
             b'Q' => {
                 let id = self.pop()?;
                 let storage = self.storage(id)?;
-                self.push(Value::Storage(storage));
+                self.push(storage);
             }
             _ => return Ok(false),
         }

@@ -21,6 +21,8 @@ pub(in crate::checkpoint) struct Pickle {
 pub(in crate::checkpoint) enum Value {
     /// `None`, bytes, sets, and numbers too long: not needed.
     Opaque,
+    /// What the call of this global would make. It is not made.
+    Object(Id),
     Bool(bool),
     Int(i128),
     Float,
@@ -33,23 +35,31 @@ pub(in crate::checkpoint) enum Value {
     Tensor(View),
 }
 
-/// The globals that a pickle may name. None is ever called; each describes a kind of value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The globals that a pickle names. None is ever called; each describes a kind of value.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::checkpoint) enum Global {
     OrderedDict,
     Tensor,
     Parameter,
+    /// The class of parameters, which a call or a new object wraps around a tensor.
+    ParameterClass,
+    /// A tensor of a class, or with attributes: a call of another rebuilding, and its arguments.
+    FromType,
     Size,
     Storage(Element),
+    /// Any other, by its name: what is made with it is passed over.
+    Foreign(String),
 }
 
 impl Global {
-    /// The allow-list.
+    /// The global of a name. Fails for those that a checkpoint never needs and that harm where they are called.
     pub(super) fn named(module: &str, name: &str) -> Result<Self> {
         Ok(match (module, name) {
             ("collections", "OrderedDict") => Self::OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2") => Self::Tensor,
-            ("torch._utils", "_rebuild_parameter") => Self::Parameter,
+            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Self::Tensor,
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => Self::Parameter,
+            ("torch.nn.parameter" | "torch.nn", "Parameter") => Self::ParameterClass,
+            ("torch._tensor", "_rebuild_from_type_v2") => Self::FromType,
             ("torch", "Size") => Self::Size,
             ("torch", "DoubleStorage") => Self::Storage(Element::F64),
             ("torch", "FloatStorage") => Self::Storage(Element::F32),
@@ -60,14 +70,29 @@ impl Global {
             ("torch", "ShortStorage") => Self::Storage(Element::I16),
             ("torch", "CharStorage") => Self::Storage(Element::I8),
             ("torch", "ByteStorage" | "BoolStorage") => Self::Storage(Element::U8),
-            _ => {
-                let global = clip(&format!("{module}.{name}"));
+            _ if runs_code(module, name) => {
                 return Err(format!(
-                    "its pickle wants the global `{global}`, which is neither a tensor nor an ordered dictionary, and nothing of a \
-                     pickle is executed here; save `model.state_dict()` alone"
+                    "its pickle names `{}`, which runs code where it is loaded; nothing of a pickle is executed here, but \
+                     do not open this file elsewhere",
+                    clip(&format!("{module}.{name}"))
                 ));
             }
+            _ => Self::Foreign(clip(&format!("{module}.{name}"))),
         })
+    }
+}
+
+/// Whether a global runs code, reads files or fetches others, so that only an attacker puts it into a checkpoint. The
+/// list protects whoever opens the file elsewhere; here nothing is called, listed or not.
+fn runs_code(module: &str, name: &str) -> bool {
+    const MODULES: &str = "os posix nt subprocess sys shutil pty socket runpy importlib ctypes code commands webbrowser \
+                           pickle _pickle cPickle marshal urllib requests pip pdb bdb timeit cProfile profile";
+    const BUILTINS: &str = "eval exec execfile compile open __import__ breakpoint apply";
+    let lists = |list: &str, word: &str| list.split_whitespace().any(|listed| listed == word);
+    match module.split('.').next().unwrap_or_default() {
+        "__builtin__" | "builtins" => lists(BUILTINS, name),
+        "torch" => (module == "torch" && name == "load") || module.starts_with("torch.hub"),
+        first => lists(MODULES, first),
     }
 }
 
@@ -83,6 +108,18 @@ fn clip(text: &str) -> String {
 impl Pickle {
     pub(in crate::checkpoint) fn get(&self, id: Id) -> &Value {
         &self.values[id as usize]
+    }
+
+    /// The name of the global of which a value is, where it is neither plain nor a tensor.
+    pub(in crate::checkpoint) fn foreign(&self, id: Id) -> Option<&str> {
+        match self.get(id) {
+            Value::Global(Global::Foreign(name)) => Some(name),
+            Value::Object(global) => match self.get(*global) {
+                Value::Global(Global::Foreign(name)) => Some(name),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Every storage that is referred to.
