@@ -2,7 +2,8 @@
 //!
 //! A file is a sequence of records: the label bytes, then red, green and blue plane, each row by row.
 
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use crate::dataset::check_labels;
 use crate::entry::{Entry, Member, Storage, read_file};
@@ -23,11 +24,17 @@ pub(crate) fn read(entry: &Entry, root: &Path, verify: Verify) -> Result<([Split
     };
     let folders = [root.join(folder), root.to_path_buf()];
     let names: Vec<Vec<&str>> = train.iter().chain(*test).map(|member| vec![member.name]).collect();
-    let paths = entry.locate(&folders, &names)?;
+    let paths = entry.locate(&folders, &names).map_err(|missing| {
+        let python = python_folder(root, folder, members(train, test));
+        python.map_or(missing, |folder| DataError::Python {
+            name: entry.name,
+            folder,
+        })
+    })?;
     let record = paths[0].parent().and_then(|folder| Record::read(folder, archive.md5));
 
     let mut verified = true;
-    let mut read_split = |members: &[Member], paths: &[std::path::PathBuf]| {
+    let mut read_split = |members: &[Member], paths: &[PathBuf]| {
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
         for (member, path) in members.iter().zip(paths) {
             let content = read_file(path)?;
@@ -52,6 +59,28 @@ pub(crate) fn read(entry: &Entry, root: &Path, verify: Verify) -> Result<([Split
     let (train_paths, test_paths) = paths.split_at(train.len());
     let splits = [read_split(train, train_paths)?, read_split(test, test_paths)?];
     Ok((splits, verified))
+}
+
+fn members(train: &'static [Member], test: &'static [Member]) -> impl Iterator<Item = &'static str> + Clone {
+    (train.iter().chain(test)).map(|member| member.name.strip_suffix(".bin").unwrap_or(member.name))
+}
+
+/// The folder with the pickles of the Python archive, if there is one: `cifar-10-batches-py` or `cifar-100-python`.
+fn python_folder(root: &Path, folder: &str, names: impl Iterator<Item = &'static str> + Clone) -> Option<PathBuf> {
+    let python = match folder.strip_suffix("-bin") {
+        Some(start) => format!("{start}-py"),
+        None => folder.replace("-binary", "-python"),
+    };
+    // A pickle of protocol 2 or later begins like this, of the protocols before with text.
+    let is_pickle = |file: &Path| {
+        let mut start = [0];
+        let read = std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut start));
+        read.is_ok() && matches!(start, [0x80 | b'(' | b'}'])
+    };
+    let has = |folder: &PathBuf| names.clone().any(|name| is_pickle(&folder.join(name)));
+    [root.join(python), root.join(folder), root.to_path_buf()]
+        .into_iter()
+        .find(has)
 }
 
 /// Calls `record` with the label bytes (at most 2; the rest are 0) and the pixels of each record.
@@ -162,6 +191,30 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("rampart fetch cifar10"), "{text}");
+    }
+
+    #[test]
+    fn the_layout_of_the_python_archive_is_named() {
+        for (entry, folder, file) in [
+            (cifar10::ENTRY, "cifar-10-batches-py", "data_batch_3"),
+            (cifar100::ENTRY, "cifar-100-python", "train"),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            let folder = root.path().join(folder);
+            fs::create_dir(&folder).unwrap();
+            // A folder of that name alone is none.
+            let error = |root: &Path| entry.read(root, Verify::No).unwrap_err().to_string();
+            assert!(error(root.path()).contains("missing"));
+            fs::write(folder.join(file), b"\x80\x02}q\x00.").unwrap();
+            for root in [root.path(), &folder] {
+                let text = error(root);
+                assert!(text.contains(&format!("`{}` holds", folder.display())), "{text}");
+                assert!(
+                    text.contains("pickles") && text.contains(&format!("rampart fetch {}", entry.name)),
+                    "{text}"
+                );
+            }
+        }
     }
 
     proptest! {

@@ -28,6 +28,18 @@ pub enum DataError {
         /// The folders searched.
         folders: String,
     },
+    /// A folder has the files of the Python archive.
+    #[error(
+        "`{}` holds {name} as the pickles of its Python archive; the binary archive is read: `rampart fetch {name}` downloads \
+         it, and docs/pytorch.md converts the pickles",
+        folder.display()
+    )]
+    Python {
+        /// The data set.
+        name: &'static str,
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A file cannot be read.
     #[error("cannot read `{}`", file.display())]
     Read {

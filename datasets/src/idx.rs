@@ -8,6 +8,7 @@ use std::path::Path;
 
 use flate2::bufread::GzDecoder;
 
+use crate::checksum::md5_hex;
 use crate::dataset::check_labels;
 use crate::entry::{Entry, IdxFile, read_file};
 use crate::{DataError, Split, Verify, verify};
@@ -41,16 +42,24 @@ pub(crate) fn read(
             (&paths[1], &files[1], &[][..]),
         ] {
             let content = read_file(path)?;
-            let packed = path.extension().is_some_and(|extension| extension == "gz");
+            // A browser may have unpacked a file and kept its name.
+            let packed =
+                path.extension().is_some_and(|extension| extension == "gz") && !content.starts_with(&[0, 0, 8]);
+            let packed = packed || content.starts_with(MAGIC);
             let most = MORE * entry.train;
             let elements = if packed {
                 parse_packed(&content, item, most)
             } else {
                 parse(&mut &content[..], item, most)
             };
-            parts.push(elements.map_err(|(place, problem)| entry.damaged(path, place, problem))?);
-            let official = if packed { Some(file.packed.md5) } else { file.unpacked };
-            verified &= verify::check(entry.name, path, &content, official, verify)?;
+            let elements = elements.map_err(|(place, problem)| entry.damaged(path, place, problem))?;
+            verified &= if packed && file.unpacked == Some(md5_hex(&unpacked(&elements, item)).as_str()) {
+                true
+            } else {
+                let official = if packed { Some(file.packed.md5) } else { file.unpacked };
+                verify::check(entry.name, path, &content, official, verify)?
+            };
+            parts.push(elements);
         }
         let labels: Vec<u32> = parts[1].iter().map(|&label| u32::from(label)).collect();
         let images = parts[0].len() / (channels * height * width);
@@ -80,16 +89,46 @@ const MORE: usize = 10;
 /// What is wrong, and where.
 type Problem = (String, String);
 
+/// How a gzip file begins.
+const MAGIC: &[u8] = &[0x1f, 0x8b];
+
 pub(crate) fn parse_packed(content: &[u8], item: &[usize], most: usize) -> Result<Vec<u8>, Problem> {
-    if !content.starts_with(&[0x1f, 0x8b]) {
+    if !content.starts_with(MAGIC) {
         return Err(("its start".into(), "it is not a gzip file".into()));
     }
-    let mut decoder = GzDecoder::new(content);
-    let elements = parse(&mut decoder, item, most)?;
-    match decoder.get_ref().len() {
+    let mut members = Members(GzDecoder::new(content));
+    let elements = parse(&mut members, item, most)?;
+    match members.0.get_ref().len() {
         0 => Ok(elements),
         rest => Err(("its end".into(), format!("{rest} bytes follow the compressed data"))),
     }
+}
+
+/// The content of a gzip file, whose members are one content (RFC 1952, section 2.2).
+struct Members<'a>(GzDecoder<&'a [u8]>);
+
+impl Read for Members<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            let read = self.0.read(buffer)?;
+            let rest = *self.0.get_ref();
+            if read > 0 || buffer.is_empty() || !rest.starts_with(MAGIC) {
+                return Ok(read);
+            }
+            self.0 = GzDecoder::new(rest);
+        }
+    }
+}
+
+/// The file of which these are the elements.
+fn unpacked(elements: &[u8], item: &[usize]) -> Vec<u8> {
+    let count = elements.len() / item.iter().product::<usize>().max(1);
+    let mut file = vec![0, 0, 8, 1 + item.len() as u8];
+    for size in [count].iter().chain(item) {
+        file.extend((*size as u32).to_be_bytes());
+    }
+    file.extend(elements);
+    file
 }
 
 /// The elements of a file of at most `most` items of this shape (`[H, W]`, or `[]` for labels): `[count, …item]`.
@@ -145,6 +184,7 @@ pub(crate) fn parse(reader: &mut dyn Read, item: &[usize], most: usize) -> Resul
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::entry::Storage;
     use crate::mnist;
     use proptest::prelude::*;
     use std::fs;
@@ -232,6 +272,52 @@ pub(crate) mod tests {
         assert!(problem(&file(&[3], &[1, 2, 3, 4]), &[]).contains("bytes follow"));
         assert!(problem(&file(&[u32::MAX, 28, 28], &[0; 9]), &[28, 28]).contains("announces 4294967295"));
         assert!(problem(&file(&[101], &[0; 101]), &[]).contains("more than 100 are not read"));
+    }
+
+    #[test]
+    fn members_are_one_content() {
+        let content = file(&[5], &[1, 2, 3, 4, 5]);
+        for cut in 0..=content.len() {
+            // An empty member adds nothing.
+            let packed = [gz(&content[..cut]), gz(&[]), gz(&content[cut..])].concat();
+            assert_eq!(parse_packed(&packed, &[], 9).unwrap(), [1, 2, 3, 4, 5], "{cut}");
+            assert!(parse_packed(&packed[..packed.len() - 1], &[], 9).is_err());
+            let more = parse_packed(&[packed, gz(&[6])].concat(), &[], 9);
+            assert!(more.unwrap_err().1.contains("bytes follow the 5 items"), "{cut}");
+        }
+    }
+
+    #[test]
+    fn content_is_official_however_it_was_packed() {
+        let root = tiny(1, &[4]);
+        let folder = root.path().join("mnist");
+        let Storage::Idx(official) = &mnist::ENTRY.storage else {
+            unreachable!("MNIST is in IDX files")
+        };
+        let mut files = *official;
+        for file in &mut files {
+            let (plain, packed) = (folder.join(unpacked_name(file)), folder.join(file.packed.name));
+            let content = fs::read(&plain).unwrap_or_else(|_| {
+                let packed = fs::read(&packed).unwrap();
+                let mut content = Vec::new();
+                GzDecoder::new(&packed[..]).read_to_end(&mut content).unwrap();
+                content
+            });
+            let _ = fs::remove_file(plain);
+            file.unpacked = Some(Box::leak(md5_hex(&content).into_boxed_str()));
+            fs::write(&packed, [gz(&content[..9]), gz(&content[9..])].concat()).unwrap();
+        }
+        let (_, verified) = read(&mnist::ENTRY, &files, root.path(), Verify::Yes).unwrap();
+        assert!(verified);
+        // Unpacked under the packed file's name.
+        let last = folder.join(files[3].packed.name);
+        fs::write(&last, file(&[1], &[9])).unwrap();
+        assert!(read(&mnist::ENTRY, &files, root.path(), Verify::Yes).unwrap().1);
+        fs::write(&last, [gz(&file(&[1], &[8])), gz(&[])].concat()).unwrap();
+        let error = read(&mnist::ENTRY, &files, root.path(), Verify::Yes)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("is not proven to be the official file"), "{error}");
     }
 
     #[test]

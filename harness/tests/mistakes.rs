@@ -94,6 +94,45 @@ fn impossible_values_are_refused() {
 }
 
 #[test]
+fn a_last_batch_of_one_image_without_variance_is_refused() {
+    let limit = |train: usize| format!("limit: {{ train: {train}, test: 40 }}");
+    // 97 examples in batches of 32; ResNet-18 is left with one pixel of an 8×8 digit.
+    let left = SMALL
+        .replace("[tiny-cnn]", "[resnet18]")
+        .replace(&limit(120), &limit(117));
+    mistake(
+        &left,
+        &[
+            "m.yaml:5:26",
+            "97 training examples in batches of 32 leave one image",
+            "`resnet18`",
+            "`validation: 21`",
+        ],
+    );
+    mistake(
+        &left.replace("batch: 32", "batch: 1"),
+        &["every batch has one image", "write 2 or more"],
+    );
+    // With the batch of the defense's own recipe, at its place.
+    let own = left
+        .replace(&limit(117), &limit(120))
+        .replace("- natural", "- { name: natural, recipe: { batch: 33 } }");
+    mistake(
+        &own,
+        &["`defenses[0].recipe.batch`", "100 training examples in batches of 33"],
+    );
+    for fine in [
+        left.replace("resnet18", "tiny-cnn"),
+        left.replace(&limit(117), &limit(118)),
+        left.replace("epochs: 2", "steps: 3"),
+    ] {
+        Place::new(&fine).expect(0, &["validate", "m.yaml"]);
+    }
+    let fourth = left.replace("epochs: 2", "steps: 4");
+    mistake(&fourth, &["leave one image for the last batch"]);
+}
+
+#[test]
 fn empty_lists_are_refused() {
     mistake(
         &SMALL.replace("[tiny-cnn]", "[]"),

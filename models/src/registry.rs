@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use random::Stream;
 
 use crate::body::Body;
 use crate::builder::Builder;
+use crate::classifier::{Classifier, Mode};
 use crate::error::ModelError;
 use crate::lenet5::LeNet5;
 use crate::named::Named;
@@ -171,6 +172,19 @@ impl Architecture {
     /// Increases whenever the same parameters would give other logits.
     pub fn version(&self) -> u32 {
         self.version
+    }
+
+    /// Whether a training step can take one image alone. No: a batch normalisation sees one pixel of it, which has no
+    /// variance. Found out by a forward pass of a new network.
+    pub fn trains_on_one_image(&self) -> bool {
+        let pass = || -> Result<(), ModelError> {
+            let network = self.build(&Device::Cpu, &Stream::new(0))?;
+            let [channels, height, width] = self.image;
+            let image = Tensor::zeros((1, channels, height, width), DType::F32, &Device::Cpu)?;
+            network.logits(&image, Mode::BatchStatistics)?;
+            Ok(())
+        };
+        pass().is_ok()
     }
 
     /// Builds it in `f32` on a device. The initial parameters are the same on every device.

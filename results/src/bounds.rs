@@ -7,7 +7,8 @@
 //! - every list has at most as many items as bytes are left,
 //! - it has at most [`ROWS_PER_BYTE`] rows for each of its bytes, and every column as many values as rows,
 //! - its pages unpack to at most [`UNPACKED_PER_BYTE`] times its length,
-//! - pages are compressed as we compress them: with Zstandard or not at all, in plain or dictionary form.
+//! - pages are in plain or dictionary form and compressed by a method that states the unpacked size: for a sealed file
+//!   Zstandard or none, as we write them; for one that another program saved also Snappy, gzip, Brotli or LZ4.
 //!
 //! Format: github.com/apache/parquet-format, `parquet.thrift`.
 
@@ -36,9 +37,16 @@ enum Value {
 
 type Fields = BTreeMap<i16, Value>;
 
+/// How pages may be compressed, by Parquet's numbers.
+pub(crate) type Codecs = &'static [u64];
+/// As we write: not at all, or Zstandard.
+pub(crate) const OURS: Codecs = &[0, 6];
+/// As others write: also Snappy, gzip, Brotli and LZ4.
+pub(crate) const ANY: Codecs = &[0, 1, 2, 4, 6, 7];
+
 /// Says what a file announces beyond all bounds, if it does.
-pub(crate) fn check(file: &[u8]) -> Result<(), String> {
-    weigh(file).ok_or_else(|| "its headers announce more than a file of this length holds".to_string())
+pub(crate) fn check(file: &[u8], codecs: Codecs) -> Result<(), String> {
+    weigh(file, codecs).ok_or_else(|| "its headers announce more than a file of this length holds".to_string())
 }
 
 /// Says whether the texts of a table, written out for every row, are longer than its file allows: a dictionary holds
@@ -61,7 +69,7 @@ fn most(length: usize, per_byte: u64) -> u64 {
     LEAST + (length as u64).saturating_mul(per_byte)
 }
 
-fn weigh(file: &[u8]) -> Option<()> {
+fn weigh(file: &[u8], codecs: Codecs) -> Option<()> {
     let length = file.len();
     let footer = Walk::new(footer(file)?).structure(0)?;
     let groups = footer.list(4)?;
@@ -77,7 +85,7 @@ fn weigh(file: &[u8]) -> Option<()> {
             if column.size(5)? != of_group {
                 return None;
             }
-            unpacked = unpacked.checked_add(weigh_pages(file, column)?)?;
+            unpacked = unpacked.checked_add(weigh_pages(file, column, codecs)?)?;
         }
     }
     let few = rows == footer.size(3)? && rows <= most(length, ROWS_PER_BYTE);
@@ -86,10 +94,8 @@ fn weigh(file: &[u8]) -> Option<()> {
 }
 
 /// The bytes to which the pages of a column unpack.
-fn weigh_pages(file: &[u8], column: &Fields) -> Option<u64> {
-    const UNCOMPRESSED: u64 = 0;
-    const ZSTD: u64 = 6;
-    if ![UNCOMPRESSED, ZSTD].contains(&column.size(4)?) {
+fn weigh_pages(file: &[u8], column: &Fields, codecs: Codecs) -> Option<u64> {
+    if !codecs.contains(&column.size(4)?) {
         return None;
     }
     let first = if column.contains_key(&11) {

@@ -1,12 +1,14 @@
-//! Files of adversarial images, of this program or others: safetensors, or what `torch.save` makes of a
-//! dictionary.
+//! Files of adversarial images, of this program or others: safetensors, what `torch.save` makes of a dictionary or
+//! tuple, or `numpy.savez`.
 //!
 //! | tensor | shape | what |
 //! |---|---|---|
-//! | `adversarial` or `x_adv` | `[N, C, H, W]` | the attacked images, in `[0, 1]` |
-//! | `clean` or `x` | the same | the images before; may be left out if `ids` are there |
+//! | `adversarial`, `x_adv`, `adv_complete` (AutoAttack) or `adv_inputs` (torchattacks) | `[N, C, H, W]` | the attacked images, in `[0, 1]` |
+//! | `clean`, `x` or `inputs` | the same | the images before; may be left out if `ids` are there |
 //! | `labels` or `y` | `[N]`, integers | the true classes |
 //! | `ids` | `[N]`, integers | places in the data set's test split; may be left out |
+//!
+//! In a tuple the images are the tensor of four dimensions and the labels that of one.
 
 use std::path::Path;
 
@@ -129,25 +131,39 @@ impl Examples {
     /// # Errors
     /// [`UserError`] if it does not hold images of this form.
     pub fn read(file: &Path) -> Result<Self> {
-        let checkpoint = Checkpoint::read(file).map_err(|error| {
-            UserError::raise(
-                error
-                    .to_string()
-                    .replace("checkpoint `", "examples `")
-                    .replace("the checkpoint", "the examples"),
-            )
-        })?;
-        Self::out_of(&checkpoint).map_err(|error| UserError::raise(format!("examples `{}`: {error:#}", file.display())))
+        let missing =
+            |_: &[u64]| anyhow::bail!("it lacks `labels` (or `y`), or both `clean` images (or `x`) and `ids`");
+        Ok(Self::read_with(file, missing)?.0)
     }
 
-    fn out_of(checkpoint: &Checkpoint) -> Result<Self> {
-        let find = |names: &[&str]| names.iter().find_map(|name| checkpoint.tensors.get(*name));
-        let missing = |names: &str| {
-            let there: Vec<&str> = checkpoint.tensors.keys().take(10).map(String::as_str).collect();
-            anyhow::anyhow!("there is no tensor {names}, only `{}`", there.join("`, `"))
+    /// Reads a file that may lack labels, or both clean images and `ids`. Then it is taken to hold the first images of a
+    /// test split in order, unless it has `ids`, and `labels` are asked for the labels at these places. Returns too whether
+    /// places were assumed.
+    ///
+    /// # Errors
+    /// [`UserError`] if it does not hold images of this form; what `labels` fails with.
+    pub fn read_with(file: &Path, labels: impl FnOnce(&[u64]) -> Result<Vec<u32>>) -> Result<(Self, bool)> {
+        let checkpoint = Checkpoint::read(file).map_err(|error| UserError::raise(of_examples(&error.to_string())))?;
+        let named = |error: anyhow::Error| match error.downcast_ref::<UserError>() {
+            Some(_) => error,
+            None => UserError::raise(format!("examples `{}`: {error:#}", file.display())),
         };
-        let adversarial = find(&["adversarial", "x_adv"]).ok_or_else(|| missing("`adversarial` or `x_adv`"))?;
-        let labels = find(&["labels", "y"]).ok_or_else(|| missing("`labels` or `y`"))?;
+        Self::out_of(&checkpoint, labels).map_err(named)
+    }
+
+    fn out_of(checkpoint: &Checkpoint, official: impl FnOnce(&[u64]) -> Result<Vec<u32>>) -> Result<(Self, bool)> {
+        let [by_place, labels_by_place] = by_place(checkpoint)?;
+        let find = |names: &[&str]| names.iter().find_map(|name| checkpoint.tensors.get(*name));
+        let missing = || {
+            let there: Vec<&str> = checkpoint.tensors.keys().take(10).map(String::as_str).collect();
+            anyhow::anyhow!(
+                "there is no tensor `{}`, only `{}`",
+                ADVERSARIAL.join("` or `"),
+                there.join("`, `")
+            )
+        };
+        let adversarial = find(ADVERSARIAL).or(by_place).ok_or_else(missing)?;
+        let labels = find(&["labels", "y"]).or(labels_by_place);
         let shape = adversarial.dims();
         ensure!(
             shape.len() == 4 && !shape.contains(&0),
@@ -163,9 +179,16 @@ impl Examples {
             ensure!(tensor.dtype() == DType::I64, "{name} are not integers");
             Ok(tensor.to_vec1()?)
         };
-        let labels = integers("labels", labels)?
-            .into_iter()
-            .map(|label| u32::try_from(label).map_err(|_| anyhow::anyhow!("{label} is no label")));
+        let label = |label: i64| u32::try_from(label).map_err(|_| anyhow::anyhow!("{label} is no label"));
+        let labels = match labels {
+            None => None,
+            Some(labels) => Some(
+                integers("labels", labels)?
+                    .into_iter()
+                    .map(label)
+                    .collect::<Result<Vec<_>>>()?,
+            ),
+        };
         let ids = match find(&["ids"]) {
             None => None,
             Some(ids) => {
@@ -173,7 +196,7 @@ impl Examples {
                 Some(integers("ids", ids)?.into_iter().map(id).collect::<Result<Vec<_>>>()?)
             }
         };
-        let clean = find(&["clean", "x"]);
+        let clean = find(&["clean", "x", "inputs"]);
         if let Some(clean) = clean {
             ensure!(
                 clean.dims() == shape,
@@ -193,14 +216,63 @@ impl Examples {
             .get(METADATA)
             .map(|text| serde_json::from_str(text))
             .transpose();
-        Ok(Self {
+        let assumed = ids.is_none() && (labels.is_none() || clean.is_none());
+        let ids = ids.or_else(|| assumed.then(|| (0..shape[0] as u64).collect()));
+        let lacking = labels.is_none() || assumed;
+        let official = match &ids {
+            Some(ids) if lacking => Some(official(ids)?),
+            _ => None,
+        };
+        if let (true, Some(labels), Some(official)) = (assumed, &labels, &official) {
+            ensure!(
+                labels == official,
+                "its labels are not those of the first {} test images, so the unperturbed images are unknown; add them as \
+                 `clean` (or `x`), or their places in the test split as `ids`",
+                labels.len()
+            );
+        }
+        let examples = Self {
             adversarial: images(adversarial)?,
             clean: clean.map(images).transpose()?,
-            labels: labels.collect::<Result<_>>()?,
+            labels: labels.or(official).expect("one of the two, as above"),
             ids,
             about: about.map_err(|error| anyhow::anyhow!("its description cannot be read: {error}"))?,
-        })
+        };
+        Ok((examples, assumed))
     }
+}
+
+/// What others call attacked images: by hand, AutoAttack's evaluation, torchattacks' `save`.
+const ADVERSARIAL: &[&str] = &["adversarial", "x_adv", "adv_complete", "adv_inputs"];
+
+/// The images and labels of a tuple.
+fn by_place(checkpoint: &Checkpoint) -> Result<[Option<&Tensor>; 2]> {
+    let tuple = checkpoint.tensors.keys().all(|name| name.parse::<usize>().is_ok());
+    let of_rank = |rank: usize| -> Vec<&Tensor> {
+        let tensors = checkpoint
+            .tensors
+            .values()
+            .filter(|tensor| tuple && tensor.rank() == rank);
+        tensors.collect()
+    };
+    let (images, labels) = (of_rank(4), of_rank(1));
+    ensure!(
+        images.len() < 2 && labels.len() < 2,
+        "a tuple does not name its {} tensors of images and {} of labels; save `{{\"x_adv\": …, \"x\": …, \"y\": …}}`",
+        images.len(),
+        labels.len()
+    );
+    Ok([images.first().copied(), labels.first().copied()])
+}
+
+/// A checkpoint's error for a file of examples.
+fn of_examples(problem: &str) -> String {
+    let advice = "save `{\"x_adv\": …, \"x\": …, \"y\": …}`";
+    problem
+        .replace("checkpoint `", "examples `")
+        .replace("the checkpoint", "the examples")
+        .replace("save `model.state_dict()` alone", advice)
+        .replace("save `model.state_dict()`", advice)
 }
 
 #[cfg(test)]
@@ -270,6 +342,41 @@ mod tests {
             },
             "the clean images are [2, 6]",
         );
+        let tuple = |tensors: Vec<(&str, Tensor)>| {
+            let tensors: std::collections::HashMap<_, _> = tensors.into_iter().collect();
+            candle_core::safetensors::save(&tensors, &file).unwrap();
+            Examples::read_with(&file, |ids| Ok(ids.iter().map(|id| *id as u32 + 5).collect()))
+        };
+        let labels = Tensor::new(&[3i64, 0], &Device::Cpu).unwrap();
+        // Without labels, they are those of the first images.
+        for name in ["adv_complete", "adv_inputs", "0"] {
+            let (read, assumed) = tuple(vec![(name, images.clone())]).unwrap();
+            assert!(assumed);
+            assert_eq!(
+                (&read.labels[..], read.ids.as_deref()),
+                (&[5, 6][..], Some(&[0, 1][..]))
+            );
+        }
+        // The file's own labels show whether it holds the first images.
+        let first = Tensor::new(&[5i64, 6], &Device::Cpu).unwrap();
+        assert!(tuple(vec![("0", images.clone()), ("1", first)]).unwrap().1);
+        let error = tuple(vec![("adv_inputs", images.clone()), ("labels", labels.clone())]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("its labels are not those of the first 2 test images"),
+            "{error}"
+        );
+        let whole = vec![("x_adv", images.clone()), ("inputs", images.clone()), ("y", labels)];
+        let (read, assumed) = tuple(whole).unwrap();
+        assert!(!assumed && read.ids.is_none());
+        let error = tuple(vec![("0", images.clone()), ("1", images.clone())]).unwrap_err();
+        assert!(
+            error.to_string().contains("does not name its 2 tensors of images"),
+            "{error}"
+        );
+        assert!(Examples::read(&file).is_err());
+
         std::fs::write(&file, b"nothing").unwrap();
         assert!(Examples::read(&file).unwrap_err().to_string().contains("examples `"));
     }

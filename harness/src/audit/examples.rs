@@ -31,7 +31,14 @@ pub(crate) struct ExamplesRequest<'a> {
 
 /// Evaluates saved adversarial images again and prints what is found. Fails if a rule is broken.
 pub(crate) fn verify_examples(request: &ExamplesRequest<'_>, networks: &Networks, out: &mut dyn Write) -> Result<()> {
-    let examples = Examples::read(request.file)?;
+    let (examples, assumed) = Examples::read_with(request.file, |ids| request.labels_at(ids))?;
+    if assumed {
+        writeln!(
+            out,
+            "the file has no `ids`: its images are taken for the first {} test images, in order",
+            examples.labels.len()
+        )?;
+    }
     let threat = request.threat_of(&examples)?;
     let entry = request.entry_of(&examples)?;
     let network = request.network.load(networks, entry.image, entry.classes.len())?;
@@ -83,6 +90,18 @@ struct Official {
 }
 
 impl ExamplesRequest<'_> {
+    /// The labels of the data set, for a file that lacks what says which images it holds.
+    fn labels_at(&self, ids: &[u64]) -> Result<Vec<u32>> {
+        let name = self.dataset.ok_or_else(|| {
+            Stop::usage(
+                "it lacks labels, or both the clean images and `ids`; if its images are the first of a test split, in \
+                 order, name that data set with --dataset",
+            )
+        })?;
+        datasets::entry(name).map_err(|error| Stop::usage(error.to_string()))?;
+        Ok(self.official_at(name, ids)?.labels)
+    }
+
     fn threat_of(&self, examples: &Examples) -> Result<Threat> {
         match (self.threat, &examples.about) {
             (Some(text), _) => external::threat(text),
@@ -116,9 +135,7 @@ impl ExamplesRequest<'_> {
     fn official(&self, examples: &Examples, name: &str, out: &mut dyn Write) -> Result<Option<Official>> {
         match (&examples.ids, &examples.clean) {
             (Some(ids), clean) if self.dataset.is_some() || clean.is_none() => self.official_at(name, ids).map(Some),
-            (None, None) => Err(Stop::usage(
-                "the file has neither `clean` images nor `ids`, so the unperturbed images are unknown",
-            )),
+            (None, None) => unreachable!("places are assumed where there are no clean images"),
             (None, Some(_)) if self.dataset.is_some() => {
                 writeln!(
                     out,

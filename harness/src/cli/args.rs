@@ -293,13 +293,14 @@ pub(crate) struct AttackArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct VerifyExamplesArgs {
-    /// The examples: safetensors, or a dictionary saved by `torch.save`, with `adversarial` (or
-    /// `x_adv`), `labels` (or `y`), and `clean` (or `x`) or `ids`.
+    /// The examples: safetensors, `.npz`, or what `torch.save` makes of a dictionary or tuple, with `adversarial` (or
+    /// `x_adv`, `adv_complete`, `adv_inputs`), `labels` (or `y`), and `clean` (or `x`, `inputs`) or `ids`.
     pub(crate) examples: PathBuf,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     /// The data set they were made from. Its images and labels are compared with the file's by `ids`, if it has them.
-    /// Default: the one the file names, and then only for the number of classes if the file has `clean`.
+    /// Gives a file without labels, or without both `clean` and `ids`, those of the first test images. Default: the one the
+    /// file names, and then only for the number of classes if the file has `clean`.
     #[arg(long, value_name = "NAME")]
     pub(crate) dataset: Option<String>,
     /// The threat model, such as `linf:8/255`. Default: the one the file names.

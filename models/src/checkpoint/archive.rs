@@ -11,14 +11,21 @@ use super::pickle;
 
 type Result<T> = std::result::Result<T, String>;
 
+/// What a zip file holds, by name.
+pub(super) type Entries<'a> = BTreeMap<String, &'a [u8]>;
+
 /// The pickle and the storages of a file.
-pub(super) fn load(bytes: &[u8]) -> Result<Pickled<'_>> {
-    let entries = entries(bytes)?;
-    if entries.keys().any(|name| name.ends_with("/constants.pkl") || name.contains("/code/__torch__")) {
-        return Err("this is TorchScript, a program and its parameters; save the parameters alone: \
+pub(super) fn load<'a>(entries: &Entries<'a>) -> Result<Pickled<'a>> {
+    if entries
+        .keys()
+        .any(|name| name.ends_with("/constants.pkl") || name.contains("/code/__torch__"))
+    {
+        return Err(
+            "this is TorchScript, a program and its parameters; save the parameters alone: \
              `torch.save(torch.jit.load(\"theirs.pt\").state_dict(), \"weights.pt\")`, or `model.state_dict()` before \
              it is scripted"
-            .into());
+                .into(),
+        );
     }
     let mut pickles = entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
     let folder = match (pickles.next(), pickles.next()) {
@@ -70,7 +77,7 @@ fn part(bytes: &[u8], start: u64, length: u64) -> Option<&[u8]> {
 }
 
 /// Every entry's content by name.
-fn entries(bytes: &[u8]) -> Result<BTreeMap<String, &[u8]>> {
+pub(super) fn entries(bytes: &[u8]) -> Result<Entries<'_>> {
     let (count, size, start) = directory(bytes).ok_or_else(|| broken("its directory is not there"))?;
     let directory = part(bytes, start, size).ok_or_else(|| broken("its directory is outside the file"))?;
     let mut entries = BTreeMap::new();
@@ -84,7 +91,8 @@ fn entries(bytes: &[u8]) -> Result<BTreeMap<String, &[u8]>> {
         } = &entry;
         if *method != 0 {
             return Err(format!(
-                "`{name}` is compressed, which `torch.save` never does; unpack it and pack it without compression"
+                "`{name}` is compressed, which `torch.save` and `numpy.savez` never do; unpack it and pack it without \
+                 compression"
             ));
         }
         if flags & 1 != 0 {

@@ -112,17 +112,14 @@ pub(super) fn for_network<'a>(
 }
 
 /// A picked dictionary that is no whole copy; what it lacks is reported later.
-fn partial<'a>(
-    files: &[Names<'a>],
-    wanted: &Wanted,
-    entry: &str,
-    copies: &[Copy],
-) -> Result<Choice<'a>, Undecided> {
+fn partial<'a>(files: &[Names<'a>], wanted: &Wanted, entry: &str, copies: &[Copy]) -> Result<Choice<'a>, Undecided> {
     let indices: Vec<usize> = (0..files.len()).collect();
     let found = picked(&indices, entry, |&at| label(&files[at].path, ""));
     if let [at] = found[..] {
         let alone = [files[at].clone()];
-        let prefix = self::copies(&alone, wanted).1.map_or_else(|| common_prefix(&files[at]), |copy| copy.prefix);
+        let prefix = self::copies(&alone, wanted)
+            .1
+            .map_or_else(|| common_prefix(&files[at]), |copy| copy.prefix);
         return Ok(chosen(files, wanted, &Copy { at, prefix }, copies));
     }
     let labels = match copies {
@@ -143,7 +140,8 @@ pub(super) fn for_nothing<'a>(files: &[Names<'a>]) -> Result<Choice<'a>, String>
         !path.is_empty() && path.iter().all(|key| WRAPPERS.contains(key))
     };
     let all: Vec<usize> = (0..files.len()).collect();
-    let in_wrappers: Vec<usize> = all.iter().copied().filter(usual).collect();
+    let mut in_wrappers: Vec<usize> = all.iter().copied().filter(usual).collect();
+    in_wrappers.sort_by_key(|at| WRAPPERS.iter().position(|key| files[*at].path.first() == Some(key)));
     let outermost = all.iter().copied().find(|at| files[*at].path.is_empty());
     let at = match (&in_wrappers[..], outermost.as_ref(), &all[..]) {
         ([at], _, _) | ([], Some(at), _) | ([], None, [at]) => *at,
@@ -178,7 +176,10 @@ fn copies(files: &[Names<'_>], wanted: &Wanted) -> (Vec<Copy>, Option<Copy>) {
         for (prefix, count) in counts {
             let prefix = prefix.to_string();
             if count == wanted.parameters.len() {
-                whole.push(Copy { at, prefix: prefix.clone() });
+                whole.push(Copy {
+                    at,
+                    prefix: prefix.clone(),
+                });
             }
             if count > best.0 {
                 best = (count, Some(Copy { at, prefix }));
@@ -202,7 +203,9 @@ fn chosen<'a>(files: &[Names<'a>], wanted: &Wanted, copy: &Copy, copies: &[Copy]
         let belongs = |name: &&'a str| {
             apart.is_some_and(|apart| name.starts_with(apart))
                 || (!name.starts_with(&copy.prefix) || copy.prefix.len() < other.prefix.len())
-                    && name.strip_prefix(&other.prefix[..]).is_some_and(|rest| wanted.state.contains(rest))
+                    && name
+                        .strip_prefix(&other.prefix[..])
+                        .is_some_and(|rest| wanted.state.contains(rest))
         };
         owned.extend(files[copy.at].tensors.iter().copied().filter(belongs));
     }
@@ -217,7 +220,11 @@ fn chosen<'a>(files: &[Names<'a>], wanted: &Wanted, copy: &Copy, copies: &[Copy]
 
 /// Those whose label is `entry`, or else has it between dots.
 fn picked<T: Clone>(candidates: &[T], entry: &str, label: impl Fn(&T) -> String) -> Vec<T> {
-    let entry = if entry == "." { entry } else { entry.trim_end_matches('.') };
+    let entry = if entry == "." {
+        entry
+    } else {
+        entry.trim_end_matches('.')
+    };
     let exact: Vec<T> = candidates.iter().filter(|one| label(one) == entry).cloned().collect();
     if !exact.is_empty() {
         return exact;
@@ -241,19 +248,31 @@ fn labels(files: &[Names<'_>], copies: &[Copy]) -> Vec<String> {
 }
 
 fn several_copies(files: &[Names<'_>], copies: &[Copy]) -> Undecided {
-    let begin = copies.iter().all(|copy| copy.at == copies[0].at && !copy.prefix.is_empty());
+    let begin = copies
+        .iter()
+        .all(|copy| copy.at == copies[0].at && !copy.prefix.is_empty());
     let problem = if begin {
         let prefixes: Vec<String> = copies.iter().map(|copy| copy.prefix.clone()).collect();
-        format!("every name of the network begins with {}; pick one", listed(&prefixes, " or "))
+        format!(
+            "every name of the network begins with {}; pick one",
+            listed(&prefixes, " or ")
+        )
     } else {
         let labels = labels(files, copies);
-        format!("it holds the network {} times, as {}; pick one", labels.len(), listed(&labels, " and "))
+        format!(
+            "it holds the network {} times, as {}; pick one",
+            labels.len(),
+            listed(&labels, " and ")
+        )
     };
     Undecided::Several(problem, labels(files, copies))
 }
 
 fn listed(labels: &[String], and: &str) -> String {
-    let shown = labels.iter().take(LISTED).map(|label| format!("`{}`", label.escape_debug()));
+    let shown = labels
+        .iter()
+        .take(LISTED)
+        .map(|label| format!("`{}`", label.escape_debug()));
     let mut shown: Vec<String> = shown.collect();
     if labels.len() > LISTED {
         shown.push(format!("{} more", labels.len() - LISTED));
@@ -269,7 +288,11 @@ fn listed(labels: &[String], and: &str) -> String {
 fn common_prefix(names: &Names<'_>) -> String {
     let mut found = String::new();
     let all = |prefix: &str| !names.tensors.is_empty() && names.tensors.iter().all(|name| name.starts_with(prefix));
-    while let Some(longer) = PREFIXES.iter().map(|prefix| format!("{found}{prefix}")).find(|longer| all(longer)) {
+    while let Some(longer) = PREFIXES
+        .iter()
+        .map(|prefix| format!("{found}{prefix}"))
+        .find(|longer| all(longer))
+    {
         found = longer;
     }
     found

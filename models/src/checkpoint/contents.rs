@@ -34,4 +34,6 @@ pub enum Format {
     Zip,
     /// `torch.save` before that.
     Legacy,
+    /// `numpy.savez`.
+    Npz,
 }

@@ -101,7 +101,11 @@ pub(super) fn all(pickle: &Pickle) -> Result<Vec<Dictionary<'_>>> {
     let Some(outermost) = entries(pickle, pickle.root)? else {
         return Err(no_dictionary(pickle));
     };
-    let names: Vec<String> = outermost.iter().take(10).map(|(name, id)| described(pickle, name, *id)).collect();
+    let names: Vec<String> = outermost
+        .iter()
+        .take(10)
+        .map(|(name, id)| described(pickle, name, *id))
+        .collect();
     let mut found = Vec::new();
     let mut seen = BTreeSet::from([pickle.root]);
     let mut left = vec![(Vec::new(), vec![pickle.root], outermost)];
@@ -116,11 +120,18 @@ pub(super) fn all(pickle: &Pickle) -> Result<Vec<Dictionary<'_>>> {
             }
             if let Some(entries) = entries(pickle, id)? {
                 seen.insert(id);
-                inner.push(([&path[..], &[name.clone()]].concat(), [&ids[..], &[id]].concat(), entries));
+                inner.push((
+                    [&path[..], &[name.clone()]].concat(),
+                    [&ids[..], &[id]].concat(),
+                    entries,
+                ));
             }
         }
         left.extend(inner.into_iter().rev());
-        if entries_here.values().any(|id| matches!(pickle.get(*id), Value::Tensor(_))) {
+        if entries_here
+            .values()
+            .any(|id| matches!(pickle.get(*id), Value::Tensor(_)))
+        {
             found.push(Dictionary {
                 path,
                 entries: entries_here,
@@ -163,7 +174,9 @@ fn entries(pickle: &Pickle, id: Id) -> Result<Option<Entries<'_>>> {
         Value::Dict(pairs) => pairs,
         Value::List(items) | Value::Tuple(items) => {
             let numbered = items.iter().take(LONGEST).enumerate();
-            return Ok(Some(numbered.map(|(number, id)| (number.to_string().into(), *id)).collect()));
+            return Ok(Some(
+                numbered.map(|(number, id)| (number.to_string().into(), *id)).collect(),
+            ));
         }
         _ => return Ok(None),
     };

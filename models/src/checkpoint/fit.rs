@@ -41,7 +41,8 @@ impl Checkpoint {
             }
         }
         let is_count = |name: &str| name.rsplit('.').next() == Some("n_averaged");
-        let names = self.beside.keys().cloned().chain(self.tensors.keys().map(|name| format!("{}{name}", self.prefix)));
+        let inside = rest.tensors.keys().map(|name| format!("{}{name}", self.prefix));
+        let names = rest.beside.keys().chain(&rest.other).cloned().chain(inside);
         loaded.counts = names.filter(|name| is_count(name)).collect();
         rest.leave_out(is_count);
         let Self {
@@ -78,9 +79,9 @@ impl Checkpoint {
                 .iter()
                 .map(|name| format!("`{}` is not a tensor", name.escape_debug())),
         );
-        let unknown = beside.iter().map(|(name, tensor)| {
-            format!("`{}` {:?} is not expected", name.escape_debug(), tensor.dims())
-        });
+        let unknown = beside
+            .iter()
+            .map(|(name, tensor)| format!("`{}` {:?} is not expected", name.escape_debug(), tensor.dims()));
         problems.extend(unknown);
         problems.extend(network.misfits(&state));
         if !problems.is_empty() {
@@ -95,7 +96,8 @@ impl Checkpoint {
     fn leave_out(&mut self, is: impl Fn(&str) -> bool) -> bool {
         let before = self.tensors.len() + self.beside.len() + self.other.len();
         let prefix = &self.prefix;
-        self.tensors.retain(|name, _| !is(name) && !is(&format!("{prefix}{name}")));
+        self.tensors
+            .retain(|name, _| !is(name) && !is(&format!("{prefix}{name}")));
         self.beside.retain(|name, _| !is(name));
         self.other.retain(|name| !is(name));
         self.tensors.len() + self.beside.len() + self.other.len() < before

@@ -1,4 +1,5 @@
-//! Reads state dictionaries from safetensors files and from PyTorch's `.pt` and `.pth` files.
+//! Reads state dictionaries from safetensors files and from PyTorch's `.pt` and `.pth` files, and arrays from NumPy's
+//! `.npz` files.
 //!
 //! Nothing of a file is ever executed. A pickle is read by a small machine ([`pickle`]) that builds plain
 //! values and knows a handful of globals, those of tensors and ordered dictionaries. What is made with any other, such as
@@ -24,6 +25,7 @@ mod archive;
 mod choose;
 mod dictionary;
 mod legacy;
+mod npz;
 mod safe;
 
 mod fit;

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::choose::{self, Choice, Names, Undecided, Wanted};
 use super::contents::{Checkpoint, Format};
 use super::error::CheckpointError;
-use super::{archive, dictionary, legacy, safe};
+use super::{archive, dictionary, legacy, npz, safe};
 use crate::network::Network;
 
 impl Checkpoint {
@@ -64,7 +64,13 @@ impl Checkpoint {
     fn parse_choosing(bytes: &[u8], choose: impl Choose) -> Result<Self, Undecided> {
         let (format, pickled) = match bytes {
             [] => return Err("it is empty".to_string().into()),
-            _ if bytes.starts_with(b"PK") => (Format::Zip, archive::load(bytes)?),
+            _ if bytes.starts_with(b"PK") => {
+                let entries = archive::entries(bytes)?;
+                if npz::is(&entries) {
+                    return npz::load(&entries)?.chosen(choose);
+                }
+                (Format::Zip, archive::load(&entries)?)
+            }
             _ if legacy::begins(bytes) => (Format::Legacy, legacy::load(bytes)?),
             _ if bytes.get(8) == Some(&b'{') => return safe::load(bytes)?.chosen(choose),
             [0x80, ..] => {

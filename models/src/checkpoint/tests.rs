@@ -119,7 +119,10 @@ fn code_is_refused_by_its_name() {
             b"\x80\x02cnumpy.core.multiarray\nscalar\n.",
             "`numpy.core.multiarray.scalar`",
         ),
-        (b"\x80\x02ctorchvision.models\nResNet\n)\x81}b.", "`torchvision.models.ResNet`"),
+        (
+            b"\x80\x02ctorchvision.models\nResNet\n)\x81}b.",
+            "`torchvision.models.ResNet`",
+        ),
         (b"\x80\x02ctorch\nload\n.", "`torch.load`"),
         (b"\x80\x02c__torch__.models\nNet\n.", "`__torch__.models.Net`"),
     ] {
@@ -185,7 +188,10 @@ fn strides_beyond_any_memory_are_refused() {
     refused(&file(&replaced(shape, &stride)), "lead beyond any memory");
     let offset = [&most[..], b"K\x02\x85K\x01\x85"].concat();
     refused(&file(&replaced(shape, &offset)), "lead beyond any memory");
-    refused(&file(&replaced(b"cpuK\x02", &[b"cpu", &most[..]].concat())), "8 bytes instead of");
+    refused(
+        &file(&replaced(b"cpuK\x02", &[b"cpu", &most[..]].concat())),
+        "8 bytes instead of",
+    );
     let free = b"K\x00K\x01K\x02\x86M\xe8\x03K\x01\x86";
     let tensor = &Checkpoint::parse(&file(&replaced(shape, free))).unwrap().tensors["w"];
     assert_eq!(tensor.to_vec2::<f32>().unwrap(), [[1.5, -2.0]]);
@@ -195,21 +201,42 @@ fn strides_beyond_any_memory_are_refused() {
 fn what_is_beside_the_weights_is_passed_over_unmade() {
     let objects: &[(&str, &[u8])] = &[
         // numpy.float64(0.5), as NumPy 2 and Python 3 write it.
-        ("scalar", b"cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\x00\x00\x00f8\x89\x88\x87R(K\x03X\x01\x00\x00\x00<\
-NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tbc_codecs\nencode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00latin1\x86R\x86R"),
+        (
+            "scalar",
+            b"cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\x00\x00\x00f8\x89\x88\x87R(K\x03X\x01\x00\x00\x00<\
+NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tbc_codecs\nencode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00latin1\x86R\x86R",
+        ),
         // Bytes as Python 2 wrote them.
-        ("scalar of Python 2", b"cnumpy.core.multiarray\nscalar\n(U\x02\xff\xfetR"),
-        ("array", b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01)tb"),
-        ("Namespace", b"cargparse\nNamespace\n)\x81}X\x02\x00\x00\x00lrG\x3f\xb9\x99\x99\x99\x99\x99\x9asb"),
+        (
+            "scalar of Python 2",
+            b"cnumpy.core.multiarray\nscalar\n(U\x02\xff\xfetR",
+        ),
+        (
+            "array",
+            b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01)tb",
+        ),
+        (
+            "Namespace",
+            b"cargparse\nNamespace\n)\x81}X\x02\x00\x00\x00lrG\x3f\xb9\x99\x99\x99\x99\x99\x9asb",
+        ),
         ("path", b"cpathlib\nPosixPath\nX\x01\x00\x00\x00/\x85R"),
         ("set", b"c__builtin__\nset\n](K\x01K\x02e\x85R"),
         ("Counter", b"ccollections\nCounter\n}X\x01\x00\x00\x00aK\x01s\x85R"),
-        ("defaultdict", b"ccollections\ndefaultdict\nc__builtin__\nlist\n\x85RX\x01\x00\x00\x00aK\x01s"),
+        (
+            "defaultdict",
+            b"ccollections\ndefaultdict\nc__builtin__\nlist\n\x85RX\x01\x00\x00\x00aK\x01s",
+        ),
         ("deque", b"ccollections\ndeque\n)R(K\x01e"),
         ("dtype", b"ctorch\nfloat32\n"),
         ("device", b"ctorch\ndevice\nX\x03\x00\x00\x00cpu\x85R"),
-        ("enumeration", b"c__builtin__\ngetattr\nctorchvision.transforms\nInterpolationMode\nX\x01\x00\x00\x00A\x86R"),
-        ("class of its own", b"(c__main__\nMeter\nK\x01o}X\x03\x00\x00\x00avgK\x01sb"),
+        (
+            "enumeration",
+            b"c__builtin__\ngetattr\nctorchvision.transforms\nInterpolationMode\nX\x01\x00\x00\x00A\x86R",
+        ),
+        (
+            "class of its own",
+            b"(c__main__\nMeter\nK\x01o}X\x03\x00\x00\x00avgK\x01sb",
+        ),
         ("old class", b"(K\x01i__main__\nMeter\n"),
         ("arguments by name", b"c__main__\nMeter\n)}\x92"),
         ("byte array", b"\x96\x01\x00\x00\x00\x00\x00\x00\x00a"),
@@ -241,7 +268,15 @@ fn tensors_with_classes_and_attributes_are_tensors() {
     let parts = parts.strip_prefix(b"ctorch._utils\n_rebuild_tensor_v2\n").unwrap();
     let arguments = parts.strip_suffix(b"Rs.").unwrap();
     for value in [
-        [&call("torch._utils", "_rebuild_parameter_with_state"), &b"("[..], tensor, b"\x88)", attributes, b"tR"].concat(),
+        [
+            &call("torch._utils", "_rebuild_parameter_with_state"),
+            &b"("[..],
+            tensor,
+            b"\x88)",
+            attributes,
+            b"tR",
+        ]
+        .concat(),
         [&call("torch.nn.parameter", "Parameter"), tensor, b"\x85\x81"].concat(),
         [
             &call("torch._tensor", "_rebuild_from_type_v2"),
@@ -261,6 +296,65 @@ fn tensors_with_classes_and_attributes_are_tensors() {
     // The state of a tensor could replace its numbers.
     let pickle = [b"\x80\x02}X\x01\x00\x00\x00w", tensor, b"}bs."].concat();
     refused(&file(&pickle), "attributes of something that is not a dictionary");
+}
+
+/// An array as NumPy writes it.
+fn npy(header: &str, numbers: &[u8]) -> Vec<u8> {
+    [
+        b"\x93NUMPY\x01\x00",
+        &(header.len() as u16).to_le_bytes()[..],
+        header.as_bytes(),
+        numbers,
+    ]
+    .concat()
+}
+
+#[test]
+fn arrays_of_numpy_are_read() {
+    let six: Vec<u8> = (1..=6).flat_map(|value| (value as f32).to_le_bytes()).collect();
+    let rows = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }  \n", &six);
+    let columns = npy("{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }\n", &six);
+    let labels = npy("{'descr': '|u1', 'fortran_order': False, 'shape': (2,), }\n", &[3, 255]);
+    let arrays = zip(&[("x.npy", &rows), ("t.npy", &columns), ("y.npy", &labels)]);
+    let read = Checkpoint::parse(&arrays).unwrap();
+    assert_eq!(read.format, Format::Npz);
+    assert_eq!(
+        read.tensors["x"].to_vec2::<f32>().unwrap(),
+        [[1., 2., 3.], [4., 5., 6.]]
+    );
+    assert_eq!(
+        read.tensors["t"].to_vec2::<f32>().unwrap(),
+        [[1., 3., 5.], [2., 4., 6.]]
+    );
+    assert_eq!(read.tensors["y"].to_vec1::<i64>().unwrap(), [3, 255]);
+    for (header, part) in [
+        (
+            "{'descr': '|O', 'fortran_order': False, 'shape': (2, 3), }",
+            "it holds `|O`",
+        ),
+        (
+            "{'descr': '>f4', 'fortran_order': False, 'shape': (2, 3), }",
+            "it holds `>f4`",
+        ),
+        (
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 4), }",
+            "needs more than the 6 numbers",
+        ),
+        (
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }",
+            "does not take its 6 numbers",
+        ),
+        (
+            "{'descr': '<f4', 'shape': (18446744073709551615, 3), }",
+            "does not fit into memory",
+        ),
+        ("{'descr': '<f4', 'shape': (x,), }", "a size is no number"),
+        ("{}", "no type of number"),
+    ] {
+        refused(&zip(&[("x.npy", &npy(header, &six))]), part);
+    }
+    refused(&zip(&[("x.npy", b"\x93NUMPY\x01\x00\xff\xff{")]), "cut short");
+    refused(&zip(&[("x.npy", b"\x80\x04.")]), "not an array of NumPy");
 }
 
 #[test]
@@ -387,7 +481,10 @@ fn nests_are_found_and_ambiguity_is_refused() {
     for keys in [&["weights"][..], &["checkpoint", "ema"]] {
         assert_eq!(Checkpoint::parse(&file(&under(keys, inner))).unwrap().within, keys);
     }
-    refused(&file(b"\x80\x02}X\x05\x00\x00\x00epochK\x01s."), "holds no dictionary of tensors (`epoch`)");
+    refused(
+        &file(b"\x80\x02}X\x05\x00\x00\x00epochK\x01s."),
+        "holds no dictionary of tensors (`epoch`)",
+    );
     let two = [
         under(&["net"], inner).strip_suffix(b".").unwrap(),
         b"X\x05\x00\x00\x00model",
@@ -455,13 +552,23 @@ fn a_prefix_is_what_precedes_the_networks_names() {
     let load = |bytes: &[u8], ignore: &[&str]| {
         let checkpoint = Checkpoint::parse_for(bytes, &small, None).unwrap();
         let ignore: Vec<String> = ignore.iter().map(ToString::to_string).collect();
-        (checkpoint.prefix.clone(), checkpoint.load_into(&small, &ignore).map_err(|error| error.to_string()))
+        (
+            checkpoint.prefix.clone(),
+            checkpoint.load_into(&small, &ignore).map_err(|error| error.to_string()),
+        )
     };
     // The count of an averaged model needs no option, and does not mind one.
-    for (prefix, count) in [("module.", "n_averaged"), ("module.module.", "module.n_averaged"), ("", "n_averaged")] {
+    for (prefix, count) in [
+        ("module.", "n_averaged"),
+        ("module.module.", "module.n_averaged"),
+        ("", "n_averaged"),
+    ] {
         let bytes = named(&small, &[prefix], &[count]);
         let (found, loaded) = load(&bytes, &[]);
-        assert_eq!((&*found, &loaded.unwrap().counts[..]), (prefix, &[count.to_string()][..]));
+        assert_eq!(
+            (&*found, &loaded.unwrap().counts[..]),
+            (prefix, &[count.to_string()][..])
+        );
         load(&bytes, &[count]).1.unwrap();
     }
     // Another entry has to be ignored, by its name in the file or without the prefix.
@@ -469,12 +576,20 @@ fn a_prefix_is_what_precedes_the_networks_names() {
     let (prefix, loaded) = load(&bytes, &[]);
     let message = loaded.unwrap_err();
     assert_eq!(prefix, "module.");
-    assert!(message.contains("`mu` [] is not expected") && message.contains("`sigma` [] is not"), "{message}");
+    assert!(
+        message.contains("`mu` [] is not expected") && message.contains("`sigma` [] is not"),
+        "{message}"
+    );
     assert!(!message.contains("conv"), "{message}");
     for ignore in [["mu", "sigma"], ["module.sigma", "mu"], ["mu", "module.s*"]] {
         load(&bytes, &ignore).1.unwrap();
     }
-    assert!(load(&bytes, &["mu", "sigma", "nu*"]).1.unwrap_err().contains("`nu*` is to be ignored, but is not there"));
+    assert!(
+        load(&bytes, &["mu", "sigma", "nu*"])
+            .1
+            .unwrap_err()
+            .contains("`nu*` is to be ignored, but is not there")
+    );
     // A prefix that no wrapper is known for.
     assert_eq!(load(&named(&small, &["1."], &["0.mean"]), &["0.*"]).0, "1.");
 }
@@ -491,7 +606,11 @@ fn one_of_several_copies_is_picked_by_its_label() {
     for (entry, apart) in [("model", "model_ema"), ("model_ema.", "model")] {
         let found = pick(&bytes, Some(entry)).unwrap();
         assert_eq!(found.apart, [apart]);
-        assert_eq!(found.load_into(&small, &[]).is_ok(), entry == "model", "its own `updates` is not expected");
+        assert_eq!(
+            found.load_into(&small, &[]).is_ok(),
+            entry == "model",
+            "its own `updates` is not expected"
+        );
     }
     let message = pick(&bytes, Some("ema")).unwrap_err();
     assert_eq!(message, "it has no entry `ema`; there is `model` and `model_ema`");
@@ -500,13 +619,22 @@ fn one_of_several_copies_is_picked_by_its_label() {
     let more = ["module.normalizer.new_mean", "module.attacker.normalize.new_mean"];
     let bytes = named(&small, &["module.model.", "module.attacker.model."], &more);
     let message = pick(&bytes, None).unwrap_err();
-    assert!(message.contains("`module.attacker.model.` or `module.model.`; pick one"), "{message}");
+    assert!(
+        message.contains("`module.attacker.model.` or `module.model.`; pick one"),
+        "{message}"
+    );
     let found = pick(&bytes, Some("module.model")).unwrap();
     let message = found.load_into(&small, &[]).unwrap_err().to_string();
-    assert!(message.contains("`module.normalizer.new_mean` [] is not expected"), "{message}");
+    assert!(
+        message.contains("`module.normalizer.new_mean` [] is not expected"),
+        "{message}"
+    );
     assert!(!message.contains("attacker"), "{message}");
     found.load_into(&small, &["module.normalizer.*".into()]).unwrap();
-    assert_eq!(pick(&bytes, Some("module.attacker")).unwrap().prefix, "module.attacker.model.");
+    assert_eq!(
+        pick(&bytes, Some("module.attacker")).unwrap().prefix,
+        "module.attacker.model."
+    );
 
     // The outermost names beside a copy with a prefix.
     let bytes = named(&small, &["", "ema."], &[]);

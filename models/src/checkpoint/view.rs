@@ -55,7 +55,13 @@ impl View {
             |offset: usize, (&size, &stride): (&usize, &usize)| (size - 1).checked_mul(stride)?.checked_add(offset);
         // One step beyond the last index of every axis, also of an axis of one element, whose stride is free.
         let beyond = |offset: usize, (&size, &stride): (&usize, &usize)| size.checked_mul(stride)?.checked_add(offset);
-        if self.shape.iter().zip(&self.strides).try_fold(self.offset, beyond).is_none() {
+        if self
+            .shape
+            .iter()
+            .zip(&self.strides)
+            .try_fold(self.offset, beyond)
+            .is_none()
+        {
             return Err(format!(
                 "offset {} and strides {:?} lead beyond any memory",
                 self.offset, self.strides

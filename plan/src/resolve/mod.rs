@@ -1,6 +1,7 @@
 //! From a matrix to a plan: the grid expanded, every default filled, every mistake found.
 
 mod attack;
+mod batches;
 mod block;
 mod checks;
 mod evaluation;

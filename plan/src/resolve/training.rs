@@ -47,6 +47,10 @@ impl Scope<'_> {
         let networks = &self.methods.networks;
         let architecture = networks.find_for(&setting.network, setting.image, setting.classes);
         let architecture = architecture.expect("a checked network");
+        // The size of a batch is the same for every seed.
+        if self.seeds.first() == Some(&seed) {
+            self.check_batches(field, own_recipe.as_ref(), &recipe, &architecture, supervision)?;
+        }
         let dataset = self.block.dataset.clone();
         let slug = format!("{}-{}-{}-s{seed}", dataset.name, setting.network, slug(&label));
         let mut training = Training {

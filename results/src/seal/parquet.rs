@@ -78,6 +78,13 @@ pub(crate) fn holds(bytes: &[u8]) -> bool {
     })
 }
 
+/// Whether a file has a seal, be it one that does not hold. A damaged mark is a mark.
+pub(crate) fn is_sealed(bytes: &[u8]) -> bool {
+    const ALIKE: usize = 6;
+    let alike = |at: usize| MARK.iter().zip(&bytes[at..at + 8]).filter(|(a, b)| a == b).count();
+    place(bytes).is_some_and(|at| alike(at) >= ALIKE)
+}
+
 /// Recomputes a file's seal, if it has a place for one.
 pub(crate) fn renew(bytes: &mut [u8]) {
     if let Some(at) = place(bytes) {

@@ -31,14 +31,22 @@ pub fn read_outcomes(file: &Path) -> Result<Vec<Outcome>> {
 }
 
 /// The rows of any of a run's tables as text by column, null left out: for readers of files that another version
-/// wrote, with columns that this one does not know or lacks.
+/// wrote, with columns that this one does not know or lacks, or that another program saved again.
 pub fn read_texts(file: &Path) -> Result<Vec<BTreeMap<String, String>>> {
-    texts(&read_frame(file)?).map_err(|error| damaged(file, error))
+    parse_texts(bytes_of(file)?).map_err(|reason| damaged(file, reason))
 }
 
 /// The same from the bytes of a file, or what is wrong with them.
+///
+/// A program such as pandas that saves a table again leaves the seal out. Such a file is read as well, within the same
+/// bounds; a seal that does not hold is refused.
 pub fn parse_texts(bytes: Vec<u8>) -> Result<Vec<BTreeMap<String, String>>, String> {
-    texts(&parse_frame(bytes)?).map_err(|error| error.to_string())
+    let frame = if seal::parquet::is_sealed(&bytes) {
+        parse_frame(bytes)?
+    } else {
+        parse_within(bounds::ANY, bytes)?
+    };
+    texts(&frame).map_err(|error| error.to_string())
 }
 
 fn texts(frame: &DataFrame) -> PolarsResult<Vec<BTreeMap<String, String>>> {
@@ -76,7 +84,7 @@ fn parse<T: Table + DeserializeOwned>(bytes: Vec<u8>) -> Result<Vec<T>, String> 
     }
     let text = std::str::from_utf8(&bytes).map_err(|error| error.to_string())?;
     let rows: Rows<Vec<T>> = seal::json::from_text(text)
-        .ok_or("it is cut short, damaged or from another program")?
+        .ok_or("it has no checksum, or not that of its bytes")?
         .map_err(|error| error.to_string())?;
     Ok(rows.rows)
 }
@@ -87,9 +95,29 @@ fn parse<T: Table + DeserializeOwned>(bytes: Vec<u8>) -> Result<Vec<T>, String> 
 /// recomputed the seal. That reader then panics at some lengths; a panic must not stop a whole run.
 fn parse_frame(bytes: Vec<u8>) -> Result<DataFrame, String> {
     if !seal::parquet::holds(&bytes) {
-        return Err("it is cut short, damaged or from another program".into());
+        return Err(no_seal(&bytes));
     }
-    bounds::check(&bytes)?;
+    parse_within(bounds::OURS, bytes)
+}
+
+/// Why the checksum of a Parquet file does not hold.
+fn no_seal(bytes: &[u8]) -> String {
+    let (start, end) = (bytes.starts_with(b"PAR1"), bytes.ends_with(b"PAR1"));
+    match (start, end) {
+        (true, true) if seal::parquet::is_sealed(bytes) => {
+            "its bytes are not those that were written: its checksum is another".into()
+        }
+        (true, true) => "it has no checksum, so another program wrote it".into(),
+        (true, false) => "its end is missing".into(),
+        _ => "it is not a Parquet file".into(),
+    }
+}
+
+fn parse_within(codecs: bounds::Codecs, bytes: Vec<u8>) -> Result<DataFrame, String> {
+    if !(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1")) {
+        return Err(no_seal(&bytes));
+    }
+    bounds::check(&bytes, codecs)?;
     let length = bytes.len();
     let parse = || {
         ParquetReader::new(Cursor::new(bytes))
@@ -98,7 +126,7 @@ fn parse_frame(bytes: Vec<u8>) -> Result<DataFrame, String> {
     };
     let frame = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(parse)) {
         Ok(frame) => frame.map_err(|error| error.to_string())?,
-        Err(_) => return Err("its Parquet is damaged, although its checksum fits".into()),
+        Err(_) => return Err("its Parquet is damaged".into()),
     };
     bounds::check_texts(&frame, length)?;
     Ok(frame)

@@ -190,3 +190,67 @@ fn a_column_that_an_older_version_lacked_reads_as_null() {
     frame = frame.drop("seconds").unwrap();
     assert!(Timing::from_frame(&frame).is_err());
 }
+
+/// Saves a run's results again as pandas does: an index, columns in another order, integers with a missing one as
+/// floating point, no seal.
+#[test]
+fn a_table_that_another_program_saved_again_reads_as_text() {
+    use polars::prelude::*;
+    let folder = tempfile::tempdir().unwrap();
+    let rows = [row("ab").with_count(10, 7), row("cd").with_failure("it, \"diverged\"")];
+    write_cell(folder.path(), &rows, &[], &[timing("ab")]).unwrap();
+    combine(folder.path(), &[folder.path().to_path_buf()], PerExample::Skip).unwrap();
+    let file = folder.path().join("results.parquet");
+    let texts = read_texts(&file).unwrap();
+    let frame = ParquetReader::new(fs::File::open(&file).unwrap()).finish().unwrap();
+    let mut columns: Vec<Column> = frame.columns().iter().rev().cloned().collect();
+    for column in &mut columns {
+        if column.name() == "n" || column.name() == "n_correct" {
+            *column = column.cast(&DataType::Float64).unwrap();
+        }
+    }
+    columns.push(Column::new("__index_level_0__".into(), [0i64, 1]));
+    let mut saved = DataFrame::new(frame.height(), columns).unwrap();
+    for compression in [
+        ParquetCompression::Snappy,
+        ParquetCompression::Zstd(None),
+        ParquetCompression::Uncompressed,
+    ] {
+        let mut bytes = Vec::new();
+        ParquetWriter::new(&mut bytes)
+            .with_compression(compression)
+            .finish(&mut saved)
+            .unwrap();
+        let found = parse_texts(bytes.clone()).unwrap();
+        for (found, row) in found.iter().zip(&texts) {
+            for (column, text) in row {
+                let float = matches!(&column[..], "n" | "n_correct");
+                let expected = if float { format!("{text}.0") } else { text.clone() };
+                assert_eq!(found[column], expected, "{column}");
+            }
+        }
+        // As a run's own table it is not trusted.
+        fs::write(&file, &bytes).unwrap();
+        let message = read_rows(&file).unwrap_err().to_string();
+        assert!(
+            message.contains("it has no checksum, so another program wrote it"),
+            "{message}"
+        );
+        let problem = |bytes: &[u8]| parse_texts(bytes.to_vec()).unwrap_err();
+        assert_eq!(problem(&bytes[..bytes.len() - 3]), "its end is missing");
+        assert_eq!(problem(b"{}"), "it is not a Parquet file");
+    }
+}
+
+#[test]
+fn a_seal_that_does_not_hold_is_refused_as_text_too() {
+    let folder = tempfile::tempdir().unwrap();
+    write_cell(folder.path(), &[row("ab").with_count(10, 7)], &[], &[]).unwrap();
+    combine(folder.path(), &[folder.path().to_path_buf()], PerExample::Skip).unwrap();
+    let bytes = fs::read(folder.path().join("results.parquet")).unwrap();
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x10;
+        assert!(parse_texts(flipped).is_err(), "byte {at} of {}", bytes.len());
+    }
+}

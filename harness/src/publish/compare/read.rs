@@ -59,7 +59,13 @@ pub(crate) fn read(path: &Path) -> Result<(Stored, Vec<Record>)> {
         return Err(named(format!("{size} bytes are too large for stored results")));
     }
     let mut records = match file.extension().and_then(|extension| extension.to_str()) {
-        Some("parquet") => results::read_texts(&file).map_err(|error| Stop::usage(error.to_string()))?,
+        Some("parquet") => results::read_texts(&file).map_err(|error| match error {
+            results::Error::Damaged { reason, .. } => named(format!(
+                "it cannot be read as stored results: {reason}; name a run's folder, its results.parquet or results.csv, or \
+                 either saved again"
+            )),
+            unreadable => Stop::usage(unreadable.to_string()),
+        })?,
         _ => {
             let text = std::fs::read_to_string(&file).map_err(|error| named(error.to_string()))?;
             csv::parse(&text).map_err(named)?

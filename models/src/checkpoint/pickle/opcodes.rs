@@ -280,7 +280,10 @@ impl Machine<'_> {
             // BUILD: attributes, such as an ordered dictionary's `_metadata`, or the state of an object that is passed over.
             b'b' => {
                 self.pop()?;
-                if !matches!(self.value(self.top()?), Value::Dict(_) | Value::Object(_) | Value::Opaque) {
+                if !matches!(
+                    self.value(self.top()?),
+                    Value::Dict(_) | Value::Object(_) | Value::Opaque
+                ) {
                     return Err("attributes of something that is not a dictionary".into());
                 }
             }
