@@ -371,7 +371,15 @@ fn saved_examples_are_verified_and_every_broken_rule_is_named() {
         tensors.remove("clean");
         tensors.remove("ids");
     });
-    refused("nobody", &others, "so the unperturbed images are unknown");
+    // Each is found by the image near it, if one is near enough.
+    let (out, _) = place.expect(0, &verify("nobody", &others));
+    assert!(
+        out.contains("found by the nearest one") && out.contains("every rule is kept"),
+        "{out}"
+    );
+    refused("nobody", &["--threat", "linf:0.1"], "--dataset");
+    let near = ["--dataset", "digits", "--threat", "linf:0.0001"];
+    refused("nobody", &near, "so the unperturbed images are unknown");
     refused("it.safetensors", &others, "there is no tensor `adversarial`");
     refused("m.yaml", &others, "neither safetensors nor");
 

@@ -194,6 +194,17 @@ fn an_average_is_read_with_its_count() {
     right(&place, &content, &["--ignore", "n_averaged"]);
     let content = tiny.root([HEAD, &tiny.items("module."), &key("mu"), count, b"s."].concat());
     refused(&place, &content, &[], &["`mu` is not a tensor", "--ignore"]);
+    // Where it is a tensor of the file, it may be a normalisation.
+    let mut named = models::Checkpoint::read(TINY.as_ref()).unwrap().tensors;
+    named.insert("mu".into(), Tensor::new(&[0.13f32], &Device::Cpu).unwrap());
+    let named: HashMap<String, Tensor> = named.into_iter().collect();
+    candle_core::safetensors::save(&named, place.path("named")).unwrap();
+    refused(
+        &place,
+        &bytes(&place.path("named")),
+        &[],
+        &["`mu` [1] is not expected", "give them with --mean and --std"],
+    );
     let err = right(&place, &content, &["--ignore", "mu"]);
     assert!(
         err.contains("prefix `module.` taken off") && err.contains("ignored as asked: `mu`"),
@@ -373,7 +384,7 @@ fn images_of_other_programs_are_counted() {
         for content in [bytes(&place.path("theirs")), arrays] {
             let (code, out, err) = verify("images", &content, &["--dataset", "digits"]);
             assert_eq!(code, 0, "{images}: {out}{err}");
-            assert!(out.contains("taken for the first 500 test images, in order"), "{out}");
+            assert!(out.contains("are the first of the test split, in order"), "{out}");
             assert!(
                 out.contains("still correct: 336 of 500") && out.contains("every rule is kept"),
                 "{out}"
@@ -382,4 +393,14 @@ fn images_of_other_programs_are_counted() {
             assert!(code == 2 && err.contains("name that data set with --dataset"), "{err}");
         }
     }
+    // In an order of its own, as from a loader that shuffles.
+    let order = Tensor::from_iter((0..500u32).rev(), &Device::Cpu).unwrap();
+    let shuffled = tensors["adversarial"].index_select(&order, 0).unwrap();
+    candle_core::safetensors::save(&HashMap::from([("x_adv", shuffled)]), place.path("theirs")).unwrap();
+    let (code, out, err) = verify("images", &bytes(&place.path("theirs")), &["--dataset", "digits"]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(
+        out.contains("found by the nearest one") && out.contains("still correct: 336 of 500"),
+        "{out}"
+    );
 }

@@ -132,26 +132,22 @@ impl Examples {
     /// [`UserError`] if it does not hold images of this form.
     pub fn read(file: &Path) -> Result<Self> {
         let missing =
-            |_: &[u64]| anyhow::bail!("it lacks `labels` (or `y`), or both `clean` images (or `x`) and `ids`");
-        Ok(Self::read_with(file, missing)?.0)
+            |_: Incomplete<'_>| anyhow::bail!("it lacks `labels` (or `y`), or both `clean` images (or `x`) and `ids`");
+        Self::read_with(file, missing)
     }
 
-    /// Reads a file that may lack labels, or both clean images and `ids`. Then it is taken to hold the first images of a
-    /// test split in order, unless it has `ids`, and `labels` are asked for the labels at these places. Returns too whether
-    /// places were assumed.
+    /// Reads a file that may lack labels, or both clean images and `ids`. `find` is then asked which images of a data set
+    /// the file holds: for their places and labels.
     ///
     /// # Errors
-    /// [`UserError`] if it does not hold images of this form; what `labels` fails with.
-    pub fn read_with(file: &Path, labels: impl FnOnce(&[u64]) -> Result<Vec<u32>>) -> Result<(Self, bool)> {
+    /// [`UserError`] if it does not hold images of this form; what `find` fails with.
+    pub fn read_with(file: &Path, find: impl FnOnce(Incomplete<'_>) -> Result<Places>) -> Result<Self> {
         let checkpoint = Checkpoint::read(file).map_err(|error| UserError::raise(of_examples(&error.to_string())))?;
-        let named = |error: anyhow::Error| match error.downcast_ref::<UserError>() {
-            Some(_) => error,
-            None => UserError::raise(format!("examples `{}`: {error:#}", file.display())),
-        };
-        Self::out_of(&checkpoint, labels).map_err(named)
+        let named = |error: anyhow::Error| UserError::raise(format!("examples `{}`: {error:#}", file.display()));
+        Self::out_of(&checkpoint, find).map_err(named)
     }
 
-    fn out_of(checkpoint: &Checkpoint, official: impl FnOnce(&[u64]) -> Result<Vec<u32>>) -> Result<(Self, bool)> {
+    fn out_of(checkpoint: &Checkpoint, places: impl FnOnce(Incomplete<'_>) -> Result<Places>) -> Result<Self> {
         let [by_place, labels_by_place] = by_place(checkpoint)?;
         let find = |names: &[&str]| names.iter().find_map(|name| checkpoint.tensors.get(*name));
         let missing = || {
@@ -216,30 +212,46 @@ impl Examples {
             .get(METADATA)
             .map(|text| serde_json::from_str(text))
             .transpose();
-        let assumed = ids.is_none() && (labels.is_none() || clean.is_none());
-        let ids = ids.or_else(|| assumed.then(|| (0..shape[0] as u64).collect()));
-        let lacking = labels.is_none() || assumed;
-        let official = match &ids {
-            Some(ids) if lacking => Some(official(ids)?),
-            _ => None,
+        let adversarial = images(adversarial)?;
+        let (ids, labels) = match (labels, ids) {
+            (Some(labels), ids) if clean.is_some() || ids.is_some() => (ids, labels),
+            (labels, ids) => {
+                let found = places(Incomplete {
+                    adversarial: &adversarial,
+                    ids: ids.as_deref(),
+                    labels: labels.as_deref(),
+                })?;
+                (Some(found.ids), labels.unwrap_or(found.labels))
+            }
         };
-        if let (true, Some(labels), Some(official)) = (assumed, &labels, &official) {
-            ensure!(
-                labels == official,
-                "its labels are not those of the first {} test images, so the unperturbed images are unknown; add them as \
-                 `clean` (or `x`), or their places in the test split as `ids`",
-                labels.len()
-            );
-        }
-        let examples = Self {
-            adversarial: images(adversarial)?,
+        Ok(Self {
+            adversarial,
             clean: clean.map(images).transpose()?,
-            labels: labels.or(official).expect("one of the two, as above"),
+            labels,
             ids,
             about: about.map_err(|error| anyhow::anyhow!("its description cannot be read: {error}"))?,
-        };
-        Ok((examples, assumed))
+        })
     }
+}
+
+/// What a file holds that does not say which images of a data set they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Incomplete<'a> {
+    /// `[N, C, H, W]`, f32.
+    pub adversarial: &'a Tensor,
+    /// Their places, if the file has them but no labels.
+    pub ids: Option<&'a [u64]>,
+    /// The true classes, if the file has them.
+    pub labels: Option<&'a [u32]>,
+}
+
+/// Which images of a data set's test split they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Indices into the test split.
+    pub ids: Vec<u64>,
+    /// The labels there.
+    pub labels: Vec<u32>,
 }
 
 /// What others call attacked images: by hand, AutoAttack's evaluation, torchattacks' `save`.
@@ -345,31 +357,27 @@ mod tests {
         let tuple = |tensors: Vec<(&str, Tensor)>| {
             let tensors: std::collections::HashMap<_, _> = tensors.into_iter().collect();
             candle_core::safetensors::save(&tensors, &file).unwrap();
-            Examples::read_with(&file, |ids| Ok(ids.iter().map(|id| *id as u32 + 5).collect()))
+            Examples::read_with(&file, |incomplete| {
+                let ids = incomplete.ids.map_or(vec![1, 2], <[u64]>::to_vec);
+                let labels = ids.iter().map(|id| *id as u32 + 5).collect();
+                Ok(Places { ids, labels })
+            })
         };
         let labels = Tensor::new(&[3i64, 0], &Device::Cpu).unwrap();
-        // Without labels, they are those of the first images.
+        let both = |read: Examples| (read.labels, read.ids);
         for name in ["adv_complete", "adv_inputs", "0"] {
-            let (read, assumed) = tuple(vec![(name, images.clone())]).unwrap();
-            assert!(assumed);
-            assert_eq!(
-                (&read.labels[..], read.ids.as_deref()),
-                (&[5, 6][..], Some(&[0, 1][..]))
-            );
+            let read = tuple(vec![(name, images.clone())]).unwrap();
+            assert_eq!(both(read), (vec![6, 7], Some(vec![1, 2])));
         }
-        // The file's own labels show whether it holds the first images.
-        let first = Tensor::new(&[5i64, 6], &Device::Cpu).unwrap();
-        assert!(tuple(vec![("0", images.clone()), ("1", first)]).unwrap().1);
-        let error = tuple(vec![("adv_inputs", images.clone()), ("labels", labels.clone())]).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("its labels are not those of the first 2 test images"),
-            "{error}"
-        );
+        let read = tuple(vec![("adv_inputs", images.clone()), ("labels", labels.clone())]).unwrap();
+        assert_eq!(both(read), (vec![3, 0], Some(vec![1, 2])));
+        let read = tuple(vec![("0", images.clone()), ("1", labels.clone())]).unwrap();
+        assert_eq!(both(read), (vec![3, 0], Some(vec![1, 2])));
+        let places = Tensor::new(&[8i64, 9], &Device::Cpu).unwrap();
+        let read = tuple(vec![("x_adv", images.clone()), ("ids", places)]).unwrap();
+        assert_eq!(both(read), (vec![13, 14], Some(vec![8, 9])));
         let whole = vec![("x_adv", images.clone()), ("inputs", images.clone()), ("y", labels)];
-        let (read, assumed) = tuple(whole).unwrap();
-        assert!(!assumed && read.ids.is_none());
+        assert_eq!(both(tuple(whole).unwrap()), (vec![3, 0], None));
         let error = tuple(vec![("0", images.clone()), ("1", images.clone())]).unwrap_err();
         assert!(
             error.to_string().contains("does not name its 2 tensors of images"),

@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 use attacks::{Norm, Threat};
 use candle_core::{DType, Device, Tensor};
 use models::Networks;
-use storage::examples::Examples;
+use storage::examples::{Examples, Incomplete, Places};
 
+use super::places;
 use crate::compute::data::{Data, plain_batch};
 use crate::compute::evaluation::SLACK;
 use crate::compute::external::{self, External, NetworkFile};
@@ -29,15 +30,18 @@ pub(crate) struct ExamplesRequest<'a> {
     pub(crate) verify: bool,
 }
 
+const NO_THREAT: &str = "the file names no threat model; give it with --threat linf:8/255";
+
 /// Evaluates saved adversarial images again and prints what is found. Fails if a rule is broken.
 pub(crate) fn verify_examples(request: &ExamplesRequest<'_>, networks: &Networks, out: &mut dyn Write) -> Result<()> {
-    let (examples, assumed) = Examples::read_with(request.file, |ids| request.labels_at(ids))?;
-    if assumed {
-        writeln!(
-            out,
-            "the file has no `ids`: its images are taken for the first {} test images, in order",
-            examples.labels.len()
-        )?;
+    let mut found = None;
+    let examples = Examples::read_with(request.file, |incomplete| {
+        let (places, how) = request.places(&incomplete)?;
+        found = how;
+        Ok(places)
+    })?;
+    if let Some(how) = found {
+        writeln!(out, "{how}")?;
     }
     let threat = request.threat_of(&examples)?;
     let entry = request.entry_of(&examples)?;
@@ -90,16 +94,30 @@ struct Official {
 }
 
 impl ExamplesRequest<'_> {
-    /// The labels of the data set, for a file that lacks what says which images it holds.
-    fn labels_at(&self, ids: &[u64]) -> Result<Vec<u32>> {
+    /// Which images of the data set a file holds that does not say so, and how that was found out.
+    fn places(&self, file: &Incomplete<'_>) -> Result<(Places, Option<&'static str>)> {
         let name = self.dataset.ok_or_else(|| {
             Stop::usage(
-                "it lacks labels, or both the clean images and `ids`; if its images are the first of a test split, in \
-                 order, name that data set with --dataset",
+                "it lacks labels, or both the clean images and `ids`; name the data set of its images with --dataset",
             )
         })?;
-        datasets::entry(name).map_err(|error| Stop::usage(error.to_string()))?;
-        Ok(self.official_at(name, ids)?.labels)
+        let entry = datasets::entry(name).map_err(|error| Stop::usage(error.to_string()))?;
+        check_shape(entry, file.adversarial)?;
+        if let Some(ids) = file.ids {
+            let labels = self.official_at(name, Some(ids))?.labels;
+            let ids = ids.to_vec();
+            return Ok((Places { ids, labels }, None));
+        }
+        let threat = external::threat(self.threat.ok_or_else(|| Stop::usage(NO_THREAT))?)?;
+        let split = self.official_at(name, None)?;
+        let (ids, how) = places::find(file, &split.images, &split.labels, &threat).map_err(|problem| {
+            Stop::usage(format!(
+                "{problem} of {name}, so the unperturbed images are unknown; add them as `clean` (or `x`), or their places \
+                 in the test split as `ids`"
+            ))
+        })?;
+        let labels = ids.iter().map(|id| split.labels[*id as usize]).collect();
+        Ok((Places { ids, labels }, Some(how)))
     }
 
     fn threat_of(&self, examples: &Examples) -> Result<Threat> {
@@ -110,9 +128,7 @@ impl ExamplesRequest<'_> {
                 checked.map_err(|invalid| Stop::usage(format!("the file's threat model: {}", invalid.message)))?;
                 Ok(about.threat)
             }
-            (None, None) => Err(Stop::usage(
-                "the file names no threat model; give it with --threat linf:8/255",
-            )),
+            (None, None) => Err(Stop::usage(NO_THREAT)),
         }
     }
 
@@ -121,20 +137,16 @@ impl ExamplesRequest<'_> {
         let name = self.dataset.or(recorded);
         let name = name.ok_or_else(|| Stop::usage("the file names no data set; give it with --dataset"))?;
         let entry = datasets::entry(name).map_err(|error| Stop::usage(error.to_string()))?;
-        let shape = &examples.adversarial.dims()[1..];
-        if shape != entry.image {
-            return Err(Stop::usage(format!(
-                "the file's images are {shape:?}, those of {name} {:?}; choose another --dataset",
-                entry.image
-            )));
-        }
+        check_shape(entry, &examples.adversarial)?;
         Ok(entry)
     }
 
     /// The data set's own images and labels, where they are compared with the file's or replace them.
     fn official(&self, examples: &Examples, name: &str, out: &mut dyn Write) -> Result<Option<Official>> {
         match (&examples.ids, &examples.clean) {
-            (Some(ids), clean) if self.dataset.is_some() || clean.is_none() => self.official_at(name, ids).map(Some),
+            (Some(ids), clean) if self.dataset.is_some() || clean.is_none() => {
+                self.official_at(name, Some(ids)).map(Some)
+            }
             (None, None) => unreachable!("places are assumed where there are no clean images"),
             (None, Some(_)) if self.dataset.is_some() => {
                 writeln!(
@@ -147,12 +159,16 @@ impl ExamplesRequest<'_> {
         }
     }
 
-    fn official_at(&self, name: &str, ids: &[u64]) -> Result<Official> {
+    /// The images at these places of the test split, or all of it.
+    fn official_at(&self, name: &str, ids: Option<&[u64]>) -> Result<Official> {
         let root = datasets::root(self.data_dir).map_err(|error| Stop::usage(error.to_string()))?;
         let data = Data::load_test(name, None, self.verify, &root)?;
         let split = &data.dataset.test;
         let index = |&id: &u64| usize::try_from(id).ok().filter(|id| *id < split.len());
-        let indices: Option<Vec<usize>> = ids.iter().map(index).collect();
+        let indices: Option<Vec<usize>> = match ids {
+            Some(ids) => ids.iter().map(index).collect(),
+            None => Some((0..split.len()).collect()),
+        };
         let indices = indices.ok_or_else(|| {
             Stop::usage(format!(
                 "the file has ids beyond the {} test images of {name}",
@@ -165,6 +181,17 @@ impl ExamplesRequest<'_> {
             labels: batch.labels.to_vec1()?,
         })
     }
+}
+
+fn check_shape(entry: &datasets::Entry, adversarial: &Tensor) -> Result<()> {
+    let shape = &adversarial.dims()[1..];
+    if shape == entry.image {
+        return Ok(());
+    }
+    Err(Stop::usage(format!(
+        "the file's images are {shape:?}, those of {} {:?}; choose another --dataset",
+        entry.name, entry.image
+    )))
 }
 
 fn check_official(

@@ -2,6 +2,7 @@
 
 mod check;
 mod examples;
+mod places;
 mod recompute;
 mod rules;
 mod run;

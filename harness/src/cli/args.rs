@@ -299,8 +299,8 @@ pub(crate) struct VerifyExamplesArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     /// The data set they were made from. Its images and labels are compared with the file's by `ids`, if it has them.
-    /// Gives a file without labels, or without both `clean` and `ids`, those of the first test images. Default: the one the
-    /// file names, and then only for the number of classes if the file has `clean`.
+    /// In a file without labels, or without both `clean` and `ids`, its test images are found by the images. Default: the
+    /// one the file names, and then only for the number of classes if the file has `clean`.
     #[arg(long, value_name = "NAME")]
     pub(crate) dataset: Option<String>,
     /// The threat model, such as `linf:8/255`. Default: the one the file names.

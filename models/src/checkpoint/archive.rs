@@ -16,17 +16,6 @@ pub(super) type Entries<'a> = BTreeMap<String, &'a [u8]>;
 
 /// The pickle and the storages of a file.
 pub(super) fn load<'a>(entries: &Entries<'a>) -> Result<Pickled<'a>> {
-    if entries
-        .keys()
-        .any(|name| name.ends_with("/constants.pkl") || name.contains("/code/__torch__"))
-    {
-        return Err(
-            "this is TorchScript, a program and its parameters; save the parameters alone: \
-             `torch.save(torch.jit.load(\"theirs.pt\").state_dict(), \"weights.pt\")`, or `model.state_dict()` before \
-             it is scripted"
-                .into(),
-        );
-    }
     let mut pickles = entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
     let folder = match (pickles.next(), pickles.next()) {
         (Some(folder), None) if folder.is_empty() || (folder.ends_with('/') && folder.matches('/').count() == 1) => {
@@ -56,6 +45,9 @@ pub(super) fn load<'a>(entries: &Entries<'a>) -> Result<Pickled<'a>> {
         pickle,
     })
 }
+
+const TORCHSCRIPT: &str = "this is TorchScript, a program with its parameters; save the parameters alone: \
+    `torch.save(torch.jit.load(\"theirs.pt\").state_dict(), \"weights.pt\")`, or `model.state_dict()` before it is scripted";
 
 const BROKEN: &str = "the zip file is truncated or damaged";
 
@@ -89,6 +81,10 @@ pub(super) fn entries(bytes: &[u8]) -> Result<Entries<'_>> {
         let Entry {
             name, method, flags, ..
         } = &entry;
+        // Before the rest: TorchScript packs its code.
+        if name.ends_with("/constants.pkl") || name.contains("/code/__torch__") {
+            return Err(TORCHSCRIPT.into());
+        }
         if *method != 0 {
             return Err(format!(
                 "`{name}` is compressed, which `torch.save` and `numpy.savez` never do; unpack it and pack it without \

@@ -58,9 +58,14 @@ impl NetworkFile {
             _ => usage(&error),
         })?;
         let loaded = checkpoint.load_into(&network, &self.ignore).map_err(|error| {
+            let normalises = if holds_normalisation(&checkpoint) {
+                "; the numbers of a normalisation have one: give them with --mean and --std, and then ignore their entries"
+            } else {
+                ""
+            };
             Stop::usage(format!(
                 "checkpoint `{}` for images {channels}×{height}×{width} and {classes} classes: {error}\n\
-                 choose another --model or --dataset, or ignore an entry that has no effect with --ignore ENTRY",
+                 choose another --model or --dataset, or ignore an entry that has no effect with --ignore ENTRY{normalises}",
                 self.checkpoint.display()
             ))
         })?;
@@ -102,6 +107,13 @@ impl NetworkFile {
         let name = self.checkpoint.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
     }
+}
+
+/// Whether a checkpoint has entries that are called as those of a normalisation of the images are.
+fn holds_normalisation(checkpoint: &Checkpoint) -> bool {
+    const NAMES: &[&str] = &["mean", "std", "mu", "sigma", "new_mean", "new_std"];
+    let mut names = checkpoint.beside.keys().chain(checkpoint.tensors.keys());
+    names.any(|name| name.rsplit('.').next().is_some_and(|last| NAMES.contains(&last)))
 }
 
 /// Refuses a mean or deviation that no channel of images in `[0, 1]` can have.
