@@ -390,7 +390,10 @@ fn images_of_other_programs_are_counted() {
                 "{out}"
             );
             let (code, _, err) = verify("images", &content, &[]);
-            assert!(code == 2 && err.contains("name that data set with --dataset"), "{err}");
+            assert!(
+                code == 2 && err.contains("name the data set of its images with --dataset"),
+                "{err}"
+            );
         }
     }
     // In an order of its own, as from a loader that shuffles.

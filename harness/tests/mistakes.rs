@@ -103,7 +103,7 @@ fn a_last_batch_of_one_image_without_variance_is_refused() {
     mistake(
         &left,
         &[
-            "m.yaml:5:26",
+            "m.yaml:5:22",
             "97 training examples in batches of 32 leave one image",
             "`resnet18`",
             "`validation: 21`",

@@ -61,7 +61,7 @@ pub(crate) fn read(path: &Path) -> Result<(Stored, Vec<Record>)> {
     let mut records = match file.extension().and_then(|extension| extension.to_str()) {
         Some("parquet") => results::read_texts(&file).map_err(|error| match error {
             results::Error::Damaged { reason, .. } => named(format!(
-                "it cannot be read as stored results: {reason}; name a run's folder, its results.parquet or results.csv, or \
+                "this is not a table of results: {reason}; name a run's folder, its results.parquet or results.csv, or \
                  either saved again"
             )),
             unreadable => Stop::usage(unreadable.to_string()),
