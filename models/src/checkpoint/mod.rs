@@ -1,5 +1,6 @@
-//! Reads state dictionaries from safetensors files and from PyTorch's `.pt` and `.pth` files. Examples may also be in
-//! NumPy's `.npz` files.
+//! Reads state dictionaries from safetensors files and from PyTorch's `.pt` and `.pth` files.
+//!
+//! Examples may also be in NumPy's `.npz` files, whose arrays are read here as well.
 //!
 //! Nothing of a file is ever executed. A pickle is read by a small machine ([`pickle`]) that builds plain
 //! values and knows a handful of globals, those of tensors and ordered dictionaries. What is made with any other, such as
