@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::blind::{self, Judged};
 use super::comparison::{Comparison, Rules, Scope, Verdict};
 use super::draft::{averages, cell};
 use super::read::{Count, Name, Stored};
@@ -39,10 +40,16 @@ pub(crate) fn compare(run: &Stored, baseline: &Stored, rules: &Rules) -> Compari
         .filter(|draft| draft.line.verdict == Verdict::Within)
         .count();
     let level = rules.false_alarms / tests.max(1) as f64;
-    let lines = drafts.into_iter().map(|draft| decide(draft, rules, level)).collect();
+    let judged = drafts.into_iter().map(|draft| Judged {
+        natural: draft.natural,
+        line: decide(draft, rules, level),
+    });
+    let judged: Vec<Judged> = judged.collect();
+    let warnings = blind::warnings(&judged, rules);
     Comparison {
         rules: rules.clone(),
-        lines,
+        lines: judged.into_iter().map(|judged| judged.line).collect(),
+        warnings,
         notes: notes(run, baseline),
     }
 }

@@ -88,6 +88,8 @@ pub(crate) struct Comparison {
     pub(crate) rules: Rules,
     /// Cells, then attacks, then defenses.
     pub(crate) lines: Vec<Line>,
+    /// What the tolerances are too wide to notice.
+    pub(crate) warnings: Vec<String>,
     /// Versions, data and seeds that differ.
     pub(crate) notes: Vec<String>,
 }

@@ -18,6 +18,12 @@ pub(crate) fn junit(comparison: &Comparison) -> String {
     put(format!("<testsuites name=\"rampart compare\" {counts}>"));
     put(format!("  <testsuite name=\"results\" {counts}>"));
     put("    <properties>".into());
+    for warning in &comparison.warnings {
+        put(format!(
+            "      <property name=\"warning\" value=\"{}\"/>",
+            escaped(warning)
+        ));
+    }
     for note in comparison.notes.iter().chain([&summary(comparison)]) {
         put(format!("      <property name=\"note\" value=\"{}\"/>", escaped(note)));
     }

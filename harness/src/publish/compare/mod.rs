@@ -16,6 +16,7 @@
 //! in a hundred of every network, and the noise of single networks averages out.
 
 mod baseline;
+mod blind;
 #[expect(clippy::module_inception, reason = "the function that everything around it serves")]
 mod compare;
 mod comparison;

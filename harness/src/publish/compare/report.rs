@@ -138,6 +138,7 @@ fn notes(comparison: &Comparison, lines: &[&Line]) -> Vec<String> {
             notes.push(format!("failed: {}, {}: {error}", line.defense, line.attack));
         }
     }
+    notes.extend(comparison.warnings.iter().map(|warning| format!("warning: {warning}")));
     notes.extend(comparison.notes.iter().map(|note| format!("differs: {note}")));
     notes
 }
