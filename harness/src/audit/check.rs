@@ -11,11 +11,11 @@ use storage::cell_folder::FileMark;
 use storage::manifest::{self, Manifest};
 
 use super::rules::RULES;
-use super::run::{AuditedRun, Findings};
-use crate::exit::Stop;
+use super::run::{AuditedRun, Findings, open};
+use crate::exit::{Exit, Stop};
 
 /// Raised whenever a rule is added or changed.
-const RULES_VERSION: u32 = 2;
+const RULES_VERSION: u32 = 3;
 
 /// Further violations of one rule are counted but not shown.
 const SHOWN: usize = 20;
@@ -35,11 +35,33 @@ pub(crate) struct Audit {
     seal: Option<String>,
 }
 
+/// How far a rule is kept, or a whole run. Later ones are worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    Complete,
+    /// Nothing is wrong with what is there, but cells are missing or have failed, or an invocation has no end.
+    Unfinished,
+    Broken,
+}
+
+impl Standing {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Unfinished => "unfinished",
+            Self::Broken => "broken",
+        }
+    }
+}
+
 impl Verdict {
-    fn is_broken(&self) -> bool {
-        self.findings
-            .as_ref()
-            .is_none_or(|findings| !findings.breaches.is_empty())
+    /// A rule that could not be checked says nothing; the manifest's says why.
+    fn standing(&self) -> Standing {
+        match &self.findings {
+            Some(findings) if !findings.breaches.is_empty() => Standing::Broken,
+            Some(findings) if !findings.unfinished.is_empty() => Standing::Unfinished,
+            _ => Standing::Complete,
+        }
     }
 }
 
@@ -53,9 +75,19 @@ impl Audit {
         })
     }
 
-    /// Whether no rule is broken.
-    pub(crate) fn is_kept(&self) -> bool {
-        !self.verdicts.iter().any(Verdict::is_broken)
+    /// The worst of all rules.
+    fn standing(&self) -> Standing {
+        let standings = self.verdicts.iter().map(Verdict::standing);
+        standings.max().unwrap_or(Standing::Complete)
+    }
+
+    /// The exit code.
+    pub(crate) fn exit(&self) -> Exit {
+        match self.standing() {
+            Standing::Complete => Exit::Success,
+            Standing::Unfinished => Exit::CellsFailed,
+            Standing::Broken => Exit::Integrity,
+        }
     }
 
     /// For programs.
@@ -64,12 +96,15 @@ impl Audit {
             let findings = verdict.findings.as_ref();
             json!({
                 "rule": verdict.name, "says": verdict.says, "checked": findings.is_some(),
-                "kept": !verdict.is_broken(), "breaches": findings.map(|findings| &findings.breaches),
+                "kept": findings.is_some() && verdict.standing() == Standing::Complete,
+                "breaches": findings.map(|findings| &findings.breaches),
+                "unfinished": findings.map(|findings| &findings.unfinished),
                 "notes": findings.map(|findings| &findings.notes),
             })
         });
         json!({
-            "version": RULES_VERSION, "run": self.root, "manifest": self.seal, "kept": self.is_kept(),
+            "version": RULES_VERSION, "run": self.root, "manifest": self.seal,
+            "kept": self.standing() == Standing::Complete, "state": self.standing().word(),
             "rules": rules.collect::<Vec<_>>(),
         })
     }
@@ -77,10 +112,10 @@ impl Audit {
     /// For readers.
     pub(crate) fn print(&self, out: &mut dyn Write) -> Result<()> {
         print(&self.verdicts, out)?;
-        let verdict = if self.is_kept() {
-            "every rule is kept"
-        } else {
-            "a rule is broken"
+        let verdict = match self.standing() {
+            Standing::Complete => "every rule is kept",
+            Standing::Unfinished => "not finished; no rule is broken, and the same `rampart run` continues it",
+            Standing::Broken => "a rule is broken",
         };
         writeln!(
             out,
@@ -96,22 +131,27 @@ fn print(verdicts: &[Verdict], out: &mut dyn Write) -> Result<()> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["rule", "", "says"]);
-    for Verdict { name, says, findings } in verdicts {
-        let verdict = match findings {
+    for verdict in verdicts {
+        let word = match &verdict.findings {
             None => "not checked",
-            Some(findings) if findings.breaches.is_empty() => "ok",
-            Some(_) => "failed",
+            Some(_) => match verdict.standing() {
+                Standing::Complete => "ok",
+                Standing::Unfinished => "not finished",
+                Standing::Broken => "failed",
+            },
         };
-        table.add_row([*name, verdict, *says]);
+        table.add_row([verdict.name, word, verdict.says]);
     }
     writeln!(out, "{}", table.trim_fmt())?;
     for Verdict { name, findings, .. } in verdicts {
         let Some(findings) = findings else { continue };
-        for breach in findings.breaches.iter().take(SHOWN) {
-            writeln!(out, "{name}: {breach}")?;
-        }
-        if findings.breaches.len() > SHOWN {
-            writeln!(out, "{name}: and {} more", findings.breaches.len() - SHOWN)?;
+        for list in [&findings.breaches, &findings.unfinished] {
+            for finding in list.iter().take(SHOWN) {
+                writeln!(out, "{name}: {finding}")?;
+            }
+            if list.len() > SHOWN {
+                writeln!(out, "{name}: and {} more", list.len() - SHOWN)?;
+            }
         }
         for note in &findings.notes {
             writeln!(out, "note: {note}")?;
@@ -132,7 +172,13 @@ fn verdicts(root: &Path, methods: &Methods) -> Result<Vec<Verdict>> {
         Ok(Some(manifest)) => Some(manifest),
         Ok(None) => {
             let file = manifest::FILE;
-            findings.breach(format!("{file} is missing; run the matrix again, to its end"));
+            let text = format!("{file} is missing; run the matrix again, to its end");
+            // It is written when an invocation ends.
+            if open(root, &[]).is_empty() {
+                findings.breach(text);
+            } else {
+                findings.unfinished(text);
+            }
             None
         }
         Err(error) => {

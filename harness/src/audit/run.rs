@@ -1,5 +1,6 @@
 //! A run as the rules see it: its folder, its manifest and its plan.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -7,7 +8,7 @@ use plan::Cell;
 use plan::{Digests, Evaluation, Methods, Plan};
 use results::{Outcome, Row};
 use storage::cell_folder;
-use storage::manifest::{self, Manifest};
+use storage::manifest::{self, Invocation, Manifest};
 
 use crate::compute::data::data_key;
 use crate::schedule::MatrixRequest;
@@ -18,12 +19,16 @@ pub(super) struct AuditedRun {
     pub(super) manifest: Manifest,
     /// `Err`: why the matrix does not resolve.
     pub(super) plan: Result<Plan, String>,
+    /// Invocations that have not recorded an end, and are not in the manifest: they were killed, or are running.
+    pub(super) open: BTreeSet<String>,
 }
 
 /// What a rule finds.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) breaches: Vec<String>,
+    /// What the run lacks without being damaged: the same command continues it.
+    pub(super) unfinished: Vec<String>,
     /// What a reader should know although no rule is broken.
     pub(super) notes: Vec<String>,
 }
@@ -32,12 +37,27 @@ impl Findings {
     pub(super) fn breach(&mut self, text: impl Into<String>) {
         self.breaches.push(text.into());
     }
+
+    pub(super) fn unfinished(&mut self, text: impl Into<String>) {
+        self.unfinished.push(text.into());
+    }
+
+    /// Something that is out of date. While an invocation has no end, files that it writes last still are those of an
+    /// earlier one.
+    pub(super) fn outdated(&mut self, run: &AuditedRun, text: impl Into<String>) {
+        if run.open.is_empty() {
+            self.breach(text);
+        } else {
+            self.unfinished(text);
+        }
+    }
 }
 
 impl AuditedRun {
     pub(super) fn new(root: &Path, manifest: Manifest, methods: &Methods) -> Self {
         Self {
             plan: resolve(root, &manifest, methods).map_err(|error| format!("{error:#}")),
+            open: open(root, &manifest.invocations),
             root: root.to_path_buf(),
             manifest,
         }
@@ -68,6 +88,15 @@ impl AuditedRun {
     pub(super) fn relative(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
+}
+
+/// The invocations in a run's folder that have no end and are not among the known ones. A damaged record is none of them.
+pub(super) fn open(root: &Path, known: &[Invocation]) -> BTreeSet<String> {
+    let invocations = manifest::read_invocations(root).unwrap_or_default();
+    let open = invocations
+        .into_iter()
+        .filter(|invocation| invocation.end.is_none() && known.iter().all(|known| known.id != invocation.id));
+    open.map(|invocation| invocation.id).collect()
 }
 
 /// The request that an invocation on record made.

@@ -15,9 +15,5 @@ pub(super) fn main(args: &CheckArgs, methods: &Methods, out: &mut dyn Write) -> 
     } else {
         audit.print(out)?;
     }
-    Ok(if audit.is_kept() {
-        Exit::Success
-    } else {
-        Exit::Integrity
-    })
+    Ok(audit.exit())
 }

@@ -17,6 +17,10 @@ pub(super) fn files(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
         let file = run.root.join(path);
         match FileMark::of(&file) {
             Ok(now) if now == *mark => {}
+            // An invocation that has no end yet may have begun to write it again.
+            Ok(_) if is_rewritten(path) => {
+                findings.outdated(run, format!("{path} has changed since it was written"));
+            }
             Ok(_) => findings.breach(format!("{path} has changed since it was written")),
             Err(_) if !file.exists() => findings.breach(format!("{path} is missing")),
             Err(error) => findings.breach(format!("{path}: {error:#}")),
@@ -24,7 +28,16 @@ pub(super) fn files(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     }
     for path in there.iter().filter(|path| *path != manifest::FILE) {
         if !run.manifest.files.contains_key(path) {
-            findings.breach(format!("{path} is no file of this run"));
+            let text = format!("{path} is no file of this run");
+            if is_of_open(run, path) {
+                findings.unfinished(format!(
+                    "{path} was written after the manifest, by an invocation without an end"
+                ));
+            } else if is_rewritten(path) {
+                findings.outdated(run, text);
+            } else {
+                findings.breach(text);
+            }
         }
         // The manifest copies what a cell records, so the record itself must be checked.
         if let Some(cell) = path
@@ -34,6 +47,7 @@ pub(super) fn files(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
             match cell_folder::status(&run.root.join(cell)) {
                 Err(error) => findings.breach(format!("{path}: {error:#}")),
                 Ok(status) => {
+                    let status = status.filter(|status| !run.open.contains(&status.made_by));
                     for (name, mark) in status.map(|status| status.files).unwrap_or_default() {
                         if run.manifest.files.get(&format!("{cell}{name}")) != Some(&mark) {
                             findings.breach(format!("{path} and the manifest disagree about {name}"));
@@ -46,10 +60,34 @@ pub(super) fn files(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
+/// Whether every invocation writes this file.
+fn is_rewritten(path: &str) -> bool {
+    manifest::is_derived(path) || path == manifest::MATRIX || path == manifest::PLAN
+}
+
+/// Whether an invocation that has no end wrote this file: its own record, or a file of a finished cell, as recorded.
+fn is_of_open(run: &AuditedRun, path: &str) -> bool {
+    if let Some(record) = path.strip_prefix(&format!("{}/", manifest::INVOCATIONS)) {
+        return record.strip_suffix(".json").is_some_and(|id| run.open.contains(id));
+    }
+    let Some((cell, name)) = path.strip_prefix("cells/").and_then(|path| path.split_once('/')) else {
+        return false;
+    };
+    let folder = run.root.join("cells").join(cell);
+    let Ok(Some(status)) = cell_folder::status(&folder) else {
+        return false;
+    };
+    let recorded = || match status.files.get(name) {
+        Some(mark) => FileMark::of(&folder.join(name)).is_ok_and(|now| now == *mark),
+        None => name == cell_folder::STATUS,
+    };
+    run.open.contains(&status.made_by) && recorded()
+}
+
 pub(super) fn plan(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
     let text = std::fs::read_to_string(run.root.join(manifest::MATRIX));
     if text.ok().as_ref() != Some(&run.manifest.matrix.text) {
-        findings.breach(format!("{} is not the matrix of the manifest", manifest::MATRIX));
+        findings.outdated(run, format!("{} is not the matrix of the manifest", manifest::MATRIX));
     }
     match &run.plan {
         Err(error) => findings.breach(error.clone()),
@@ -75,7 +113,7 @@ fn configs(run: &AuditedRun, plan: &Plan, findings: &mut Findings) {
     let expected: Vec<Value> = plan.cells().map(|cell| plan.describe(cell)).collect();
     match storage::files::read_json::<Vec<Value>>(&run.root.join(manifest::PLAN)) {
         Ok(Some(stored)) if stored != expected => {
-            findings.breach(format!("{} is not the plan that was run", manifest::PLAN));
+            findings.outdated(run, format!("{} is not the plan that was run", manifest::PLAN));
         }
         Ok(_) => {}
         Err(error) => findings.breach(format!("{error:#}")),
@@ -88,9 +126,10 @@ pub(super) fn complete(run: &AuditedRun, findings: &mut Findings) -> Result<()> 
         let slug = plan.identity(cell).1;
         match cell_folder::cell_state(plan, &run.root, cell) {
             State::Done => {}
-            State::New => findings.breach(format!("{slug} was not started")),
-            State::Begun => findings.breach(format!("{slug} is not finished")),
-            State::Failed(failed) => findings.breach(format!("{slug} failed: {}", failed.error)),
+            State::New => findings.unfinished(format!("{slug} was not started")),
+            State::Begun => findings.unfinished(format!("{slug} is not finished")),
+            State::Failed(failed) if failed.integrity => findings.breach(format!("{slug} failed: {}", failed.error)),
+            State::Failed(failed) => findings.unfinished(format!("{slug} failed: {}", failed.error)),
             State::Damaged(reason) => findings.breach(format!("{slug}: {reason}")),
         }
     }

@@ -23,7 +23,7 @@ pub(super) fn derived(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
                 _ => false,
             };
         if !same {
-            findings.breach(format!("{path} does not follow from the cells"));
+            findings.outdated(run, format!("{path} does not follow from the cells"));
         }
     }
     Ok(())
@@ -37,6 +37,7 @@ pub(super) fn source(run: &AuditedRun, findings: &mut Findings) -> Result<()> {
         let folder = plan.folder(&run.root, cell);
         if let Ok(Some(status)) = cell_folder::status(&folder)
             && !known.contains(status.made_by.as_str())
+            && !run.open.contains(&status.made_by)
         {
             findings.breach(format!(
                 "{} was made by {}, of which there is no record",
