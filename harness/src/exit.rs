@@ -10,7 +10,7 @@ pub enum Exit {
     Unexpected = 1,
     /// A mistake on the command line, in the matrix or in the data it names.
     Usage = 2,
-    /// Some cells failed; the others are finished and stored.
+    /// Some cells failed or are not finished; the others are finished and stored.
     CellsFailed = 3,
     /// A filter selected no cell.
     NothingSelected = 4,

@@ -115,8 +115,9 @@ fn a_flipped_byte_in_any_file_is_noticed() {
 fn what_does_not_follow_from_the_matrix_is_noticed() {
     let place = Place::new(SMALL);
     place.expect(0, &["m.yaml", "--filter", "attack=natural"]);
-    let (out, _) = place.expect(6, &["check", "runs/small"]);
+    let (out, _) = place.expect(3, &["check", "runs/small"]);
     assert!(out.contains("complete: ") && out.contains("was not started"), "{out}");
+    assert!(out.contains("not finished; no rule is broken"), "{out}");
     place.expect(0, &["m.yaml"]);
     // The outcomes of one evaluation as those of another, with its own rows.
     let cells = place.cells("small", "natural-s0-best-fgsm");
@@ -159,6 +160,54 @@ fn what_does_not_follow_from_the_matrix_is_noticed() {
     assert!(out.contains("taken from the run"), "{out}");
     place.expect(2, &["verify", "runs/small", "--cells", "0"]);
     place.expect(2, &["check", "m.yaml"]);
+}
+
+/// A run that was killed is not finished, which is something else than damage, in text, in JSON and in the exit code.
+#[test]
+#[cfg(unix)]
+fn not_finished_is_not_broken() {
+    let state = |place: &Place, code: i32| {
+        let (out, _) = place.expect(code, &["check", "runs/small", "--json"]);
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        report["state"].as_str().unwrap().to_string()
+    };
+    let long = SMALL.replace("epochs: 2", "epochs: 20");
+    let killed = (0..10).find_map(|_| killed_in_training(&long, &Path::exists));
+    let (place, _) = killed.expect("killed in time");
+    let (out, _) = place.expect(3, &["check", "runs/small"]);
+    assert!(
+        out.contains("manifest.json is missing") && out.contains("not finished; no rule is broken"),
+        "{out}"
+    );
+    assert_eq!(state(&place, 3), "unfinished");
+    place.expect(0, &["m.yaml"]);
+    assert_eq!(state(&place, 0), "complete");
+
+    // The plan grows, and its second run is killed as well.
+    std::fs::write(
+        place.path("m.yaml"),
+        long.replace("networks:", "seeds: [0, 1]\nnetworks:"),
+    )
+    .unwrap();
+    assert!(
+        (0..10).any(|_| kill_in_training(&place, &Path::exists).is_some()),
+        "killed in time"
+    );
+    let (out, _) = place.expect(3, &["check", "runs/small"]);
+    assert!(out.contains("by an invocation without an end"), "{out}");
+    // Damage is noticed all the same.
+    let cells = place.cells("small", "natural-s0-best-fgsm");
+    let rows = cells[0].join("rows.json");
+    let good = bytes(&rows);
+    flip(&rows, good.len() / 2);
+    assert_eq!(state(&place, 6), "broken");
+    std::fs::write(&rows, good).unwrap();
+    place.expect(0, &["m.yaml"]);
+    assert_eq!(state(&place, 0), "complete");
+
+    // An invocation that ended has written its manifest.
+    std::fs::remove_file(place.path("runs/small/manifest.json")).unwrap();
+    assert_eq!(state(&place, 6), "broken");
 }
 
 /// The files of an unfinished run notice it as well: the next run says so, begins that cell anew and ends at the same.
@@ -231,6 +280,13 @@ fn a_best_checkpoint_that_is_not_the_saves_is_not_used() {
 #[cfg(unix)]
 fn killed_in_training(matrix: &str, ready: &dyn Fn(&Path) -> bool) -> Option<(Place, PathBuf)> {
     let place = Place::new(matrix);
+    let file = kill_in_training(&place, ready)?;
+    Some((place, file))
+}
+
+/// The same for a run that may have begun before.
+#[cfg(unix)]
+fn kill_in_training(place: &Place, ready: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("rampart"));
     command
         .args(["m.yaml", "--jobs", "1", "--checkpoint-every", "0"])
@@ -251,5 +307,5 @@ fn killed_in_training(matrix: &str, ready: &dyn Fn(&Path) -> bool) -> Option<(Pl
     };
     child.kill().unwrap();
     child.wait().unwrap();
-    ready(&file).then_some((place, file))
+    ready(&file).then_some(file)
 }

@@ -20,7 +20,8 @@ use super::finished_args::{CheckArgs, CleanArgs, CompareArgs, ExportArgs, Report
     subcommand_required = true,
     override_usage = "rampart MATRIX.yaml [OPTIONS]\n       rampart COMMAND",
     after_help = "Exit codes: 0 success · 1 a write failed, or an unexpected error · 2 mistake in the command, matrix or data · \
-                  3 some cells failed · 4 no cell selected · 5 regression · 6 integrity · 130 interrupted, run again to continue"
+                  3 some cells failed or are not finished · 4 no cell selected · 5 regression · 6 integrity · \
+                  130 interrupted, run again to continue"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
