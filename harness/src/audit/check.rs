@@ -8,10 +8,10 @@ use comfy_table::{Table, presets};
 use plan::Methods;
 use serde_json::{Value, json};
 use storage::cell_folder::FileMark;
-use storage::manifest::{self, Manifest};
+use storage::manifest::{self, Invocation, Manifest};
 
 use super::rules::RULES;
-use super::run::{AuditedRun, Findings, open};
+use super::run::{AuditedRun, Findings};
 use crate::exit::{Exit, Stop};
 
 /// Raised whenever a rule is added or changed.
@@ -160,6 +160,18 @@ fn print(verdicts: &[Verdict], out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
+/// Whether an invocation ended that writes a manifest at its end: one of a whole run, neither cut short nor of a part.
+fn wrote_a_manifest(root: &Path) -> bool {
+    let whole = |invocation: &Invocation| {
+        let of_a_part = invocation.arguments.iter().any(|argument| argument.starts_with("--cells"));
+        let exit = invocation.end.as_ref().map(|end| end.exit);
+        let cut_short = [Exit::Interrupted as u8, Exit::Unexpected as u8];
+        !of_a_part && exit.is_some_and(|exit| !cut_short.contains(&exit))
+    };
+    // A record that cannot be read is damage, too.
+    manifest::read_invocations(root).map_or(true, |invocations| invocations.iter().any(whole))
+}
+
 fn verdicts(root: &Path, methods: &Methods) -> Result<Vec<Verdict>> {
     if !root.join("cells").is_dir() {
         return Err(Stop::usage(format!(
@@ -173,8 +185,7 @@ fn verdicts(root: &Path, methods: &Methods) -> Result<Vec<Verdict>> {
         Ok(None) => {
             let file = manifest::FILE;
             let text = format!("{file} is missing; run the matrix again, to its end");
-            // It is written when an invocation ends.
-            if open(root, &[]).is_empty() {
+            if wrote_a_manifest(root) {
                 findings.breach(text);
             } else {
                 findings.unfinished(text);
