@@ -11,7 +11,7 @@ pub struct Cost {
 
 impl std::ops::AddAssign for Cost {
     fn add_assign(&mut self, other: Self) {
-        self.forwards += other.forwards;
-        self.backwards += other.backwards;
+        self.forwards = self.forwards.saturating_add(other.forwards);
+        self.backwards = self.backwards.saturating_add(other.backwards);
     }
 }

@@ -85,7 +85,7 @@ pub use pgd::{Iterate, Pgd};
 pub use pixels::{InvalidPixels, Pixels};
 pub use probe::{BatchNorm, Probe, Slope};
 pub use progress::Progress;
-pub use protocol::{check_step_size, positive};
+pub use protocol::{MOST, check_bounds, check_step_size, positive};
 pub use registry::{Configured, Entry, Family, Invalid, Method, ParseError, Registry, Setting};
 pub use rows::{replace_rows, select_rows};
 pub use spsa::Spsa;

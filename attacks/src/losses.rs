@@ -1,7 +1,8 @@
 //! Losses of logits `[B, K]`, one value `[B]` per example, in nats unless stated otherwise.
 //!
 //! z are logits, p = softmax(z), y the label, M = max_{k≠y} z_k. All of them are finite, with finite
-//! gradients, where a probability underflows to 0. Ties for a largest class go to the first one.
+//! gradients, where a probability underflows to 0. Ties for a largest class go to the first one, except where a
+//! function says otherwise.
 
 use candle_core::{D, DType, Result, Tensor};
 pub use kernels::{cross_entropy, log_softmax};
@@ -20,9 +21,9 @@ pub fn kl_with_floor(logits: &Tensor, other: &Tensor, floor: f64) -> Result<Tens
 }
 
 /// BCE = −log p_y − log(`one` − p_j + `floor`) with j the most probable wrong class. MART's paper has
-/// `one` = 1 and no floor; its code 1.0001 and 1e-12.
+/// `one` = 1 and no floor; its code 1.0001 and 1e-12. Among equal classes j is the last one, as in that code.
 pub fn boosted_cross_entropy(logits: &Tensor, labels: &Tensor, one: f64, floor: f64) -> Result<Tensor> {
-    let rival = best_wrong(logits, labels)?;
+    let rival = last_best_wrong(logits, labels)?;
     let boost = (probability_of_others(logits, &rival)? + (one - 1.0 + floor))?.log()?;
     cross_entropy(logits, labels)? - boost
 }
@@ -72,6 +73,17 @@ pub fn dlr_targeted(logits: &Tensor, labels: &Tensor, targets: &Tensor) -> Resul
 /// The most probable wrong class `[B]`, u32.
 pub fn best_wrong(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     without(&logits.detach(), labels)?.argmax(D::Minus1)
+}
+
+/// As [`best_wrong`], but the last of equal classes: MART's code sorts the probabilities in ascending order and takes
+/// the last class, or the one before if the last is the label. PyTorch does not promise that `argsort` keeps the order
+/// of equal values; on the CPU it does.
+pub fn last_best_wrong(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let order = ranking(&without(&logits.detach(), labels)?, 1)?;
+    order
+        .into_iter()
+        .next()
+        .ok_or_else(|| candle_core::Error::msg("a ranking of one place is empty"))
 }
 
 /// The predicted class `[B]`, u32.
@@ -137,6 +149,32 @@ mod tests {
             tensor(other.as_flattened(), &[3, 5]),
             labels,
         )
+    }
+
+    #[test]
+    fn among_equal_classes_marts_rival_is_the_last() {
+        // All equal; the label ties with a later class; the label is the last of the equal ones; no tie.
+        let logits = [
+            [0.0, 0.0, 0.0, 0.0],
+            [1.0, 2.0, 2.0, 0.0],
+            [1.0, 2.0, 2.0, 2.0],
+            [0.3, 0.1, 0.9, 0.2],
+        ];
+        let logits = tensor(logits.as_flattened(), &[4, 4]);
+        let classes = |labels: [u32; 4], expected: [u32; 4]| {
+            let labels = Tensor::new(&labels, &Device::Cpu).unwrap();
+            let rivals = last_best_wrong(&logits, &labels).unwrap().to_vec1::<u32>().unwrap();
+            assert_eq!(rivals, expected, "{labels}");
+        };
+        classes([0, 1, 3, 2], [3, 2, 2, 0]);
+        classes([3, 2, 1, 0], [2, 1, 3, 2]);
+        // The gradient of the boost goes to that class and to the label.
+        let equal = candle_core::Var::from_tensor(&tensor(&[0.0; 4], &[1, 4])).unwrap();
+        let label = Tensor::new(&[3u32], &Device::Cpu).unwrap();
+        let loss = boosted_cross_entropy(&equal, &label, 1.0001, 1e-12).unwrap();
+        let gradients = loss.sum_all().unwrap().backward().unwrap();
+        let gradient = reference::doubles(gradients.get(&equal).unwrap());
+        assert!(gradient[2] > gradient[0] && gradient[0] == gradient[1], "{gradient:?}");
     }
 
     #[test]

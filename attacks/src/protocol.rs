@@ -80,6 +80,33 @@ pub fn positive(field: &str, value: u64) -> Result<(), Invalid> {
     Err(Invalid::new(field, format!("{field} is 0; it must be at least 1")))
 }
 
+/// The largest whole number in a method's configuration. Products of such numbers, and what they cost, stay far below
+/// the largest number that a computer counts with.
+pub const MOST: u64 = 100_000;
+
+/// Refuses a whole number above `most` anywhere in a configuration, whatever its field is called.
+///
+/// # Errors
+/// At the first such number.
+pub fn check_bounds(config: &serde_json::Value, most: u64) -> Result<(), Invalid> {
+    use serde_json::Value;
+    let within = |key: &str, value: &Value| {
+        check_bounds(value, most).map_err(|invalid| match invalid.field.as_str() {
+            "" => Invalid::new(key, format!("{key} is {}", invalid.message)),
+            _ => invalid.within(key),
+        })
+    };
+    match config {
+        Value::Number(number) => match number.as_u64() {
+            Some(number) if number > most => Err(Invalid::new("", format!("{number}; it must be at most {most}"))),
+            _ => Ok(()),
+        },
+        Value::Array(items) => items.iter().try_for_each(|item| check_bounds(item, most)),
+        Value::Object(map) => map.iter().try_for_each(|(key, value)| within(key, value)),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses steps that go nowhere, unless the ball is a point.
 pub fn check_step_size(step_size: Option<Pixels>, setting: &Setting) -> Result<(), Invalid> {
     if step_size == Some(Pixels::ZERO) && setting.threat.epsilon != Pixels::ZERO {

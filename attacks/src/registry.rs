@@ -184,8 +184,12 @@ impl<T: ?Sized + 'static> Registry<T> {
         }
     }
 
-    /// Adds a method. `upcast` is `|method| Arc::new(method)`. Panics if the name is taken.
+    /// Adds a method. `upcast` is `|method| Arc::new(method)`.
+    ///
+    /// # Panics
+    /// If the name is taken, or is not one that folders and labels can carry.
     pub fn add<M: Method>(&mut self, upcast: fn(M) -> Arc<T>) {
+        suggest::check_name(self.kind, M::NAME).unwrap_or_else(|message| panic!("{message}"));
         assert!(
             self.get(M::NAME).is_none(),
             "two {}s are called `{}`",
@@ -244,10 +248,14 @@ fn parse<M: Method, T: ?Sized>(
             message: error.into_inner().to_string(),
         }
     })?;
-    method.resolve(setting).map_err(|invalid| ParseError::Field {
-        field: invalid.field,
-        message: invalid.message,
-    })?;
+    // Before `resolve`, which may already count with the numbers.
+    let written = serde_json::to_value(&method).expect("a configuration is plain data");
+    crate::check_bounds(&written, crate::MOST)
+        .and_then(|()| method.resolve(setting))
+        .map_err(|invalid| ParseError::Field {
+            field: invalid.field,
+            message: invalid.message,
+        })?;
     let config = serde_json::to_value(&method).expect("a configuration is plain data");
     Ok(Configured {
         name: M::NAME,

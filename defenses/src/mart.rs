@@ -8,7 +8,7 @@
 //!
 //! Constants are those of the released code (YisenWang/MART, 2d83e17, mart.py): 1.0001 for the 1 in BCE,
 //! 1.0000001 for the 1 in the weight, 1e-12 inside both logarithms. So are the start of the inner attack
-//! and the order of the training passes: x, then x′.
+//! and the order of the training passes: x, then x′. The max over k ≠ y takes the last of equal classes.
 //! Deviations: the code trains at ε = 0.031 with steps of 0.007, we at the threat model's radius with
 //! steps of ε/4; where a clean probability underflows its float32 gradient is NaN, ours is finite.
 //!
@@ -87,7 +87,7 @@ impl Default for Mart {
 
 impl Method for Mart {
     const NAME: &'static str = "mart";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "boosted cross entropy plus KL, weighted by how wrong the clean prediction is";
     const SOURCE: &'static str = "Wang et al. 2020, OpenReview rklOg6EFwS";
     const EXAMPLE: &'static str = r#"{"lambda": 5.0}"#;

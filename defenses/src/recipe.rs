@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Averaging, Awp, Decay, Length, Optimizer, Schedule};
 
+/// The largest whole number of a recipe: epochs, steps, examples of a batch.
+const MOST: u64 = 1_000_000_000;
+
 /// A training recipe, complete.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +38,8 @@ pub struct Recipe {
 impl Recipe {
     /// Refuses values with which no network can be trained.
     pub fn check(&self) -> Result<(), Invalid> {
+        let written = serde_json::to_value(self).expect("a recipe is plain data");
+        attacks::check_bounds(&written, MOST)?;
         let (unit, length) = match self.length {
             Length::Epochs(epochs) => ("epochs", epochs),
             Length::Steps(steps) => ("steps", steps),
@@ -127,6 +132,18 @@ mod tests {
             assert_eq!(recipe.check().unwrap_err().field, field);
         };
         check(&|recipe| recipe.batch = 0, "batch");
+        check(&|recipe| recipe.batch = usize::MAX, "batch");
+        check(&|recipe| recipe.length = Length::Epochs(u64::MAX), "length.epochs");
+        check(&|recipe| recipe.length = Length::Steps(1_000_000_001), "length.steps");
+        check(
+            &|recipe| {
+                recipe.schedule = Schedule::Steps {
+                    at: vec![100, u64::MAX],
+                    factor: 0.1,
+                }
+            },
+            "schedule.steps.at",
+        );
         check(&|recipe| recipe.length = Length::Epochs(0), "length.epochs");
         check(&|recipe| recipe.length = Length::Steps(0), "length.steps");
         check(&|recipe| recipe.clip_gradient = Some(0.0), "clip_gradient");

@@ -52,7 +52,7 @@ pub use convolution::{conv2d, conv2d_with_bias};
 pub use descent::{SgdStep, sgd_step};
 pub use graph::{Layers, Recording, Value};
 pub use linear::linear;
-pub use max_pool::max_pool2d;
+pub use max_pool::{LARGEST_POOL, max_pool2d};
 pub use processor::{Instructions, check_instructions, instructions};
 pub use relu::{add_relu, relu};
 pub use sign_step::sign_step;

@@ -7,6 +7,19 @@ use crate::check::{check_dtypes, image_dims};
 use crate::element::{Element, dispatch, values};
 use crate::wide::wide;
 
+/// The largest window, in rows, of a recorded network and on a GPU: the place of the maximum is kept in eight bits.
+pub const LARGEST_POOL: usize = 16;
+
+/// Fails for windows whose places do not fit into eight bits.
+pub(crate) fn check_window(size: usize) -> Result<()> {
+    if (1..=LARGEST_POOL).contains(&size) {
+        return Ok(());
+    }
+    bail!(
+        "a maximum pool of {size}x{size} cannot be recorded or run on a GPU; the window must be 1 to {LARGEST_POOL} wide"
+    );
+}
+
 /// The maximum of every `size` × `size` window of `images` `[B, C, H, W]`: `[B, C, H/size, W/size]`.
 /// Rows and columns that fill no window are left out.
 pub fn max_pool2d(images: &Tensor, size: usize) -> Result<Tensor> {
@@ -17,6 +30,7 @@ pub fn max_pool2d(images: &Tensor, size: usize) -> Result<Tensor> {
     }
     #[cfg(feature = "cuda")]
     if crate::cuda::operations::takes("max_pool2d", images)? {
+        check_window(size)?;
         return crate::cuda::operations::max_pool2d(images, size);
     }
     images.contiguous()?.apply_op1(MaxPool { size })

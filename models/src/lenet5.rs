@@ -66,9 +66,9 @@ impl Body for LeNet5 {
 
     fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Option<Value>> {
         let x = self.conv1.describe(make, images, None, None, Activation::Relu)?;
-        let x = make.max_pool(x, 2);
+        let x = make.max_pool(x, 2)?;
         let x = self.conv2.describe(make, x, None, None, Activation::Relu)?;
-        let x = make.max_pool(x, 2);
+        let x = make.max_pool(x, 2)?;
         let x = self.linear1.describe(make, x, Activation::Relu)?;
         self.linear2.describe(make, x, Activation::None).map(Some)
     }

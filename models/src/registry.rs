@@ -100,8 +100,12 @@ impl Networks {
         networks
     }
 
-    /// Adds a network. Panics if the name is taken.
+    /// Adds a network.
+    ///
+    /// # Panics
+    /// If the name is taken, or is not one that folders and labels can carry.
     pub fn add<N: Named>(&mut self) {
+        suggest::check_name("network", N::NAME).unwrap_or_else(|message| panic!("{message}"));
         assert!(self.find(N::NAME).is_none(), "two networks are called `{}`", N::NAME);
         self.families.push(Family {
             entry: Entry {
@@ -245,5 +249,51 @@ fn size(name: &str, size: &str) -> Option<Result<Size, ModelError>> {
     if depth > 1000 || widen == 0 || widen > 100 {
         return refuse("the depth may be at most 1000 and the width 1 to 100");
     }
+    let parameters = parameters(depth, widen);
+    if parameters > MOST_PARAMETERS {
+        let billions = parameters as f64 / 1e9;
+        // Parameters, gradients and momentum, in f32.
+        let gigabytes = parameters as f64 * 12.0 / 1e9;
+        return refuse(&format!(
+            "it would have {billions:.1} billion parameters, {gigabytes:.0} GB in training before any image; at most 1 \
+             billion are allowed"
+        ));
+    }
     Some(Ok([depth, widen]))
+}
+
+/// Networks above this number fit in no machine that trains them: wrn-106-16 has 0.4 billion.
+const MOST_PARAMETERS: u64 = 1_000_000_000;
+
+/// The weights of a wide residual network's 3 × 3 convolutions, nearly all that it has.
+fn parameters(depth: usize, widen: usize) -> u64 {
+    let (blocks, widen) = ((depth as u64 - 4) / 6, widen as u64);
+    let mut inputs = 16;
+    let mut total = 0;
+    for group in 0..3 {
+        let outputs = (16 * widen) << group;
+        total += 9 * inputs * outputs + 9 * outputs * outputs * (2 * blocks - 1);
+        inputs = outputs;
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_no_machine_holds_is_refused_with_its_size() {
+        let networks = Networks::builtin();
+        for name in ["wrn-1000-100", "mma-wrn-1000-100", "wrn-34-100"] {
+            let error = networks.find_for(name, [3, 32, 32], 10).unwrap_err().to_string();
+            assert!(
+                error.contains("billion parameters") && error.contains("GB in training"),
+                "{error}"
+            );
+        }
+        for name in ["wrn-106-16", "wrn-70-16", "wrn-34-20"] {
+            assert!(networks.find_for(name, [3, 32, 32], 10).is_ok(), "{name}");
+        }
+    }
 }

@@ -87,10 +87,10 @@ impl Body for SmallCnn {
     fn describe(&self, make: &mut dyn Layers, images: Value) -> Result<Option<Value>> {
         let x = self.conv1.describe(make, images, None, None, Activation::Relu)?;
         let x = self.conv2.describe(make, x, None, None, Activation::Relu)?;
-        let x = make.max_pool(x, 2);
+        let x = make.max_pool(x, 2)?;
         let x = self.conv3.describe(make, x, None, None, Activation::Relu)?;
         let x = self.conv4.describe(make, x, None, None, Activation::Relu)?;
-        let x = make.max_pool(x, 2);
+        let x = make.max_pool(x, 2)?;
         let x = self.fc1.describe(make, x, Activation::Relu)?;
         let x = make.dropout(x, 0);
         let x = self.fc2.describe(make, x, Activation::Relu)?;

@@ -1,4 +1,5 @@
-//! "Did you mean": the known word nearest to a misspelt one.
+//! Words that a matrix can use: whether a new name can be one, and "did you mean", the known word nearest to a misspelt
+//! one.
 
 /// The known word nearest to `word` by the Damerau–Levenshtein distance, in any case, if it is near enough to be meant:
 /// one edit, and one more for every four characters. Of several that are equally near, one that begins with the word, or
@@ -29,9 +30,53 @@ pub fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String 
     }
 }
 
+/// Checks the name of a method or network of `kind`: it becomes part of folders, labels and file names, so it has lower
+/// case letters, digits and single dashes between them.
+///
+/// # Errors
+/// What is wrong with it and what would be right.
+pub fn check_name(kind: &str, name: &str) -> Result<(), String> {
+    let plain = |part: &str| {
+        let mut chars = part.chars();
+        !part.is_empty() && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    if name.len() <= 60 && name.split('-').all(plain) {
+        return Ok(());
+    }
+    Err(format!(
+        "a {kind} cannot be called `{}`: a name has up to 60 lower-case letters and digits, in words joined by single \
+         dashes, such as `my-{kind}-2`",
+        name.escape_debug()
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_folders_cannot_carry_are_refused() {
+        for name in ["pgd", "wide-net-2", "auto-attack"] {
+            assert_eq!(check_name("network", name), Ok(()));
+        }
+        let long = "a".repeat(61);
+        for name in [
+            "",
+            "net.v2",
+            "Net",
+            "a/b",
+            "..",
+            "two words",
+            "-net",
+            "a--b",
+            "réseau",
+            "a_b",
+            &long,
+        ] {
+            let message = check_name("network", name).unwrap_err();
+            assert!(message.contains("`my-network-2`"), "{message}");
+        }
+    }
 
     #[test]
     fn a_near_word_is_suggested() {

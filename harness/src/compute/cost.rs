@@ -67,8 +67,8 @@ impl Counter {
     /// The passes of a whole training, without the choice of its best checkpoint.
     pub(crate) fn training(&mut self, cell: &Training, data: &Data) -> Result<Cost> {
         let examples = match cell.recipe.length {
-            Length::Epochs(epochs) => epochs * data.epoch(cell.supervision.unlabeled) as u64,
-            Length::Steps(steps) => steps * cell.recipe.batch as u64,
+            Length::Epochs(epochs) => epochs.saturating_mul(data.epoch(cell.supervision.unlabeled) as u64),
+            Length::Steps(steps) => steps.saturating_mul(cell.recipe.batch as u64),
         };
         let warmup = cell.recipe.awp.map_or(u64::MAX, |awp| awp.warmup);
         let plain = warmup
@@ -79,8 +79,8 @@ impl Counter {
             if examples > 0 {
                 let two = self.two_trained(cell, evaluations)?;
                 total += Cost {
-                    forwards: two.forwards * examples / 2,
-                    backwards: two.backwards * examples / 2,
+                    forwards: two.forwards.saturating_mul(examples) / 2,
+                    backwards: two.backwards.saturating_mul(examples) / 2,
                 };
             }
         }
@@ -139,8 +139,8 @@ impl Counter {
             _ => (3, 0),
         };
         Ok(Cost {
-            forwards: (two.forwards + 2 * forwards) * examples / 2,
-            backwards: (two.backwards + 2 * backwards) * examples / 2,
+            forwards: (two.forwards + 2 * forwards).saturating_mul(examples) / 2,
+            backwards: (two.backwards + 2 * backwards).saturating_mul(examples) / 2,
         })
     }
 

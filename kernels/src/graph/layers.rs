@@ -32,8 +32,11 @@ pub trait Layers {
     /// Batch normalisation, then ReLU.
     fn norm_relu(&mut self, input: Value, norm: &BatchNorm) -> Result<Value>;
 
-    /// The maximum of every `size` × `size` window.
-    fn max_pool(&mut self, input: Value, size: usize) -> Value;
+    /// The maximum of every `size` × `size` window; `size` is at most [`LARGEST_POOL`](crate::LARGEST_POOL).
+    ///
+    /// # Errors
+    /// If the window is larger than that, or than the image.
+    fn max_pool(&mut self, input: Value, size: usize) -> Result<Value>;
 
     /// The mean of every channel.
     fn mean_per_channel(&mut self, input: Value) -> Value;

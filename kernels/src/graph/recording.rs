@@ -10,6 +10,7 @@ use super::structure::{Convolution, Graph, Layer, Norm, Parameter};
 use crate::activation::Activation;
 use crate::batch_norm::BatchNorm;
 use crate::convolution::Geometry;
+use crate::max_pool::check_window;
 
 /// A network, recorded layer by layer; the last value is its logits.
 #[derive(Debug, Clone)]
@@ -140,9 +141,14 @@ impl Layers for Recording {
         Ok(self.push(input, Layer::NormRelu(norm), shape))
     }
 
-    fn max_pool(&mut self, input: Value, size: usize) -> Value {
+    fn max_pool(&mut self, input: Value, size: usize) -> Result<Value> {
         let [channels, height, width] = self.shape(input);
-        self.push(input, Layer::MaxPool(size), [channels, height / size, width / size])
+        check_window(size)?;
+        if height < size || width < size {
+            bail!("an image of [{channels}, {height}, {width}] has no {size}x{size} window");
+        }
+        let shape = [channels, height / size, width / size];
+        Ok(self.push(input, Layer::MaxPool(size), shape))
     }
 
     fn mean_per_channel(&mut self, input: Value) -> Value {

@@ -100,9 +100,37 @@ impl Net {
             .convolution(out, &self.second, None, (1, 1), norm, shortcut, Activation::Relu)
             .unwrap();
         let out = make.norm_relu(out, &self.norms[2]).unwrap();
-        let out = make.max_pool(out, 2);
+        let out = make.max_pool(out, 2).unwrap();
         make.linear(out, &self.linear, None, Activation::None).unwrap();
         Frozen::new(&make, &Pool::default()).unwrap()
+    }
+}
+
+/// The place of a maximum is kept in eight bits, so a wider window would give another pixel the gradient.
+#[test]
+fn windows_whose_places_do_not_fit_are_refused() {
+    let (mut make, x) = Recording::new([2, 40, 40]);
+    assert!(make.max_pool(x, kernels::LARGEST_POOL).is_ok());
+    for size in [0, 17, 40, 64] {
+        let error = make.max_pool(x, size).unwrap_err().to_string();
+        assert!(error.contains("must be 1 to 16 wide"), "{error}");
+    }
+    let (mut make, x) = Recording::new([2, 8, 8]);
+    let error = make.max_pool(x, 9).unwrap_err().to_string();
+    assert!(error.contains("has no 9x9 window"), "{error}");
+}
+
+/// One by one, the place of the maximum is found again for the gradient.
+#[test]
+fn wide_windows_one_by_one_have_the_right_gradient() {
+    for (size, largest) in [(16, 255), (17, 288), (20, 399)] {
+        let mut pixels = vec![0f32; size * size];
+        pixels[largest] = 1.0;
+        let images = Tensor::from_vec(pixels, (1, 1, size, size), &Device::Cpu).unwrap();
+        let (_, gradient) = run(|x| kernels::max_pool2d(x, size).unwrap(), &images);
+        let gradient = gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let expected: Vec<f32> = (0..size * size).map(|i| if i == largest { 2.0 } else { 0.0 }).collect();
+        assert_eq!(gradient, expected);
     }
 }
 

@@ -106,7 +106,7 @@ impl Net {
         let third = net.convolution(active, &self.third, None, (1, 0), None, Some(second), none);
         // In evaluation mode nothing is dropped.
         let third = net.dropout(third.unwrap(), 1);
-        let pooled = net.max_pool(third, 2);
+        let pooled = net.max_pool(third, 2).unwrap();
         // A value that a later layer reads was a residual before.
         let mean = net.mean_per_channel(shortcut);
         let head = net.linear(mean, &self.head, None, none).unwrap();

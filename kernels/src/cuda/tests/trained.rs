@@ -95,7 +95,7 @@ impl Net {
         let third = net.convolution(active, weight, bias, (1, 0), None, Some(second), relu);
         let third = third.unwrap();
         let fourth = net.convolution(third, get("fourth"), None, (1, 1), None, Some(active), none);
-        let pooled = net.max_pool(fourth.unwrap(), 2);
+        let pooled = net.max_pool(fourth.unwrap(), 2).unwrap();
         let mean = net.mean_per_channel(shortcut);
         let dropped = net.dropout(mean, 3);
         let head = net.linear(dropped, get("head"), None, none).unwrap();
