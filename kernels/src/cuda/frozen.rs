@@ -126,7 +126,7 @@ impl Network {
 
     /// Many steps of an attack.
     pub(crate) fn ascend(&self, ascent: &Ascent<'_>) -> Result<Ascended> {
-        ascent.check(self.classes())?;
+        ascent.check(self.recording.graph.shapes[0], self.classes())?;
         let card = super::operations::card(ascent.start)?;
         let batch = ascent.start.dim(0)?;
         let mut guard = self.state(&card)?;
