@@ -77,7 +77,7 @@ pub fn best_wrong(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
 
 /// As [`best_wrong`], but the last of equal classes: MART's code sorts the probabilities in ascending order and takes
 /// the last class, or the one before if the last is the label. PyTorch does not promise that `argsort` keeps the order
-/// of equal values; on the CPU it does.
+/// of equal values; on the CPU it does for up to 16 classes, and with more its choice is not defined.
 pub fn last_best_wrong(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let order = ranking(&without(&logits.detach(), labels)?, 1)?;
     order

@@ -163,7 +163,10 @@ fn print(verdicts: &[Verdict], out: &mut dyn Write) -> Result<()> {
 /// Whether an invocation ended that writes a manifest at its end: one of a whole run, neither cut short nor of a part.
 fn wrote_a_manifest(root: &Path) -> bool {
     let whole = |invocation: &Invocation| {
-        let of_a_part = invocation.arguments.iter().any(|argument| argument.starts_with("--cells"));
+        let of_a_part = invocation
+            .arguments
+            .iter()
+            .any(|argument| argument.starts_with("--cells"));
         let exit = invocation.end.as_ref().map(|end| end.exit);
         let cut_short = [Exit::Interrupted as u8, Exit::Unexpected as u8];
         !of_a_part && exit.is_some_and(|exit| !cut_short.contains(&exit))
