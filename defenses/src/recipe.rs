@@ -142,7 +142,7 @@ mod tests {
                     factor: 0.1,
                 }
             },
-            "schedule.steps.at",
+            "schedule.at",
         );
         check(&|recipe| recipe.length = Length::Epochs(0), "length.epochs");
         check(&|recipe| recipe.length = Length::Steps(0), "length.steps");
