@@ -146,8 +146,9 @@ mod tests {
 
     #[test]
     fn what_a_kernel_would_write_past_is_refused() {
+        type Change = fn(Tensor) -> Tensor;
         check(|_, tensor| tensor, Loss::Kl).unwrap();
-        let changes: [(&str, fn(Tensor) -> Tensor); 3] = [
+        let changes: [(&str, Change); 3] = [
             ("another type", |tensor| tensor.to_dtype(DType::F64).unwrap()),
             ("too few rows", |tensor| tensor.narrow(0, 0, 1).unwrap()),
             ("another rank", |tensor| tensor.unsqueeze(0).unwrap()),

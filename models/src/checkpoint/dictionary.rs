@@ -121,7 +121,7 @@ pub(super) fn all(pickle: &Pickle) -> Result<Vec<Dictionary<'_>>> {
             if let Some(entries) = entries(pickle, id)? {
                 seen.insert(id);
                 inner.push((
-                    [&path[..], &[name.clone()]].concat(),
+                    [&path[..], std::slice::from_ref(name)].concat(),
                     [&ids[..], &[id]].concat(),
                     entries,
                 ));
