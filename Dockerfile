@@ -1,7 +1,7 @@
 # The program on the CPU, for clusters and CI:
 #
 #     docker build -t rampart .
-#     docker run --rm -u "$(id -u):$(id -g)" -v "$PWD:/work" rampart matrix.yaml
+#     docker run --rm -u "$(id -u):$(id -g)" -v "$PWD:/project" rampart matrix.yaml
 #
 # On clusters without Docker: docs/install.md.
 FROM rust:1.95-slim-bookworm AS build
@@ -16,5 +16,5 @@ COPY --from=build /source/target/release/rampart /usr/local/bin/rampart
 COPY LICENSE-APACHE LICENSE-MIT /usr/local/share/doc/rampart/
 # Data sets lie below it unless --data-dir says otherwise; writable for any user.
 ENV HOME=/tmp
-WORKDIR /work
+WORKDIR /project
 ENTRYPOINT ["rampart"]

@@ -51,9 +51,10 @@ impl Pixels {
         self.numerator as f64 / self.denominator as f64
     }
 
-    /// This length times `numerator / denominator`. Panics if the denominator is 0. Of a length that has so many digits that
-    /// the result is no fraction of two 64-bit integers, the nearest such fraction or one next to it: wrong by less than
-    /// one part in 2⁶², or 0 where the result is smaller than all of them.
+    /// This length times `numerator / denominator`. Panics if the denominator is 0.
+    ///
+    /// Where the exact result is not a fraction of two 64-bit integers, it is rounded to one: by less than one part in
+    /// 2⁶², or to 0 if it is smaller than every such fraction.
     #[must_use]
     pub fn times(self, numerator: u64, denominator: u64) -> Self {
         self.checked_times(numerator, denominator).unwrap_or_else(|| {

@@ -5,6 +5,7 @@ use candle_core::Device;
 use kernels::device::{self, Precision, Settings};
 
 use crate::exit::Stop;
+use crate::stderr::say;
 
 /// The device of a `--device` argument, and its name in the table of timings.
 pub(crate) fn parse(text: &str) -> Result<(Device, String)> {
@@ -13,7 +14,7 @@ pub(crate) fn parse(text: &str) -> Result<(Device, String)> {
         "auto" => match device::open(0) {
             Ok(device) => named(device, 0),
             Err(reason) => {
-                eprintln!("--device auto: {}; using the CPU", without_trace(&reason));
+                say(format_args!("--device auto: {}; using the CPU", without_trace(&reason)));
                 Ok((Device::Cpu, "cpu".into()))
             }
         },

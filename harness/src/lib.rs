@@ -24,6 +24,7 @@ mod failure;
 mod panics;
 mod program;
 mod progress;
+mod stderr;
 mod units;
 
 pub use crate::exit::Exit;

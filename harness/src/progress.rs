@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use storage::{files, host};
 
 use crate::panics::locked;
+use crate::stderr::say;
 
 /// Between two notes of how far the cells at work are.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -187,7 +188,7 @@ impl Progress {
 
     /// Prints a line above the bars.
     pub(crate) fn say(&self, line: &str) {
-        self.bars.suspend(|| eprintln!("{line}"));
+        self.bars.suspend(|| say(line));
     }
 
     /// Whether a signal asked for an end.
@@ -320,7 +321,7 @@ impl Bar {
 
     /// Prints a line above the bars.
     pub(crate) fn say(&self, line: &str) {
-        self.bars.suspend(|| eprintln!("{line}"));
+        self.bars.suspend(|| say(line));
     }
 
     /// Whether a signal asked for an end.

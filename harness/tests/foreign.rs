@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 use common::{Place, bytes};
+use testing::zip;
 
 /// A tiny-cnn that PyTorch trained on digits. Of its 500 test images 479 are right, and FGSM at 0.1 leaves 336; both
 /// counts are PyTorch's own.
@@ -40,38 +41,6 @@ fn entries(file: &[u8]) -> Vec<(String, Vec<u8>)> {
         at += 46 + lengths.iter().sum::<usize>();
     }
     entries
-}
-
-/// Zip file of unpacked entries, as `torch.save` writes it.
-fn zip(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let (mut file, mut directory) = (Vec::new(), Vec::new());
-    for (name, content) in entries {
-        let start = file.len() as u32;
-        let length = (content.len() as u32).to_le_bytes();
-        let mut fields = vec![0, 0, 8, 8, 0, 0, 0, 0, 0, 0];
-        fields.extend(crc32fast::hash(content).to_le_bytes());
-        fields.extend([length, length].concat());
-        fields.extend((name.len() as u16).to_le_bytes());
-        file.extend([b"PK\x03\x04", &fields[..], &[0; 2], name.as_bytes(), content].concat());
-        directory.extend(
-            [
-                b"PK\x01\x02\0\0",
-                &fields[..],
-                &[0; 12],
-                &start.to_le_bytes(),
-                name.as_bytes(),
-            ]
-            .concat(),
-        );
-    }
-    let (start, size) = (file.len() as u32, directory.len() as u32);
-    let count = (entries.len() as u16).to_le_bytes();
-    file.extend(directory);
-    file.extend(b"PK\x05\x06\0\0\0\0");
-    file.extend([count, count].concat());
-    file.extend([size.to_le_bytes(), start.to_le_bytes()].concat());
-    file.extend([0; 2]);
-    file
 }
 
 /// A pickle's start: the class to which the items refer, and an empty dictionary.
@@ -141,10 +110,12 @@ impl Tiny {
     }
 
     fn root(&self, pickle: Vec<u8>) -> Vec<u8> {
-        let entries = [("a/data.pkl".to_string(), pickle)]
-            .into_iter()
-            .chain(self.storages.clone());
-        zip(&entries.collect::<Vec<_>>())
+        let storages = self
+            .storages
+            .iter()
+            .map(|(name, numbers)| (name.as_str(), &numbers[..]));
+        let entries: Vec<(&str, &[u8])> = [("a/data.pkl", &pickle[..])].into_iter().chain(storages).collect();
+        zip(&entries)
     }
 }
 
@@ -379,8 +350,10 @@ fn images_of_other_programs_are_counted() {
         let mut kept = HashMap::from([(images, tensors["adversarial"].clone())]);
         kept.extend(labels.map(|name| (name, tensors["labels"].clone())));
         candle_core::safetensors::save(&kept, place.path("theirs")).unwrap();
-        let as_arrays = kept.iter().map(|(name, tensor)| (format!("{name}.npy"), npy(tensor)));
-        let arrays = zip(&as_arrays.collect::<Vec<_>>());
+        let arrays = kept.iter().map(|(name, tensor)| (format!("{name}.npy"), npy(tensor)));
+        let arrays: Vec<(String, Vec<u8>)> = arrays.collect();
+        let entries = arrays.iter().map(|(name, content)| (name.as_str(), &content[..]));
+        let arrays = zip(&entries.collect::<Vec<_>>());
         for content in [bytes(&place.path("theirs")), arrays] {
             let (code, out, err) = verify("images", &content, &["--dataset", "digits"]);
             assert_eq!(code, 0, "{images}: {out}{err}");

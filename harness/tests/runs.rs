@@ -116,14 +116,31 @@ fn an_interrupt_is_not_a_failure() {
         .replace("- natural\n", "- { name: mma, steps: 3 }\n");
     let (whole, stopped) = (Place::new(&long), Place::new(&long));
     whole.expect(0, &["m.yaml"]);
-    for _ in 0..3 {
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("rampart"));
-        command.args(["m.yaml", "--jobs", "1"]).current_dir(stopped.path(""));
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        while !stopped.path("runs/small/cells").exists() || stopped.cells("small", "").is_empty() {
-            std::thread::sleep(Duration::from_millis(5));
+    // When the place of each cell at work was last kept.
+    let places = || -> Vec<_> {
+        if !stopped.path("runs/small/cells").exists() {
+            return Vec::new();
         }
-        std::thread::sleep(Duration::from_millis(150));
+        let kept = stopped.cells("small", "").into_iter();
+        kept.filter_map(|cell| std::fs::metadata(cell.join("resume.safetensors")).ok()?.modified().ok())
+            .collect()
+    };
+    for _ in 0..3 {
+        let before = places();
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("rampart"));
+        // Kept after every step, so that the first is seen.
+        command.args(["m.yaml", "--jobs", "1", "--checkpoint-every", "0"]);
+        command.current_dir(stopped.path(""));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        while places().iter().all(|kept| before.contains(kept)) {
+            if begun.elapsed() > Duration::from_secs(120) {
+                child.kill().unwrap();
+                panic!("no training got further");
+            }
+            assert_eq!(child.try_wait().unwrap(), None, "it ended before it was interrupted");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let kill = std::process::Command::new("kill")
             .args(["-INT", &child.id().to_string()])
             .status()
@@ -270,7 +287,7 @@ fn a_full_disk_is_named_and_loses_nothing() {
         .unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success(), "{err}");
-    assert!(err.contains("cannot write") && err.contains("disk full"), "{err}");
+    assert!(err.contains("cannot write") && err.contains("File too large"), "{err}");
     let after = place
         .cells("small", "natural")
         .iter()
@@ -383,4 +400,17 @@ fn flags_lay_over_the_matrix() {
     let rows = results::read_rows(&place.path("runs/other/results.parquet")).unwrap();
     assert_eq!(rows.len(), 8);
     assert!(rows.iter().all(|row| (row.seed, row.n) == (7, Some(30))), "{rows:?}");
+}
+
+/// An error message that nobody reads is lost, and its exit code is not.
+#[test]
+#[cfg(unix)]
+fn a_closed_stderr_keeps_the_exit_code() {
+    let place = Place::new(SMALL);
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("rampart"));
+    command.args(["validate", "nowhere.yaml"]).current_dir(place.path(""));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = command.stdout(Stdio::null()).stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(2));
 }

@@ -120,6 +120,11 @@ pub struct Planned {
 }
 
 impl Planned {
+    /// What distinguishes its training from the others of a run: data set, network, defense, recipe and seed.
+    pub fn training(&self) -> (&str, &str, &str, &str, u64) {
+        (&self.dataset, &self.network, &self.defense, &self.recipe, self.seed)
+    }
+
     /// The evaluation that a row reports.
     pub fn of(row: &Row) -> Self {
         Self {

@@ -14,6 +14,7 @@
 //! | `fail@N` | step N alone fails, as on a full disk |
 //! | `full@N` | step N and every later one fail |
 //! | `panic@N` | step N panics, as a bug would |
+//! | `nosync@N` | from step N on, a folder cannot be forced to disk, as on some network and FUSE mounts |
 
 use std::fs::{self, File};
 use std::io;
@@ -68,12 +69,38 @@ pub fn write_atomically<E: From<io::Error>>(
 }
 
 /// Forces a folder to disk: the names of the files in it.
+///
+/// Some network and FUSE mounts know no such thing for folders. The names are there all the same, so that is no error.
 pub fn force_folder(folder: &Path) -> io::Result<()> {
     step()?;
     #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
+    match File::open(folder).and_then(|folder| sync_folder(&folder)) {
+        Err(error) if is_unsupported(&error) => {}
+        forced => forced?,
+    }
     Ok(())
 }
+
+#[cfg(unix)]
+fn sync_folder(folder: &File) -> io::Result<()> {
+    match fault() {
+        Some(Fault::NoSync(at)) if STEPS.load(Ordering::Relaxed) >= at => Err(io::Error::from_raw_os_error(EINVAL)),
+        _ => folder.sync_all(),
+    }
+}
+
+/// Whether a file system says that it cannot force a folder to disk, rather than that it failed to.
+#[cfg(unix)]
+fn is_unsupported(error: &io::Error) -> bool {
+    // ENOSYS, ENOTSUP and EOPNOTSUPP; then EINVAL; then EBADF, for a folder that was opened for reading.
+    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)
+        || error.raw_os_error() == Some(EBADF)
+}
+
+#[cfg(unix)]
+const EBADF: i32 = 9;
+#[cfg(unix)]
+const EINVAL: i32 = 22;
 
 /// Forces every file of a folder to disk, and their names.
 pub fn force_all(folder: &Path) -> io::Result<()> {
@@ -143,6 +170,7 @@ enum Fault {
     Fail(u64),
     Full(u64),
     Panic(u64),
+    NoSync(u64),
 }
 
 fn parse(text: &str) -> Option<Fault> {
@@ -153,24 +181,29 @@ fn parse(text: &str) -> Option<Fault> {
         "fail" => Some(Fault::Fail(step)),
         "full" => Some(Fault::Full(step)),
         "panic" => Some(Fault::Panic(step)),
+        "nosync" => Some(Fault::NoSync(step)),
         _ => None,
     }
 }
 
+/// Steps so far.
+static STEPS: AtomicU64 = AtomicU64::new(0);
+
+/// What the environment asks to break.
+fn fault() -> Option<Fault> {
+    static FAULT: OnceLock<Option<Fault>> = OnceLock::new();
+    *FAULT.get_or_init(|| {
+        let text = std::env::var("RAMPART_FAULT").ok()?;
+        let known = "kill@N, fail@N, full@N, panic@N and nosync@N";
+        Some(parse(&text).unwrap_or_else(|| panic!("RAMPART_FAULT={text} is none of {known}")))
+    })
+}
+
 /// One step of a write.
 fn step() -> io::Result<()> {
-    static FAULT: OnceLock<Option<Fault>> = OnceLock::new();
-    static STEPS: AtomicU64 = AtomicU64::new(0);
-    let fault = FAULT.get_or_init(|| {
-        let text = std::env::var("RAMPART_FAULT").ok()?;
-        Some(
-            parse(&text)
-                .unwrap_or_else(|| panic!("RAMPART_FAULT={text} is none of kill@N, fail@N, full@N and panic@N")),
-        )
-    });
-    let Some(fault) = fault else { return Ok(()) };
+    let Some(fault) = fault() else { return Ok(()) };
     let now = STEPS.fetch_add(1, Ordering::Relaxed) + 1;
-    match *fault {
+    match fault {
         Fault::Kill(at) if now == at => std::process::abort(),
         Fault::Fail(at) if now == at => Err(io::ErrorKind::StorageFull.into()),
         Fault::Full(at) if now >= at => Err(io::ErrorKind::StorageFull.into()),

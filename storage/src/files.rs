@@ -37,12 +37,9 @@ pub fn force(folder: &Path) -> Result<()> {
     spend(|| force_all(folder)).with_context(|| refused(folder))
 }
 
-/// The message of an error of a write.
+/// The message of an error of a write. What the system said follows it.
 pub fn refused(place: &Path) -> String {
-    format!(
-        "cannot write {}; is the disk full or the folder read-only?",
-        place.display()
-    )
+    format!("cannot write {}", place.display())
 }
 
 /// Writes an object as indented JSON with a last entry `blake3`, the digest of all bytes before that entry.
@@ -148,12 +145,7 @@ const EIO: i32 = 5;
 /// # Errors
 /// If the file system reports one; the message names the file.
 pub fn make_folder(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| {
-        format!(
-            "cannot make the folder {}; is the disk full or the folder read-only? choose another place with --out",
-            folder.display()
-        )
-    })
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))
 }
 
 #[cfg(test)]

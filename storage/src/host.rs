@@ -30,7 +30,7 @@ pub fn machine() -> String {
 
 fn identity(name: &str, boot: Option<String>) -> String {
     let boot = boot.unwrap_or_else(|| {
-        // Keyed anew in every process.
+        // Its keys are random, and differ from process to process.
         let random = RandomState::new().build_hasher().finish();
         format!("process {} {random:016x}", std::process::id())
     });

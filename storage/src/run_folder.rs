@@ -27,7 +27,8 @@ impl RunFolder {
             files::make_folder(&root.join("cells"))?;
             Process::join(&root, info.clone())
         };
-        let process = joined().map_err(|error| UserError::raise(format!("{error:#}")))?;
+        let process =
+            joined().map_err(|error| UserError::raise(format!("{error:#}; choose another place with --out")))?;
         // After joining, so that if two processes start at once, at least one sees the other.
         let mut waited = false;
         loop {

@@ -16,6 +16,7 @@ use crate::compute::external::{self, External, NetworkFile};
 use crate::compute::recount::recount;
 use crate::exit::{Exit, Stop};
 use crate::failure::Failure;
+use crate::stderr::say;
 
 /// Which examples, on which network, and which threat model they must satisfy.
 pub(crate) struct ExamplesRequest<'a> {
@@ -47,7 +48,7 @@ pub(crate) fn verify_examples(request: &ExamplesRequest<'_>, networks: &Networks
     let entry = request.entry_of(&examples)?;
     let network = request.network.load(networks, entry.image, entry.classes.len())?;
     for remark in &network.remarks {
-        eprintln!("{}: {remark}", request.network.checkpoint.display());
+        say(format_args!("{}: {remark}", request.network.checkpoint.display()));
     }
     let mut broken = Vec::new();
     let unknown = |label: &&u32| **label as usize >= entry.classes.len();

@@ -20,6 +20,7 @@ use crate::exit::Stop;
 use crate::progress::{self, Progress};
 use crate::schedule::select;
 use crate::schedule::{Compute, Options, run};
+use crate::stderr::say;
 
 /// Which cells to compute again, and how.
 pub(crate) struct RecomputeRequest<'a> {
@@ -64,7 +65,7 @@ pub(crate) fn recompute(asked: RecomputeRequest<'_>, methods: &Methods) -> Resul
 
     let folder = tempfile::tempdir().context("cannot make a temporary folder; set TMPDIR to another place")?;
     let me = ProcessInfo::this(None, false, leases::STALE_AFTER);
-    let again = RunFolder::open(folder.path(), &plan.name, me, &|line| eprintln!("{line}"))?;
+    let again = RunFolder::open(folder.path(), &plan.name, me, &|line| say(line))?;
     if asked.keep_trainings {
         for &cell in cells.iter().filter(|cell| matches!(cell, Cell::Training(_))) {
             copy(&plan.folder(asked.run, cell), &plan.folder(again.root(), cell))?;

@@ -9,6 +9,7 @@ use crate::compute::external::{self, AttackRequest};
 use crate::exit::{Exit, Stop};
 use crate::failure::Failure;
 use crate::progress::{self, Progress};
+use crate::stderr::say;
 use crate::{audit, device, publish};
 
 /// Attacks a network from a file. Mistakes are found before anything is computed, and nothing is written before that.
@@ -26,7 +27,7 @@ pub(super) fn main(args: &AttackArgs, methods: &Methods, out: &mut dyn Write) ->
     let root = datasets::root(args.data.data_dir.as_deref()).map_err(|error| Stop::usage(error.to_string()))?;
     let data = Data::load_test(&args.dataset, args.limit, !args.no_verify, &root)?;
     for remark in &network.remarks {
-        eprintln!("{}: {remark}", args.network.checkpoint.display());
+        say(format_args!("{}: {remark}", args.network.checkpoint.display()));
     }
     let request = AttackRequest {
         network: &network,
@@ -43,7 +44,7 @@ pub(super) fn main(args: &AttackArgs, methods: &Methods, out: &mut dyn Write) ->
     progress.finish();
     let done = match done {
         Err(Failure::Interrupted) => {
-            eprintln!("interrupted; nothing was written");
+            say("interrupted; nothing was written");
             return Ok(Exit::Interrupted);
         }
         done => done.map_err(Failure::into_stop)?,

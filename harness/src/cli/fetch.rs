@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::FetchArgs;
 use crate::exit::{Exit, Stop};
+use crate::stderr::say;
 
 /// Downloads data sets.
 pub(super) fn main(args: &FetchArgs, out: &mut dyn Write) -> Result<Exit> {
@@ -33,7 +34,7 @@ fn show(bar: &ProgressBar, progress: Progress<'_>) {
             bar.set_length(total);
             bar.set_position(done);
         }
-        Progress::Failed { url, reason } => bar.suspend(|| eprintln!("warning: {url}: {reason}")),
+        Progress::Failed { url, reason } => bar.suspend(|| say(format_args!("warning: {url}: {reason}"))),
         Progress::Unpacking { file } => bar.set_message(format!("unpacking {file}")),
         Progress::Present { file } | Progress::Asking { file, .. } | Progress::Done { file } => {
             bar.set_message(file.to_string());

@@ -37,12 +37,13 @@ use ::plan::matrix::MatrixError;
 use self::output::Output;
 use self::parse::{Cli, Command};
 use crate::exit::{Exit, Stop};
+use crate::stderr::say;
 
 /// Runs the command of this process's arguments. Results go to stdout, everything else to stderr.
 pub(crate) fn main(methods: &Methods) -> ExitCode {
     kernels::keep_candle_on_one_thread();
     if let Err(message) = check_surroundings() {
-        eprintln!("error: {message}");
+        say(format_args!("error: {message}"));
         return ExitCode::from(Exit::Usage as u8);
     }
     let cli = match Cli::read(std::env::args_os()) {
@@ -59,7 +60,7 @@ pub(crate) fn main(methods: &Methods) -> ExitCode {
         // A reader that follows this program's output has closed it.
         Err(error) if is_broken_pipe(&error) => Exit::Success,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say(format_args!("error: {error:#}"));
             exit_of(&error)
         }
     };

@@ -15,6 +15,7 @@ use crate::progress::{self, Progress};
 use crate::publish::gather;
 use crate::schedule::{Compute, Options, run};
 use crate::schedule::{default_jobs, exit_of, named_cells, print_report, select};
+use crate::stderr::say;
 use crate::table_specs;
 
 /// Computes what is missing, then stores and typesets everything that is finished.
@@ -31,7 +32,7 @@ pub(super) fn main(args: &RunArgs, methods: &Methods, out: &mut dyn Write) -> Re
     };
     let tables = RunTables::of(&plan);
     let me = ProcessInfo::this(Some(tables.digest()), args.force, args.stale_after);
-    let run_folder = RunFolder::open(&args.select.out, &plan.name, me, &|line| eprintln!("{line}"))?;
+    let run_folder = RunFolder::open(&args.select.out, &plan.name, me, &|line| say(line))?;
     let root = run_folder.root();
     if args.cells.is_none() && !args.replace.replace {
         table_specs::refuse_other_plan(root, &tables)?;

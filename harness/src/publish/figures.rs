@@ -41,17 +41,7 @@ pub(crate) fn all(run: &FinishedRun, rows: &[Row]) -> Result<Vec<Box<dyn Figure>
 /// The histories of the trainings whose networks are evaluated, not of those that are only sources of transferred images.
 fn histories(run: &FinishedRun) -> Result<Vec<History>> {
     let planned = run.planned();
-    let evaluated: HashSet<Names<'_>> = planned
-        .map(|(planned, _)| {
-            (
-                &*planned.dataset,
-                &*planned.network,
-                &*planned.defense,
-                &*planned.recipe,
-                planned.seed,
-            )
-        })
-        .collect();
+    let evaluated: HashSet<Names<'_>> = planned.map(|(planned, _)| planned.training()).collect();
     let mut histories = Vec::new();
     for (trained, folder) in run
         .trainings()

@@ -25,6 +25,22 @@ pub struct Checkpoint {
     pub metadata: BTreeMap<String, String>,
 }
 
+impl Checkpoint {
+    /// A file that is one dictionary of tensors and nothing else.
+    pub(super) fn flat(format: Format, tensors: BTreeMap<String, Tensor>) -> Self {
+        Self {
+            format,
+            within: Vec::new(),
+            prefix: String::new(),
+            tensors,
+            beside: BTreeMap::new(),
+            apart: Vec::new(),
+            other: Vec::new(),
+            metadata: BTreeMap::new(),
+        }
+    }
+}
+
 /// The format of a file of parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {

@@ -29,16 +29,7 @@ pub(super) fn load(entries: &Entries<'_>) -> Result<Checkpoint> {
         let (view, numbers) = array(content).map_err(in_array)?;
         tensors.insert(name.to_string(), view.tensor(numbers).map_err(in_array)?);
     }
-    Ok(Checkpoint {
-        format: Format::Npz,
-        within: Vec::new(),
-        prefix: String::new(),
-        tensors,
-        beside: BTreeMap::new(),
-        apart: Vec::new(),
-        other: Vec::new(),
-        metadata: BTreeMap::new(),
-    })
+    Ok(Checkpoint::flat(Format::Npz, tensors))
 }
 
 /// An array's shape and order, and its numbers.
@@ -79,7 +70,7 @@ fn array(content: &[u8]) -> Result<(View, &[u8])> {
     let shape = shape.ok_or("its header names no shape")?.split(',').map(str::trim);
     let shape = shape
         .filter(|size| !size.is_empty())
-        .map(|size| size.parse::<usize>().map_err(|_| "a size is no number"));
+        .map(|size| size.parse::<usize>().map_err(|_| "a size is not a number"));
     let shape = shape.collect::<std::result::Result<Vec<_>, _>>()?;
     if shape.len() > DIMENSIONS {
         return Err(format!("an array of {} dimensions", shape.len()));

@@ -35,19 +35,9 @@ pub(super) fn load(bytes: &[u8]) -> Result<Checkpoint, String> {
             .map_err(|problem| format!("`{name}`: {problem}"))?;
         tensors.insert(name.to_string(), tensor);
     }
+    let metadata = header.metadata().iter().flatten();
     Ok(Checkpoint {
-        format: Format::Safetensors,
-        within: Vec::new(),
-        prefix: String::new(),
-        tensors,
-        beside: BTreeMap::new(),
-        apart: Vec::new(),
-        other: Vec::new(),
-        metadata: header
-            .metadata()
-            .iter()
-            .flatten()
-            .map(|(key, text)| (key.clone(), text.clone()))
-            .collect(),
+        metadata: metadata.map(|(key, text)| (key.clone(), text.clone())).collect(),
+        ..Checkpoint::flat(Format::Safetensors, tensors)
     })
 }

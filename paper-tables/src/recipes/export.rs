@@ -48,15 +48,28 @@ impl Recipes {
                 .map(|text| latex::escape(text))
                 .collect::<String>(),
         );
-        // Of the width that is left beside the spaces between columns.
-        let width = format!("{:.3}", 0.96 / grid[0].len() as f64);
+        let alignment: String = widths(&grid)
+            .into_iter()
+            .map(|width| format!(r">{{\raggedright\arraybackslash}}p{{{width:.3}\linewidth}}"))
+            .collect();
         let fragment = latex::filled(
             include_str!("../../templates/recipes.tex"),
             context! {
-                title => TITLE, width, columns => grid[0].len(),
+                title => TITLE, alignment,
                 head => row(&grid[0]), lines => grid[1..].iter().map(row).collect::<Vec<_>>(), notes, remark,
             },
         );
         form.complete(fragment, "array, booktabs and longtable", grid[0].len() > 4)
     }
+}
+
+/// Shares of a line's width: a column of long texts is wider, but not in proportion, since they wrap.
+fn widths(grid: &[Vec<String>]) -> Vec<f64> {
+    let longest = |column: usize| grid.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let wanted: Vec<f64> = (0..grid[0].len())
+        .map(|column| (longest(column) as f64).clamp(6.0, 48.0))
+        .collect();
+    let sum: f64 = wanted.iter().sum();
+    // The rest is for the spaces between columns.
+    wanted.iter().map(|width| 0.92 * width / sum).collect()
 }

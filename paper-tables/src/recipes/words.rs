@@ -1,6 +1,6 @@
 //! Settings in words.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 /// A value as text: a field by its name, nested fields in parentheses, a list with commas.
 pub(super) fn phrase(value: &Value) -> String {
@@ -8,26 +8,38 @@ pub(super) fn phrase(value: &Value) -> String {
         Value::Null => "none".to_string(),
         Value::Bool(true) => "yes".to_string(),
         Value::Bool(false) => "no".to_string(),
-        Value::Number(number) => number.to_string(),
+        Value::Number(number) => rounded(number),
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(nested).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => fields_of(fields, &[]),
     }
 }
 
-/// Fields with their names, but without those left out and those that are null.
+/// Fields with their names, but without those left out, those that are null and switches that are off. The flat form
+/// has them all.
 pub(super) fn fields_of(fields: &Map<String, Value>, without: &[&str]) -> String {
     let given = fields
         .iter()
-        .filter(|(name, value)| !without.contains(&name.as_str()) && !value.is_null());
+        .filter(|(name, value)| !without.contains(&name.as_str()) && !value.is_null() && **value != Value::Bool(false));
     let texts: Vec<String> = given
         .map(|(name, value)| match value {
             Value::Bool(true) => spaced(name),
-            Value::Bool(false) => format!("no {}", spaced(name)),
             value => format!("{} {}", spaced(name), nested(value)),
         })
         .collect();
     texts.join(", ")
+}
+
+/// To four significant digits if a fraction has more, as 1/3 has.
+fn rounded(number: &Number) -> String {
+    let exact = number.to_string();
+    match number.as_f64() {
+        Some(value) if number.is_f64() && exact.len() > 8 && value.is_normal() => {
+            let places = (3.0 - value.abs().log10().floor()).max(0.0) as usize;
+            format!("{value:.places$}")
+        }
+        _ => exact,
+    }
 }
 
 fn nested(value: &Value) -> String {
@@ -80,8 +92,15 @@ mod tests {
         });
         assert_eq!(
             phrase(&attack),
-            "at 75, 90, no clip start, start gaussian (sigma 0.001), step size 2/255, steps 10"
+            "at 75, 90, start gaussian (sigma 0.001), step size 2/255, steps 10"
         );
+    }
+
+    #[test]
+    fn fractions_without_end_are_cut() {
+        let texts = [1.0 / 3.0, 0.0035, 2.0, 1e-8, 123_456.789_01].map(|value| phrase(&json!(value)));
+        assert_eq!(texts, ["0.3333", "0.0035", "2.0", "1e-8", "123457"]);
+        assert_eq!(phrase(&json!(9_007_199_254_740_993u64)), "9007199254740993");
     }
 
     #[test]

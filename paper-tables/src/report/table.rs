@@ -34,7 +34,7 @@ struct ReportLine {
 #[derive(Debug, Clone, Serialize)]
 struct ReportCell {
     text: String,
-    /// The sort key; empty where there is no number.
+    /// What the column is sorted by; empty if the cell has no number.
     value: String,
     class: &'static str,
     spread: String,

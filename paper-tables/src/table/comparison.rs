@@ -84,3 +84,82 @@ fn differences(table: &Table) -> Option<String> {
 fn join(texts: BTreeSet<&str>) -> String {
     texts.into_iter().collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Csv, Entry, Exporter, Latex, Markdown, PublishedRule, Table, TableStyle, fixtures};
+
+    fn entry<'t>(table: &'t Table, defense: &str, column: &str) -> &'t Entry {
+        let line = table.blocks[0]
+            .lines
+            .iter()
+            .find(|line| line.defense == defense)
+            .unwrap();
+        let place = table
+            .columns
+            .iter()
+            .position(|heading| heading.label == column)
+            .unwrap();
+        &line.entries[place]
+    }
+
+    /// A table of two defenses whose MART was attacked with smaller steps, under each rule.
+    fn with_other_steps(published: PublishedRule) -> Table {
+        let style = TableStyle {
+            published,
+            ..TableStyle::default()
+        };
+        fixtures::changed(style, |row| {
+            if row.defense == "MART" && row.attack == "PGD-20" {
+                let config = row.evaluation_config.take().unwrap();
+                row.evaluation_config = Some(config.replace("0.8/255", "0.01"));
+            }
+            if row.defense == "TRADES" {
+                let config = row.training_config.take().unwrap();
+                row.training_config = Some(config.replace("0.0035", "0.0005"));
+            }
+        })
+    }
+
+    #[test]
+    fn a_published_number_needs_the_published_protocol() {
+        let table = with_other_steps(PublishedRule::Matching);
+        let mart = entry(&table, "MART", "PGD-20");
+        assert!(mart.withheld && mart.published.is_none() && mart.difference().is_none());
+        assert_eq!(entry(&table, "MART", "FGSM").published.as_ref().unwrap().value, 65.65);
+        // Nothing of TRADES is comparable: its training is another one.
+        assert!(entry(&table, "TRADES", "Natural").withheld);
+        let note = "5 published numbers are not shown, because they were measured under another protocol";
+        assert!(table.notes.iter().any(|text| text.contains(note)), "{:#?}", table.notes);
+    }
+
+    #[test]
+    fn differences_of_protocols_are_named_beside_numbers() {
+        let table = with_other_steps(PublishedRule::Any);
+        assert_eq!(entry(&table, "MART", "PGD-20").published.as_ref().unwrap().value, 55.57);
+        let expected = "≠ not the published protocol. PGD-20: step size 0.01, not 0.8/255. TRADES: weight decay 0.0005, \
+                        not 0.0035.";
+        assert!(table.notes.iter().any(|text| text == expected), "{:#?}", table.notes);
+        for text in [
+            Markdown::default().export(&table),
+            Latex::Fragment.export(&table).replace("\\ensuremath{\\neq}", "≠"),
+        ] {
+            assert!(text.contains("55.57≠") && !text.contains("65.65≠"), "{text}");
+        }
+        let csv = Csv.export(&table);
+        assert!(
+            csv.contains(",\"step size 0.01, not 0.8/255\"\n") && csv.contains(",same\n"),
+            "{csv}"
+        );
+    }
+
+    #[test]
+    fn no_published_number_is_shown_if_none_is_wanted() {
+        let table = with_other_steps(PublishedRule::None);
+        assert!(
+            table
+                .entries()
+                .all(|entry| entry.published.is_none() && !entry.withheld)
+        );
+    }
+}

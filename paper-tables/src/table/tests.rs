@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 use results::{Checkpoint, Flag, Kind, Row};
 
 use super::*;
-use crate::fixtures::{self, marked, marked_by, pair, row, white_box};
+use crate::fixtures::{marked, marked_by, pair, row, white_box};
 use crate::{
-    BlockSpec, ColumnSpec, Csv, Exporter, Form, Latex, Markdown, Planned, Published, PublishedRule, ResultIndex,
-    RowSpec, TableKind, TableSpec, TableStyle,
+    BlockSpec, ColumnSpec, Csv, Exporter, Form, Latex, Markdown, Planned, Published, ResultIndex, RowSpec, TableKind,
+    TableSpec, TableStyle,
 };
 
 fn entry(table: &Table, block: usize, defense: &str, column: &str) -> Entry {
@@ -84,72 +84,6 @@ fn ours_stands_beside_the_published() {
     assert_eq!(entry(&table, 0, "ALP", "PGD-20").published, None);
     assert_eq!(entry(&table, 1, "MART", "PGD-20").published, None);
     assert_eq!(entry(&table, 0, "ALP", "CW∞").difference(), None);
-}
-
-/// A table of two defenses whose MART was attacked with smaller steps, under each rule.
-fn with_other_steps(published: PublishedRule) -> Table {
-    let style = TableStyle {
-        published,
-        ..TableStyle::default()
-    };
-    fixtures::changed(style, |row| {
-        if row.defense == "MART" && row.attack == "PGD-20" {
-            let config = row.evaluation_config.take().unwrap();
-            row.evaluation_config = Some(config.replace("0.8/255", "0.01"));
-        }
-        if row.defense == "TRADES" {
-            let config = row.training_config.take().unwrap();
-            row.training_config = Some(config.replace("0.0035", "0.0005"));
-        }
-    })
-}
-
-#[test]
-fn a_published_number_needs_the_published_protocol() {
-    let table = with_other_steps(PublishedRule::Matching);
-    let mart = entry(&table, 0, "MART", "PGD-20");
-    assert!(mart.withheld && mart.published.is_none() && mart.difference().is_none());
-    assert_eq!(
-        entry(&table, 0, "MART", "FGSM").published.as_ref().unwrap().value,
-        65.65
-    );
-    // Nothing of TRADES is comparable: its training is another one.
-    assert!(entry(&table, 0, "TRADES", "Natural").withheld);
-    let note = "5 published numbers are not shown, because they were measured under another protocol";
-    assert!(table.notes.iter().any(|text| text.contains(note)), "{:#?}", table.notes);
-}
-
-#[test]
-fn differences_of_protocols_are_named_beside_numbers() {
-    let table = with_other_steps(PublishedRule::Any);
-    assert_eq!(
-        entry(&table, 0, "MART", "PGD-20").published.as_ref().unwrap().value,
-        55.57
-    );
-    let expected = "≠ not the published protocol. PGD-20: step size 0.01, not 0.8/255. TRADES: weight decay 0.0005, \
-                    not 0.0035.";
-    assert!(table.notes.iter().any(|text| text == expected), "{:#?}", table.notes);
-    for text in [
-        Markdown::default().export(&table),
-        Latex::Fragment.export(&table).replace("\\ensuremath{\\neq}", "≠"),
-    ] {
-        assert!(text.contains("55.57≠") && !text.contains("65.65≠"), "{text}");
-    }
-    let csv = Csv.export(&table);
-    assert!(
-        csv.contains(",\"step size 0.01, not 0.8/255\"\n") && csv.contains(",same\n"),
-        "{csv}"
-    );
-}
-
-#[test]
-fn no_published_number_is_shown_if_none_is_wanted() {
-    let table = with_other_steps(PublishedRule::None);
-    assert!(
-        table
-            .entries()
-            .all(|entry| entry.published.is_none() && !entry.withheld)
-    );
 }
 
 #[test]

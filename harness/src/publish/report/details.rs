@@ -107,13 +107,7 @@ impl<'a> Panels<'a> {
                 .collect();
             let seed = |(planned, cell): &(&Planned, &CellName)| -> Result<DetailSeed> {
                 let row = by_key.get(cell.key_digits()).copied();
-                let names = (
-                    &*planned.dataset,
-                    &*planned.network,
-                    &*planned.defense,
-                    &*planned.recipe,
-                    planned.seed,
-                );
+                let names = planned.training();
                 let mut folders = Vec::new();
                 if row.is_some() {
                     let folder = self.run.folder_of(cell);
@@ -322,13 +316,7 @@ fn links(planned: &Planned, facts: &Facts<'_>) -> Vec<PageLink> {
         text: format!("images: {}", group.title),
         curve: String::new(),
     });
-    let names = (
-        &*planned.dataset,
-        &*planned.network,
-        &*planned.defense,
-        &*planned.recipe,
-        planned.seed,
-    );
+    let names = planned.training();
     let to = settings_id(names);
     let settings = facts.trainings.iter().find(|training| training.id == to);
     let settings = settings.map(|training| PageLink {

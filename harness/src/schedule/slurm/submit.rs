@@ -20,6 +20,7 @@ use super::resources::Resources;
 use super::scripts::Scripts;
 use super::shell::{absolute, quoted};
 use crate::schedule::request::select;
+use crate::stderr::say;
 use crate::table_specs;
 
 /// Submits what is neither finished nor queued.
@@ -31,7 +32,7 @@ pub(crate) fn submit(request: &SubmitRequest, methods: &Methods, out: &mut dyn W
     let slurm = Slurm::find(request.dry_run)?;
     let tables = RunTables::of(&plan);
     let me = ProcessInfo::this(Some(tables.digest()), false, request.stale_after);
-    let run_folder = RunFolder::open(&request.out, &plan.name, me, &|line| eprintln!("{line}"))?;
+    let run_folder = RunFolder::open(&request.out, &plan.name, me, &|line| say(line))?;
     let root = absolute(run_folder.root())?;
     if !request.replace {
         table_specs::refuse_other_plan(&root, &tables)?;

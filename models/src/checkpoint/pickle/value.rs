@@ -83,7 +83,7 @@ impl Global {
 }
 
 /// Whether a global runs code, reads files or fetches others, so that only an attacker puts it into a checkpoint. The
-/// list protects whoever opens the file elsewhere; here nothing is called, listed or not.
+/// list is for the error message: nothing in a pickle is called here, listed or not, but other programs may call it.
 fn runs_code(module: &str, name: &str) -> bool {
     const MODULES: &str = "os posix nt subprocess sys shutil pty socket runpy importlib ctypes code commands webbrowser \
                            pickle _pickle cPickle marshal urllib requests pip pdb bdb timeit cProfile profile";
