@@ -2,7 +2,7 @@
 
 use minijinja::context;
 
-use super::table::Recipes;
+use super::table::{NAMES, Recipes};
 use crate::latex::{self, Latex};
 use crate::markdown;
 
@@ -12,8 +12,16 @@ impl Recipes {
     /// For readers: a table of the settings that differ, and a list of those that do not.
     pub fn markdown(&self) -> String {
         let mut text = format!("## {TITLE}\n\n");
-        let escaped = |line: Vec<String>| line.iter().map(|text| markdown::escape(text)).collect();
-        let grid: Vec<Vec<String>> = self.grid().into_iter().map(escaped).collect();
+        let grid = self.grid();
+        // Each part of a wide table begins with the first column, so that must name the line.
+        let names = grid[0].iter().take_while(|head| NAMES.contains(&head.as_str())).count();
+        let named = |line: &Vec<String>| {
+            let texts = [line[..names].join(", ")]
+                .into_iter()
+                .chain(line[names..].iter().cloned());
+            texts.map(|text| markdown::escape(&text)).collect()
+        };
+        let grid: Vec<Vec<String>> = grid.iter().map(named).collect();
         for columns in markdown::chunks(&grid, markdown::WIDTH) {
             markdown::render(&mut text, &grid, &columns);
             text.push('\n');

@@ -40,7 +40,7 @@ struct Line {
 }
 
 /// Names every line begins with.
-const NAMES: [&str; 4] = ["data set", "network", "defense", "recipe"];
+pub(super) const NAMES: [&str; 4] = ["data set", "network", "defense", "recipe"];
 
 impl Recipes {
     /// The recipes of these trainings, in their order. Those of earlier builds, without a configuration, are left out.
@@ -200,6 +200,29 @@ mod tests {
             csv.starts_with("dataset,network,defense,recipe,seeds,dataset.validation,"),
             "{csv}"
         );
+    }
+
+    #[test]
+    fn every_part_of_a_wide_table_names_its_lines() {
+        let long = |seed| {
+            let mut config = config(seed, seed as f64, "a");
+            config["defense"]["config"]["attack"]["start"] = "a start with a name as long as a line".repeat(3).into();
+            config["defense"]["config"]["attack"]["steps"] = seed.into();
+            config
+        };
+        let configs = [long(1), long(2)];
+        let trained = |network, config| TrainedConfig {
+            dataset: "cifar10",
+            network,
+            defense: "TRADES",
+            recipe: "shared",
+            seed: 0,
+            config,
+        };
+        let text = Recipes::of([trained("resnet18", &configs[0]), trained("wrn-28-10", &configs[1])]).markdown();
+        let parts = text.matches("| network, defense").count();
+        assert!(parts > 1, "{text}");
+        assert_eq!(text.matches("| wrn-28-10, TRADES").count(), parts, "{text}");
     }
 
     #[test]
